@@ -1,0 +1,413 @@
+//! The same rows in another arrangement: part of a batch, or several as one.
+//!
+//! Children follow their item, interned rows that nobody points to any more are dropped, equal ones are joined.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, DictionaryArray, Float64Array, Int32Array, Int64Array, StringArray, StringBuilder,
+    UInt8Array, UInt32Array, new_null_array,
+};
+use arrow::compute::{cast, concat, take};
+use arrow::datatypes::{DataType, UInt32Type};
+use arrow::error::ArrowError;
+use arrow::row::{RowConverter, SortField};
+
+use crate::batch::{Batch, Origin};
+use crate::column::{ColumnId, Intrinsic};
+use crate::table::{BadTable, Column, Table, TableKind};
+
+/// Rows that could not be rearranged: a bug, or a column beyond the 2 GiB that 32-bit offsets reach.
+#[derive(Debug, thiserror::Error)]
+pub enum ReshapeError {
+    /// Arrow refused.
+    #[error(transparent)]
+    Arrow(#[from] ArrowError),
+    /// The result is no batch.
+    #[error(transparent)]
+    Table(#[from] BadTable),
+}
+
+/// The column that points into an interned table, where there is one.
+fn pointer_to(kind: TableKind) -> Option<Intrinsic> {
+    match kind {
+        TableKind::Resources => Some(Intrinsic::Resource),
+        TableKind::Scopes => Some(Intrinsic::Scope),
+        TableKind::Descriptors => Some(Intrinsic::Metric),
+        _ => None,
+    }
+}
+
+/// An array of a column's default: what a column that is not there stands for.
+pub fn default_array(id: &ColumnId, rows: usize) -> ArrayRef {
+    let ColumnId::Intrinsic(intrinsic) = id else { return new_null_array(&id.data_type(), rows) };
+    match (intrinsic, intrinsic.data_type()) {
+        (_, DataType::UInt32) => Arc::new(UInt32Array::from_value(0, rows)),
+        (_, DataType::UInt8) => Arc::new(UInt8Array::from_value(0, rows)),
+        (_, DataType::Int32) => Arc::new(Int32Array::from_value(0, rows)),
+        (Intrinsic::Time | Intrinsic::Duration | Intrinsic::ObservedTime, _) => Arc::new(Int64Array::from_value(0, rows)),
+        (Intrinsic::Running, _) => Arc::new(BooleanArray::from(vec![false; rows])),
+        (Intrinsic::SamplingWeight, _) => Arc::new(Float64Array::from_value(1.0, rows)),
+        (_, data_type) => new_null_array(&data_type, rows),
+    }
+}
+
+impl Batch {
+    /// The items at `rows` (ascending, without repetition) with all that belongs to them.
+    ///
+    /// # Errors
+    /// [`ReshapeError`] where a row is out of bounds.
+    pub fn select(&self, rows: &UInt32Array) -> Result<Batch, ReshapeError> {
+        // Per table: the old rows that stay, ascending. Items first, then what hangs on them or is pointed to.
+        let mut kept: HashMap<TableKind, UInt32Array> = HashMap::from([(TableKind::Items, rows.clone())]);
+        for table in self.tables() {
+            if let Some(pointer) = pointer_to(table.kind()) {
+                let mut used = vec![false; table.rows()];
+                match self.items().index(pointer) {
+                    Some(index) => rows.values().iter().for_each(|&r| used[index.value(r as usize) as usize] = true),
+                    None => used[0] = true,
+                }
+                kept.insert(table.kind(), positions(used.into_iter()));
+            }
+        }
+        let renumber_items = renumbering(rows, self.rows());
+        for kind in [TableKind::Events, TableKind::Links, TableKind::Exemplars] {
+            if let Some((table, parents)) = self.table(kind).and_then(|t| Some((t, t.index(Intrinsic::Parent)?))) {
+                debug_assert_eq!(table.rows(), parents.len());
+                let stays = parents.values().iter().map(|&p| renumber_items[p as usize].is_some());
+                kept.insert(kind, positions(stays));
+            }
+        }
+        let renumber: HashMap<TableKind, Vec<Option<u32>>> =
+            self.tables().iter().filter_map(|t| Some((t.kind(), renumbering(kept.get(&t.kind())?, t.rows())))).collect();
+        let mut tables = Vec::with_capacity(self.tables().len());
+        for table in self.tables() {
+            if table.kind() == TableKind::Tail {
+                tables.push(select_tail(table, &renumber)?);
+            } else if let Some(rows) = kept.get(&table.kind()) {
+                tables.push(select_table(table, rows, &renumber)?);
+            }
+        }
+        Ok(Batch::try_new(self.signal, select_origins(&self.origins, rows), tables)?)
+    }
+
+    /// The rows of all batches, which are of one signal, in their order.
+    ///
+    /// # Errors
+    /// [`ReshapeError`] where a text column would pass 2 GiB.
+    pub fn concat(batches: &[Batch]) -> Result<Batch, ReshapeError> {
+        if let [one] = batches {
+            return Ok(one.clone());
+        }
+        let Some(signal) = batches.first().map(|b| b.signal) else {
+            return Err(ArrowError::InvalidArgumentError("no batch to join".into()).into());
+        };
+        let mut joined: HashMap<TableKind, (Table, Option<Vec<u32>>)> = HashMap::new();
+        for kind in TableKind::ALL.into_iter().filter(|k| *k != TableKind::Tail) {
+            let table = concat_tables(kind, batches)?;
+            let (table, merged) = if pointer_to(kind).is_some() && table.rows() > 1 {
+                let (table, merged) = join_equal_rows(table, &rows_with_tail(kind, batches)?)?;
+                (table, Some(merged))
+            } else {
+                (table, None)
+            };
+            joined.insert(kind, (table, merged));
+        }
+        let items = point_to_merged(joined.remove(&TableKind::Items).map(|j| j.0), &joined)?;
+        let tail = concat_tail(batches, &joined)?;
+        let mut tables: Vec<Table> = joined.into_values().map(|(table, _)| table).collect();
+        tables.push(items);
+        tables.push(tail);
+        let mut origins = Vec::new();
+        let mut first = 0;
+        for batch in batches {
+            origins.extend(batch.origins.iter().cloned().map(|o| Origin { first_row: o.first_row + first, ..o }));
+            first += batch.rows() as u32;
+        }
+        Ok(Batch::try_new(signal, origins, tables)?)
+    }
+}
+
+/// Positions of the `true`s.
+fn positions(flags: impl Iterator<Item = bool>) -> UInt32Array {
+    flags.enumerate().filter(|(_, flag)| *flag).map(|(i, _)| i as u32).collect::<Vec<_>>().into()
+}
+
+/// Old row -> new row.
+fn renumbering(kept: &UInt32Array, rows: usize) -> Vec<Option<u32>> {
+    let mut new = vec![None; rows];
+    kept.values().iter().enumerate().for_each(|(to, &from)| new[from as usize] = Some(to as u32));
+    new
+}
+
+fn select_table(
+    table: &Table,
+    rows: &UInt32Array,
+    renumber: &HashMap<TableKind, Vec<Option<u32>>>,
+) -> Result<Table, ReshapeError> {
+    let target = |id: &ColumnId| match id {
+        ColumnId::Intrinsic(Intrinsic::Resource) => Some(TableKind::Resources),
+        ColumnId::Intrinsic(Intrinsic::Scope) => Some(TableKind::Scopes),
+        ColumnId::Intrinsic(Intrinsic::Metric) => Some(TableKind::Descriptors),
+        ColumnId::Intrinsic(Intrinsic::Parent) => Some(TableKind::Items),
+        _ => None,
+    };
+    let mut columns = Vec::with_capacity(table.columns().len());
+    for column in table.columns() {
+        let mut array = take_text_aware(&column.array, rows)?;
+        if let Some(new) = target(&column.id).and_then(|kind| renumber.get(&kind)) {
+            let old = array.as_primitive::<UInt32Type>();
+            array = Arc::new(UInt32Array::from_iter_values(old.values().iter().filter_map(|&r| new[r as usize])));
+        }
+        columns.push(Column { id: column.id.clone(), array });
+    }
+    Ok(Table::try_new(table.kind(), rows.len(), columns)?)
+}
+
+/// `take`, after which a dictionary holds only values that are used, when that saves more than half: a few rows of a large
+/// batch must not carry (or show) the values of the others.
+fn take_text_aware(array: &ArrayRef, rows: &UInt32Array) -> Result<ArrayRef, ArrowError> {
+    let taken = take(array, rows, None)?;
+    let Some(dictionary) = taken.as_any().downcast_ref::<DictionaryArray<UInt32Type>>() else { return Ok(taken) };
+    let values = dictionary.values();
+    if values.is_empty() {
+        return Ok(taken);
+    }
+    let mut used = vec![false; values.len()];
+    dictionary.keys().iter().flatten().for_each(|k| used[k as usize] = true);
+    let kept = positions(used.into_iter());
+    if kept.len() == values.len() {
+        return Ok(taken);
+    }
+    let new = renumbering(&kept, values.len());
+    let keys: UInt32Array = dictionary.keys().iter().map(|k| k.and_then(|k| new[k as usize])).collect();
+    Ok(Arc::new(DictionaryArray::try_new(keys, take(values, &kept, None)?)?))
+}
+
+fn select_tail(tail: &Table, renumber: &HashMap<TableKind, Vec<Option<u32>>>) -> Result<Table, ReshapeError> {
+    let (of, parents) = tail_pointers(tail)?;
+    let new_parent = |i: usize| -> Option<u32> {
+        let new = renumber.get(&TableKind::from_u8(of.value(i))?)?;
+        new[parents.value(i) as usize]
+    };
+    let rows = positions((0..tail.rows()).map(|i| new_parent(i).is_some()));
+    let new_parents = UInt32Array::from_iter_values((0..tail.rows()).filter_map(new_parent));
+    let mut columns = Vec::new();
+    for column in tail.columns() {
+        let array = match column.id {
+            ColumnId::Intrinsic(Intrinsic::Parent) => Arc::new(new_parents.clone()) as ArrayRef,
+            _ => take_text_aware(&column.array, &rows)?,
+        };
+        columns.push(Column { id: column.id.clone(), array });
+    }
+    Ok(Table::try_new(TableKind::Tail, rows.len(), columns)?)
+}
+
+fn tail_pointers(tail: &Table) -> Result<(&UInt8Array, &UInt32Array), BadTable> {
+    let of = tail.intrinsic(Intrinsic::Of).and_then(|a| a.as_any().downcast_ref::<UInt8Array>());
+    of.zip(tail.index(Intrinsic::Parent)).ok_or(BadTable::Dangling { column: "tail".into(), row: 0, rows: 0 })
+}
+
+fn select_origins(origins: &[Origin], rows: &UInt32Array) -> Vec<Origin> {
+    let position = |row: u32| rows.values().partition_point(|&r| r < row) as u32;
+    origins
+        .iter()
+        .map(|o| {
+            let (first, end) = (position(o.first_row), position(o.first_row + o.rows));
+            Origin { first_row: first, rows: end - first, ..o.clone() }
+        })
+        .filter(|o| o.rows > 0)
+        .collect()
+}
+
+/// The tables of one kind under each other; indices count on.
+fn concat_tables(kind: TableKind, batches: &[Batch]) -> Result<Table, ReshapeError> {
+    let parts: Vec<(&Batch, Option<&Table>)> = batches.iter().map(|b| (b, b.table(kind))).collect();
+    let rows_of = |part: &Option<&Table>| part.map_or(0, Table::rows);
+    let rows = parts.iter().map(|(_, t)| rows_of(t)).sum();
+    let mut ids: Vec<&ColumnId> = Vec::new();
+    let mut seen = HashSet::new();
+    for column in parts.iter().filter_map(|(_, t)| *t).flat_map(Table::columns) {
+        if seen.insert(&column.id) {
+            ids.push(&column.id);
+        }
+    }
+    // An index that is absent in every part means row 0; once parts are joined it must be spelled out.
+    let pointers: Vec<ColumnId> = [TableKind::Resources, TableKind::Scopes, TableKind::Descriptors]
+        .into_iter()
+        .filter(|target| kind == TableKind::Items && batches.iter().any(|b| b.table(*target).is_some()))
+        .filter_map(|target| pointer_to(target).map(ColumnId::Intrinsic))
+        .collect();
+    ids.extend(pointers.iter().filter(|p| !seen.contains(p)));
+    let mut columns = Vec::with_capacity(ids.len());
+    for id in ids {
+        let mut arrays = Vec::with_capacity(parts.len());
+        let mut offset = 0;
+        for (batch, table) in &parts {
+            let array = match table.and_then(|t| t.column(id)) {
+                Some(array) => array.clone(),
+                None => default_array(id, rows_of(table)),
+            };
+            let target = match id {
+                ColumnId::Intrinsic(Intrinsic::Resource) => Some(TableKind::Resources),
+                ColumnId::Intrinsic(Intrinsic::Scope) => Some(TableKind::Scopes),
+                ColumnId::Intrinsic(Intrinsic::Metric) => Some(TableKind::Descriptors),
+                ColumnId::Intrinsic(Intrinsic::Parent) => Some(TableKind::Items),
+                _ => None,
+            };
+            match target {
+                Some(target) => {
+                    let old = array.as_primitive::<UInt32Type>();
+                    arrays.push(Arc::new(UInt32Array::from_iter_values(old.values().iter().map(|r| r + offset))) as ArrayRef);
+                    offset += batch.table(target).map_or(0, Table::rows) as u32;
+                }
+                None => arrays.push(array),
+            }
+        }
+        columns.push(Column { id: id.clone(), array: concat_arrays(&arrays)? });
+    }
+    Ok(Table::try_new(kind, rows, columns)?)
+}
+
+/// Arrays under each other; dictionaries become one with distinct values, mixed text becomes plain.
+fn concat_arrays(arrays: &[ArrayRef]) -> Result<ArrayRef, ArrowError> {
+    let encoded = |a: &ArrayRef| matches!(a.data_type(), DataType::Dictionary(..));
+    // An all-null part (a column that the part did not have) joins either layout.
+    let null = |a: &ArrayRef| a.null_count() == a.len();
+    if !arrays.iter().any(encoded) {
+        return concat(&arrays.iter().map(AsRef::as_ref).collect::<Vec<_>>());
+    }
+    if !arrays.iter().all(|a| encoded(a) || null(a)) {
+        let plain: Vec<ArrayRef> = arrays.iter().map(|a| cast(a, &DataType::Utf8)).collect::<Result<_, _>>()?;
+        return concat(&plain.iter().map(AsRef::as_ref).collect::<Vec<_>>());
+    }
+    let mut numbers: HashMap<&str, u32> = HashMap::new();
+    let mut values = StringBuilder::new();
+    let mut keys: Vec<Option<u32>> = Vec::with_capacity(arrays.iter().map(|a| a.len()).sum());
+    for array in arrays {
+        let Some(dictionary) = array.as_any().downcast_ref::<DictionaryArray<UInt32Type>>() else {
+            keys.extend(std::iter::repeat_n(None, array.len()));
+            continue;
+        };
+        let texts: &StringArray = dictionary.values().as_string();
+        let mut new = Vec::with_capacity(texts.len());
+        for i in 0..texts.len() {
+            let text = texts.value(i);
+            let next = numbers.len() as u32;
+            new.push(*numbers.entry(text).or_insert_with(|| {
+                values.append_value(text);
+                next
+            }));
+        }
+        keys.extend(dictionary.keys().iter().map(|k| k.map(|k| new[k as usize])));
+    }
+    Ok(Arc::new(DictionaryArray::try_new(UInt32Array::from(keys), Arc::new(values.finish()))?))
+}
+
+/// Rows of the joined table of this kind that own a part of the tail: their columns alone do not tell them apart.
+fn rows_with_tail(kind: TableKind, batches: &[Batch]) -> Result<HashSet<u32>, ReshapeError> {
+    let mut rows = HashSet::new();
+    let mut offset = 0;
+    for batch in batches {
+        if let Some(tail) = batch.table(TableKind::Tail) {
+            let (of, parents) = tail_pointers(tail)?;
+            let own = of.values().iter().zip(parents.values()).filter(|(of, _)| **of == kind as u8);
+            rows.extend(own.map(|(_, parent)| parent + offset));
+        }
+        offset += batch.table(kind).map_or(0, Table::rows) as u32;
+    }
+    Ok(rows)
+}
+
+/// One row for each distinct one, and old row -> new row. The rows in `apart` stay as they are.
+fn join_equal_rows(table: Table, apart: &HashSet<u32>) -> Result<(Table, Vec<u32>), ReshapeError> {
+    let (kind, rows) = (table.kind(), table.rows());
+    let plain: Vec<ArrayRef> =
+        table.columns().iter().map(|c| cast(&c.array, &c.id.data_type())).collect::<Result<_, ArrowError>>()?;
+    if plain.is_empty() && apart.is_empty() {
+        return Ok((Table::empty(kind, 1), vec![0; rows]));
+    }
+    let fields = plain.iter().map(|a| SortField::new(a.data_type().clone())).collect();
+    let converted = RowConverter::new(fields)?.convert_columns(&plain)?;
+    let mut distinct: HashMap<&[u8], u32> = HashMap::new();
+    let mut merged = Vec::with_capacity(rows);
+    let mut first = Vec::new();
+    for i in 0..rows {
+        let next = first.len() as u32;
+        let bytes = if plain.is_empty() { &[] } else { converted.row(i).data() };
+        let number = if apart.contains(&(i as u32)) { next } else { *distinct.entry(bytes).or_insert(next) };
+        if number == next {
+            first.push(i as u32);
+        }
+        merged.push(number);
+    }
+    let first = UInt32Array::from(first);
+    let mut columns = Vec::with_capacity(table.columns().len());
+    for column in table.columns() {
+        columns.push(Column { id: column.id.clone(), array: take_text_aware(&column.array, &first)? });
+    }
+    Ok((Table::try_new(kind, first.len(), columns)?, merged))
+}
+
+fn point_to_merged(
+    items: Option<Table>,
+    joined: &HashMap<TableKind, (Table, Option<Vec<u32>>)>,
+) -> Result<Table, ReshapeError> {
+    let Some(items) = items else { return Ok(Table::empty(TableKind::Items, 0)) };
+    let rows = items.rows();
+    let mut columns = items.into_columns();
+    for kind in [TableKind::Resources, TableKind::Scopes, TableKind::Descriptors] {
+        let Some(pointer) = pointer_to(kind) else { continue };
+        let Some((_, Some(merged))) = joined.get(&kind) else { continue };
+        for column in columns.iter_mut().filter(|c| c.id == ColumnId::Intrinsic(pointer)) {
+            let old = column.array.as_primitive::<UInt32Type>();
+            column.array = Arc::new(UInt32Array::from_iter_values(old.values().iter().map(|&r| merged[r as usize])));
+        }
+    }
+    Ok(Table::try_new(TableKind::Items, rows, columns)?)
+}
+
+fn concat_tail(
+    batches: &[Batch],
+    joined: &HashMap<TableKind, (Table, Option<Vec<u32>>)>,
+) -> Result<Table, ReshapeError> {
+    // (of, new parent) of each tail row in the order of the batches, then sorted, which keeps equal ones in order.
+    let mut pointers: Vec<(u8, u32)> = Vec::new();
+    let mut offsets = [0u32; TableKind::ALL.len()];
+    let mut parts = Vec::new();
+    for batch in batches {
+        if let Some(tail) = batch.table(TableKind::Tail) {
+            let (of, parents) = tail_pointers(tail)?;
+            for (&of, &parent) in of.values().iter().zip(parents.values()) {
+                let row = parent + offsets[usize::from(of)];
+                let merged = TableKind::from_u8(of).and_then(|k| joined.get(&k)).and_then(|(_, m)| m.as_ref());
+                pointers.push((of, merged.map_or(row, |m| m[row as usize])));
+            }
+            parts.push(tail.clone());
+        }
+        for table in batch.tables() {
+            offsets[table.kind() as usize] += table.rows() as u32;
+        }
+    }
+    let mut order: Vec<u32> = (0..pointers.len() as u32).collect();
+    order.sort_by_key(|&i| pointers[i as usize]);
+    let sorted = |f: fn(&(u8, u32)) -> u32| order.iter().map(|&i| f(&pointers[i as usize])).collect::<Vec<u32>>();
+    let mut columns = vec![
+        Column {
+            id: Intrinsic::Of.into(),
+            array: Arc::new(UInt8Array::from_iter_values(sorted(|p| u32::from(p.0)).into_iter().map(|of| of as u8))),
+        },
+        Column { id: Intrinsic::Parent.into(), array: Arc::new(UInt32Array::from(sorted(|p| p.1))) },
+    ];
+    for id in [Intrinsic::Key, Intrinsic::Value] {
+        let id = ColumnId::Intrinsic(id);
+        let arrays: Vec<ArrayRef> =
+            parts.iter().map(|t| t.column(&id).cloned().unwrap_or_else(|| default_array(&id, t.rows()))).collect();
+        if !arrays.is_empty() {
+            let array = take(&concat_arrays(&arrays)?, &UInt32Array::from(order.clone()), None)?;
+            columns.push(Column { id, array });
+        }
+    }
+    Ok(Table::try_new(TableKind::Tail, order.len(), columns)?)
+}
