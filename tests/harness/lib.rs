@@ -1,1 +1,11 @@
-//! Placeholder.
+//! Runs Prism as a user does: the `prism` binary in a folder of its own, asked over HTTP and the command line.
+//!
+//! ```text
+//! process (start, stop, kill the server) -> otlp (requests to send) -> shared (recorded input, where it is there)
+//! ```
+
+pub mod process;
+pub mod otlp;
+pub mod shared;
+
+pub use process::{Answer, Server, cli};
