@@ -1,0 +1,16 @@
+//! Who may do what: tenants, keys, roles.
+//!
+//! ```text
+//! key (what a client shows) -> directory (all tenants and keys, one control object) -> live (the newest directory) -> check
+//! ```
+//!
+//! Tenants' roles (`ingest`, `query`, `admin`) reach one tenant's data; the operator's role is apart from them: it creates
+//! tenants and reads `/metrics`, and reaches no tenant's data. Not here: headers and status codes (`http`, `error`).
+
+mod role;
+mod key;
+mod directory;
+
+pub(crate) use directory::{Directory, DirectoryError, Holder};
+pub(crate) use key::Key;
+pub(crate) use role::{Role, Roles};

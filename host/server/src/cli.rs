@@ -1,0 +1,253 @@
+//! The commands and flags of `prism`. Not here: what they do (`commands`, `serve`, `doctor`).
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use prism_model::{Signal, TenantId};
+
+use crate::access::Role;
+use crate::config::{Flags, LogFormat};
+
+/// Server that the commands ask which talk to one.
+pub(crate) const DEFAULT_URL: &str = "http://127.0.0.1:4318";
+
+/// A columnar OpenTelemetry store and query platform.
+#[derive(Debug, Parser)]
+#[command(name = "prism", version, propagate_version = true, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    /// Settings that every command shares.
+    #[command(flatten)]
+    pub(crate) shared: Shared,
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Flags of every command.
+#[derive(Debug, Args)]
+pub(crate) struct Shared {
+    /// Configuration file (TOML); `prism config print` shows every setting
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Folder of all data
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// How log lines look on standard error
+    #[arg(long, global = true, value_name = "FORMAT")]
+    pub(crate) log_format: Option<LogFormat>,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a server: OTLP in, queries out
+    Serve(Serve),
+    /// Ask a server, in the query language
+    Query(Query),
+    /// Show a trace as spans over time
+    Trace(Trace),
+    /// Tenants
+    #[command(subcommand)]
+    Tenant(TenantCommand),
+    /// Keys of tenants and operators
+    #[command(subcommand)]
+    Key(KeyCommand),
+    /// Plugins, and which tenant's data runs through them
+    #[command(subcommand)]
+    Plugin(PluginCommand),
+    /// Settings
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Check that Prism can run here, and say what to do where it cannot
+    Doctor,
+}
+
+/// `prism serve`
+#[derive(Debug, Args)]
+pub(crate) struct Serve {
+    /// Address of OTLP/HTTP and queries; port 0 takes a free one
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) http: Option<String>,
+    /// Address of OTLP/gRPC; empty switches it off
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) grpc: Option<String>,
+    /// Tenant `default` needs no key from this machine
+    #[arg(long)]
+    pub(crate) dev: bool,
+}
+
+/// Which server, with which key.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Remote {
+    /// Server to ask
+    #[arg(long, env = "PRISM_URL", default_value = DEFAULT_URL, value_name = "URL")]
+    pub(crate) url: String,
+    /// Key with the role `query`; a server with --dev needs none from the same machine
+    #[arg(long, env = "PRISM_KEY", hide_env_values = true, value_name = "KEY")]
+    pub(crate) key: Option<String>,
+}
+
+/// `prism query`
+#[derive(Debug, Args)]
+pub(crate) struct Query {
+    /// Query as text or JSON, `@FILE`, or `-` for standard input
+    pub(crate) query: String,
+    /// The server's answer as it is
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Which server, with which key.
+    #[command(flatten)]
+    pub(crate) remote: Remote,
+}
+
+/// `prism trace`
+#[derive(Debug, Args)]
+pub(crate) struct Trace {
+    /// Trace id, 32 hexadecimal digits
+    pub(crate) id: String,
+    /// The server's answer (OTLP/JSON) as it is
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Which server, with which key.
+    #[command(flatten)]
+    pub(crate) remote: Remote,
+}
+
+/// `prism tenant`
+#[derive(Debug, Subcommand)]
+pub(crate) enum TenantCommand {
+    /// Create a tenant
+    Create {
+        /// 1 to 63 of a-z, 0-9 and -
+        name: TenantId,
+    },
+    /// List tenants
+    List,
+}
+
+/// `prism key`
+#[derive(Debug, Subcommand)]
+pub(crate) enum KeyCommand {
+    /// Create a key; it is printed once, and only its hash is stored
+    Create {
+        /// Whose data the key reaches
+        #[arg(long, required_unless_present = "operator", value_name = "NAME")]
+        tenant: Option<TenantId>,
+        /// What it allows: ingest, query, admin
+        #[arg(long, value_delimiter = ',', required_unless_present = "operator", value_name = "ROLES")]
+        role: Vec<Role>,
+        /// A key of who runs Prism: reads /metrics, reaches no tenant's data
+        #[arg(long, conflicts_with_all = ["tenant", "role"])]
+        operator: bool,
+    },
+    /// List keys, never their secrets
+    List {
+        /// Only this tenant's
+        #[arg(long, value_name = "NAME")]
+        tenant: Option<TenantId>,
+    },
+    /// Make a key invalid, within a second on every server
+    Revoke {
+        /// The id in `prism key list`: the part between the underscores
+        id: String,
+    },
+}
+
+/// `prism plugin`
+#[derive(Debug, Subcommand)]
+pub(crate) enum PluginCommand {
+    /// List bundled plugins, and the bindings of a tenant
+    List {
+        /// Whose bindings
+        #[arg(long, value_name = "NAME")]
+        tenant: Option<TenantId>,
+    },
+    /// Run a tenant's data through a plugin, within a second on every server
+    Bind {
+        /// Name of a bundled plugin, or a component file
+        plugin: String,
+        /// Whose data
+        #[arg(long, value_name = "NAME")]
+        tenant: TenantId,
+        /// Name of the binding, unique for the tenant; the plugin's by default. An existing binding of this name is replaced
+        #[arg(long)]
+        name: Option<String>,
+        /// Configuration as JSON, or `@FILE`
+        #[arg(long, value_name = "JSON")]
+        config: Option<String>,
+        /// Which signals: spans, logs, metrics; all by default
+        #[arg(long, value_delimiter = ',')]
+        signals: Vec<Signal>,
+    },
+    /// Take a binding away, within a second on every server
+    Unbind {
+        /// Name of the binding
+        name: String,
+        /// Whose
+        #[arg(long, value_name = "NAME")]
+        tenant: TenantId,
+    },
+}
+
+/// `prism config`
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Print every setting with its documentation, value and source, as a file that Prism reads
+    Print,
+}
+
+impl Cli {
+    /// The settings that flags set.
+    pub(crate) fn flags(&self) -> Flags {
+        let text = |value: &str| toml::Value::String(value.to_owned());
+        let mut set = Vec::new();
+        if let Some(dir) = &self.shared.data_dir {
+            set.push(("data_dir", text(&dir.to_string_lossy())));
+        }
+        if let Some(format) = self.shared.log_format {
+            let name = match format {
+                LogFormat::Auto => "auto",
+                LogFormat::Text => "text",
+                LogFormat::Json => "json",
+            };
+            set.push(("log.format", text(name)));
+        }
+        if let Command::Serve(serve) = &self.command {
+            set.extend(serve.http.iter().map(|addr| ("http_addr", text(addr))));
+            set.extend(serve.grpc.iter().map(|addr| ("grpc_addr", text(addr))));
+            if serve.dev {
+                set.push(("auth.dev", toml::Value::Boolean(true)));
+            }
+        }
+        Flags { file: self.shared.config.clone(), set }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn commands_are_consistent_and_flags_become_settings() {
+        Cli::command().debug_assert();
+        let cli = Cli::parse_from(["prism", "serve", "--dev", "--http", "0.0.0.0:0", "--grpc", "", "--data-dir", "/d"]);
+        let names: Vec<&str> = cli.flags().set.iter().map(|(name, _)| *name).collect();
+        assert_eq!(names, ["data_dir", "http_addr", "grpc_addr", "auth.dev"]);
+        let loaded = crate::config::load(&cli.flags(), std::iter::empty()).unwrap();
+        assert!(loaded.config.auth.dev && loaded.config.grpc_addr.is_empty());
+    }
+
+    #[test]
+    fn operators_have_no_tenant() {
+        let parse = |args: &[&str]| Cli::try_parse_from([&["prism", "key", "create"], args].concat()).is_ok();
+        assert!(parse(&["--operator"]));
+        assert!(parse(&["--tenant", "shop", "--role", "ingest,query"]));
+        for bad in
+            [&["--operator", "--tenant", "shop"][..], &["--tenant", "shop"], &[], &["--tenant", "A", "--role", "query"]]
+        {
+            assert!(!parse(bad), "{bad:?}");
+        }
+        assert!(!parse(&["--tenant", "shop", "--role", "root"]));
+    }
+}

@@ -1,0 +1,15 @@
+//! The one configuration: what can be set, its default, and why the default is what it is.
+//!
+//! ```text
+//! defaults <- prism.toml <- PRISM_ variables <- flags        (the right one wins)
+//! ```
+//!
+//! No setting needs to be set. Unknown keys and unknown `PRISM_` variables are refused, because a misspelt limit that is
+//! silently ignored is found in an incident. Not here: what the flags are called (`cli`).
+
+mod settings;
+mod sources;
+mod print;
+
+pub(crate) use settings::{AuthSettings, Config, HttpSettings, LogFormat};
+pub(crate) use sources::{Flags, Loaded, Source, load};

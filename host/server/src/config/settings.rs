@@ -1,0 +1,211 @@
+//! Every setting with its unit, default and reason. The doc comments are what `prism config print` shows.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// A section of the configuration: the struct, its defaults, and its doc comments as text for `prism config print`.
+macro_rules! section {
+    ($(#[doc = $about:literal])* $name:ident { $($(#[doc = $doc:literal])+ $field:ident: $ty:ty = $default:expr,)+ }) => {
+        $(#[doc = $about])*
+        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+        #[serde(default, deny_unknown_fields)]
+        pub(crate) struct $name { $($(#[doc = $doc])+ pub(crate) $field: $ty,)+ }
+
+        impl Default for $name {
+            fn default() -> Self {
+                Self { $($field: $default,)+ }
+            }
+        }
+
+        impl $name {
+            /// Lines of documentation per setting, in order.
+            pub(crate) const DOCS: &'static [(&'static str, &'static [&'static str])] =
+                &[$((stringify!($field), &[$($doc),+])),+];
+        }
+    };
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LogFormat {
+    /// Text on a terminal, JSON elsewhere.
+    Auto,
+    /// Text.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+section! {
+    /// Everything. Single values first: TOML wants them before its tables.
+    Config {
+        /// Folder of all data: a local disk, or a file system that several nodes share.
+        data_dir: PathBuf = "prism-data".into(),
+        /// Address of OTLP/HTTP and of queries. Loopback by default: nothing is open to a network that nobody opened.
+        http_addr: String = "127.0.0.1:4318".to_owned(),
+        /// Address of OTLP/gRPC; empty switches it off.
+        grpc_addr: String = "127.0.0.1:4317".to_owned(),
+        /// How long a stop waits for requests that are under way, before it cuts them off. Orchestrators kill after 30 s.
+        shutdown_grace_ms: u64 = 20_000,
+        /// Who may do what.
+        auth: AuthSettings = AuthSettings::default(),
+        /// What listeners allow.
+        http: HttpSettings = HttpSettings::default(),
+        /// What one request may hold.
+        limits: LimitSettings = LimitSettings::default(),
+        /// What waits in memory before it is on disk.
+        ingest: IngestSettings = IngestSettings::default(),
+        /// How rows come to disk.
+        store: StoreSettings = StoreSettings::default(),
+        /// What one query may use.
+        query: QuerySettings = QuerySettings::default(),
+        /// What guests may use.
+        plugin: PluginSettings = PluginSettings::default(),
+        /// Log lines on standard error.
+        log: LogSettings = LogSettings::default(),
+    }
+}
+
+section! {
+    /// Who may do what.
+    AuthSettings {
+        /// Tenant `default` needs no key from this machine. For a laptop only; the flag `--dev` sets it.
+        dev: bool = false,
+        /// How old the known tenants and keys may be: a key that was created or revoked elsewhere counts after this time.
+        reload_ms: u64 = 1_000,
+    }
+}
+
+section! {
+    /// What listeners allow, HTTP and gRPC alike.
+    HttpSettings {
+        /// Open connections of each listener; further ones wait in the backlog of the kernel. A connection holds up to 1 MiB.
+        connections_max: usize = 1_024,
+        /// Time for the head of a request, and for an idle connection until the next one: slow or silent clients hold no place.
+        header_timeout_ms: u64 = 30_000,
+        /// Time between two pieces of a body.
+        body_idle_timeout_ms: u64 = 15_000,
+        /// Time for a whole body: 64 MiB at 1.1 MB/s.
+        body_timeout_ms: u64 = 60_000,
+        /// Time for the answer to a request after its body came: longer than the longest query.
+        answer_timeout_ms: u64 = 120_000,
+        /// Bytes of request bodies in memory at once, over all connections; beyond it clients are told to wait.
+        /// Four requests of the largest size, or some thousand of the usual.
+        body_bytes_in_flight_max: usize = 256 << 20,
+        /// Bytes of an answer's error message. OTLP asks for a bound on answers, recommends 4 MiB and shortens messages first.
+        message_bytes_max: usize = 4_096,
+    }
+}
+
+section! {
+    /// What one request may hold.
+    LimitSettings {
+        /// Bytes of a request body, before and after decompression. OTLP recommends 64 MiB.
+        body_bytes_max: usize = prism_model::Limits::default().body_bytes_max,
+        /// Levels of arrays and maps in an attribute value.
+        value_depth_max: usize = prism_model::Limits::default().value_depth_max,
+        /// Attribute columns of a table; further keys are kept, and queried slower.
+        attribute_columns_max: usize = prism_model::Limits::default().attribute_columns_max,
+        /// Spans, log records or points of one request.
+        items_max: usize = prism_model::Limits::default().items_max,
+    }
+}
+
+section! {
+    /// Log lines on standard error.
+    LogSettings {
+        /// `auto` (text on a terminal, else JSON), `text` or `json`.
+        format: LogFormat = LogFormat::Auto,
+        /// Which lines: a level, or a list such as `info,prism_store=debug`.
+        filter: String = "info".to_owned(),
+    }
+}
+
+section! {
+    /// What waits in memory before it is on disk.
+    IngestSettings {
+        /// Placeholder until the pipeline's settings are joined.
+        queue_bytes_max: usize = 64 << 20,
+    }
+}
+
+section! {
+    /// How rows come to disk.
+    StoreSettings {
+        /// Placeholder until the store's settings are joined.
+        compression_level: i32 = 1,
+    }
+}
+
+section! {
+    /// What one query may use.
+    QuerySettings {
+        /// Time for one query.
+        time_max_ms: u64 = 60_000,
+    }
+}
+
+section! {
+    /// What guests may use.
+    PluginSettings {
+        /// Placeholder until the plugin host's settings are joined.
+        memory_bytes_max: usize = 64 << 20,
+    }
+}
+
+impl LimitSettings {
+    /// The bounds in the words of the decoders.
+    pub(crate) fn to_model(&self) -> prism_model::Limits {
+        prism_model::Limits {
+            body_bytes_max: self.body_bytes_max,
+            value_depth_max: self.value_depth_max,
+            attribute_columns_max: self.attribute_columns_max,
+            items_max: self.items_max,
+        }
+    }
+}
+
+impl Config {
+    /// Refuses values that cannot work, with the setting's name and what was expected.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        let address = |setting: &str, text: &str| match text.parse::<SocketAddr>() {
+            Ok(_) => Ok(()),
+            Err(_) => Err(format!("`{setting}`: expected ADDRESS:PORT such as `127.0.0.1:4318`, found `{text}`")),
+        };
+        address("http_addr", &self.http_addr)?;
+        if !self.grpc_addr.is_empty() {
+            address("grpc_addr", &self.grpc_addr)?;
+        }
+        let positive: [(&str, u64); 9] = [
+            ("auth.reload_ms", self.auth.reload_ms),
+            ("http.connections_max", self.http.connections_max as u64),
+            ("http.header_timeout_ms", self.http.header_timeout_ms),
+            ("http.body_idle_timeout_ms", self.http.body_idle_timeout_ms),
+            ("http.body_timeout_ms", self.http.body_timeout_ms),
+            ("http.answer_timeout_ms", self.http.answer_timeout_ms),
+            ("http.message_bytes_max", self.http.message_bytes_max as u64),
+            ("limits.body_bytes_max", self.limits.body_bytes_max as u64),
+            ("limits.items_max", self.limits.items_max as u64),
+        ];
+        if let Some((setting, _)) = positive.iter().find(|(_, value)| *value == 0) {
+            return Err(format!("`{setting}`: expected a number above 0, found `0`"));
+        }
+        if self.limits.items_max > u32::MAX as usize {
+            return Err(format!(
+                "`limits.items_max`: expected at most {}, found `{}`",
+                u32::MAX,
+                self.limits.items_max
+            ));
+        }
+        if self.http.body_bytes_in_flight_max < self.limits.body_bytes_max {
+            return Err(format!(
+                "`http.body_bytes_in_flight_max`: expected at least `limits.body_bytes_max` ({}), found `{}`",
+                self.limits.body_bytes_max, self.http.body_bytes_in_flight_max
+            ));
+        }
+        Ok(())
+    }
+}

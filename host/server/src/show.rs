@@ -1,0 +1,22 @@
+//! What people read in a terminal.
+//!
+//! ```text
+//! answer JSON -> units (a value as text) -> table (aligned columns) -> answer (table, cost, warnings)
+//! OTLP/JSON   -> tree (which span is below which)               -> waterfall (spans as bars over time)
+//! ```
+//!
+//! Everything here is data in, text out: width, colour and time zone are arguments. Texts of clients never reach the terminal
+//! as control characters.
+
+mod units;
+mod table;
+mod answer;
+mod tree;
+mod waterfall;
+mod screen;
+
+pub(crate) use answer::answer;
+pub(crate) use screen::Screen;
+pub(crate) use table::{Align, Grid};
+pub(crate) use units::{bytes, clean, count, duration, time};
+pub(crate) use waterfall::waterfall;

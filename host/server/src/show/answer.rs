@@ -1,0 +1,177 @@
+//! The JSON answer of a query as a table with its cost.
+
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+
+use super::screen::{Ink, Screen};
+use super::table::{Align, Grid};
+use super::units::{bytes, clean, count, duration, time};
+
+/// The table, what it cost, and warnings. `took_ns`: time of the whole request as the caller measured it.
+pub(crate) fn answer(answer: &Value, took_ns: i64, screen: &Screen) -> String {
+    let list = |key: &str| answer.get(key).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let columns: Vec<Column> = list("columns").iter().map(Column::read).collect();
+    let mut grid = Grid::new(columns.iter().map(|c| (c.header(), c.align())));
+    let rows = list("rows");
+    for row in rows {
+        let cells = row.as_array().map(Vec::as_slice).unwrap_or_default();
+        grid.push(columns.iter().zip(cells).map(|(column, value)| column.cell(value, screen)).collect());
+    }
+    let mut out = if rows.is_empty() { String::new() } else { grid.render(screen) };
+    if !rows.is_empty() {
+        out.push('\n');
+    }
+    out.push_str(&screen.ink(Ink::Dim, &footer(answer, rows.len(), took_ns)));
+    out.push('\n');
+    for warning in warnings(answer) {
+        out.push_str(&screen.ink(Ink::Yellow, &format!("warning: {}", clean(&warning))));
+        out.push('\n');
+    }
+    out
+}
+
+struct Column {
+    name: String,
+    kind: String,
+    unit: String,
+}
+
+impl Column {
+    fn read(column: &Value) -> Column {
+        let text = |key: &str| column.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+        Column { name: clean(&text("name")), kind: text("type"), unit: text("unit") }
+    }
+
+    /// The name, with the unit where the cells do not show it themselves.
+    fn header(&self) -> String {
+        match self.unit.as_str() {
+            "" | "ns" | "By" | "1" => self.name.clone(),
+            unit => format!("{} [{}]", self.name, clean(unit)),
+        }
+    }
+
+    fn align(&self) -> Align {
+        let number = ["int", "uint", "double", "float", "number", "duration"].iter().any(|n| self.kind.contains(n));
+        if number || !self.unit.is_empty() { Align::Right } else { Align::Left }
+    }
+
+    fn cell(&self, value: &Value, screen: &Screen) -> String {
+        match value {
+            Value::Null => "·".to_owned(),
+            Value::Bool(b) => b.to_string(),
+            Value::Number(number) => self.number(number),
+            Value::String(text) => match text.parse::<DateTime<Utc>>() {
+                Ok(at) if self.kind.contains("time") => time(&at, &screen.zone),
+                // Integers beyond 2^53 come as text.
+                _ => match text.parse::<i64>() {
+                    Ok(n) if self.align() == Align::Right => self.number(&n.into()),
+                    _ => clean(text),
+                },
+            },
+            other => clean(&other.to_string()),
+        }
+    }
+
+    fn number(&self, number: &serde_json::Number) -> String {
+        match (self.unit.as_str(), number.as_i64(), number.as_f64()) {
+            ("ns", Some(n), _) => duration(n),
+            // Casting saturates, and 292 years in nanoseconds are as good as more.
+            ("ns", None, Some(n)) => duration(n.round() as i64),
+            ("By", Some(n), _) if n >= 0 => bytes(n.unsigned_abs()),
+            (_, Some(n), _) => count(n),
+            (_, _, Some(n)) => double(n),
+            _ => number.to_string(),
+        }
+    }
+}
+
+/// Four digits after the point are what an eye compares; `--json` has all of them.
+fn double(n: f64) -> String {
+    match n.abs() {
+        a if a != 0.0 && !(1e-4..1e15).contains(&a) => format!("{n:.4e}"),
+        _ => {
+            let text = format!("{n:.4}");
+            text.trim_end_matches('0').trim_end_matches('.').to_owned()
+        }
+    }
+}
+
+/// `3 rows in 12ms  ·  read 1,234 rows, 4.1kB in 7 frames, 120 pruned`
+fn footer(answer: &Value, rows: usize, took_ns: i64) -> String {
+    let stats = answer.get("stats").unwrap_or(&Value::Null);
+    let number = |names: &[&str]| names.iter().find_map(|name| stats.get(*name).and_then(Value::as_i64));
+    let mut read = Vec::new();
+    if let Some(n) = number(&["rows_read", "rows_scanned", "rows"]) {
+        read.push(format!("{} rows", count(n)));
+    }
+    if let Some(n) = number(&["bytes_read", "bytes"]) {
+        read.push(bytes(n.unsigned_abs()));
+    }
+    if let Some(n) = number(&["frames_read"]) {
+        read.push(format!("{} frames", count(n)));
+    }
+    if let Some(n) = number(&["frames_pruned"]) {
+        read.push(format!("{} pruned", count(n)));
+    }
+    let rows = format!("{} {}", count(rows as i64), if rows == 1 { "row" } else { "rows" });
+    let mut out = format!("{rows} in {}", duration(took_ns));
+    if !read.is_empty() {
+        out.push_str(&format!("  ·  read {}", read.join(", ")));
+    }
+    if answer.get("cursor").is_some() {
+        out.push_str("  ·  more rows follow");
+    }
+    out
+}
+
+fn warnings(answer: &Value) -> Vec<String> {
+    let lists = [answer.get("warnings"), answer.pointer("/stats/warnings")];
+    let texts = lists.into_iter().flatten().filter_map(Value::as_array).flatten();
+    texts.map(|w| w.as_str().map_or_else(|| w.to_string(), str::to_owned)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn golden() {
+        let given = json!({
+            "columns": [
+                {"name": "service.name", "type": "string"},
+                {"name": "minute", "type": "time"},
+                {"name": "n", "type": "int"},
+                {"name": "p95", "type": "double", "unit": "ns"},
+                {"name": "err", "type": "double"}
+            ],
+            "rows": [
+                ["checkout", "2026-01-02T03:04:00.000000000Z", 12345, 12_345_678.9, 0.015625],
+                [null, "2026-01-02T03:05:00.000000000Z", "9007199254740993", 850, "NaN"]
+            ],
+            "stats": {"rows_read": 12390, "bytes_read": 4096, "frames_read": 7, "frames_pruned": 120},
+            "warnings": ["limit 5000 is clamped to 1000"]
+        });
+        let screen = Screen { width: Some(100), colour: false, zone: chrono::FixedOffset::east_opt(0).unwrap() };
+        assert_eq!(
+            answer(&given, 12_000_000, &screen),
+            "\
+service.name  minute                                   n     p95     err
+────────────  ───────────────────  ─────────────────────  ──────  ──────
+checkout      2026-01-02 03:04:00                 12,345  12.3ms  0.0156
+·             2026-01-02 03:05:00  9,007,199,254,740,993   850ns     NaN
+
+2 rows in 12ms  ·  read 12,390 rows, 4.1kB, 7 frames, 120 pruned
+warning: limit 5000 is clamped to 1000
+"
+        );
+    }
+
+    #[test]
+    fn answers_of_another_shape_do_not_panic() {
+        let screen = Screen { width: Some(10), colour: true, zone: chrono::FixedOffset::east_opt(0).unwrap() };
+        assert!(answer(&json!({}), 0, &screen).contains("0 rows"));
+        assert!(answer(&json!({"columns": [1], "rows": [3, [1, 2, 3]]}), 0, &screen).contains("2 rows"));
+        assert_eq!([double(0.0), double(1e-9), double(1e20), double(-2.5)].join(" "), "0 1.0000e-9 1.0000e20 -2.5");
+    }
+}
