@@ -142,17 +142,14 @@ impl Failure {
         Failure { code, message: message.into(), hint: None, place: None, retry_after_s: 1, inner: None }
     }
 
-    /// The error of another crate. What waits, fails or is a bug inside is told in general words and logged in its own;
-    /// everything else is about the caller's input, and its message is told.
+    /// The error of another crate. Its message is told, since by the rule of the house paths and foreign names stand in its
+    /// causes only; those are logged. Of a bug nothing is told: its words are for who mends it.
     pub(crate) fn of(error: &impl Classify) -> Failure {
-        let code = Code::from(error.kind());
-        let inner = chain(error);
         let told = match error.kind() {
-            Kind::Retry => "this does not work at the moment: send the same again later".into(),
             Kind::Bug => "an error inside of Prism: please report it with the time at which it happened".into(),
             _ => Cow::Owned(error.to_string()),
         };
-        Failure { inner: Some(inner), ..Failure::new(code, told) }
+        Failure::new(error.kind().into(), told).inner(chain(error))
     }
 
     /// With what to do instead.
@@ -249,7 +246,7 @@ mod tests {
     }
 
     #[derive(Debug, thiserror::Error)]
-    #[error("open /secret/place: {source}")]
+    #[error("the disk failed")]
     struct Inner {
         source: std::io::Error,
         kind: Kind,
@@ -262,11 +259,11 @@ mod tests {
     }
 
     #[test]
-    fn what_fails_inside_is_logged_and_not_told() {
-        for kind in [Kind::Retry, Kind::Bug] {
-            let failure = Failure::of(&Inner { source: std::io::Error::other("disk"), kind });
-            assert!(!failure.message.contains("secret"), "{kind:?}");
-            assert_eq!(failure.inner.as_deref(), Some("open /secret/place: disk"));
+    fn causes_are_logged_and_not_told() {
+        for (kind, told) in [(Kind::Retry, "the disk failed"), (Kind::Bug, "an error inside of Prism: please report it")] {
+            let failure = Failure::of(&Inner { source: std::io::Error::other("open /secret/place"), kind });
+            assert!(failure.message.starts_with(told) && !failure.message.contains("secret"), "{kind:?}");
+            assert_eq!(failure.inner.as_deref(), Some("the disk failed: open /secret/place"));
         }
     }
 

@@ -13,6 +13,11 @@ mod config;
 mod logs;
 mod access;
 mod error;
+mod metrics;
+mod rpc;
+mod http;
+mod client;
+mod doctor;
 mod show;
 
 use std::process::ExitCode;

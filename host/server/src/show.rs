@@ -16,7 +16,7 @@ mod waterfall;
 mod screen;
 
 pub(crate) use answer::answer;
-pub(crate) use screen::Screen;
+pub(crate) use screen::{Ink, Screen};
 pub(crate) use table::{Align, Grid};
 pub(crate) use units::{bytes, clean, count, duration, time};
 pub(crate) use waterfall::waterfall;

@@ -1,0 +1,14 @@
+//! What the process counts, as Prometheus text.
+//!
+//! ```text
+//! requests (what this crate counts) + counters of store, ingest, plugin, query -> exposition (the text format)
+//! ```
+//!
+//! Names are `prism_<crate>_<noun>_<unit>[_total]`. Label values come from closed sets, except names of tenants and of their
+//! bindings, which are bounded by what operators and administrators create.
+
+mod exposition;
+mod requests;
+
+pub(crate) use exposition::{Exposition, Type};
+pub(crate) use requests::{Requests, Route};
