@@ -670,3 +670,35 @@ impl fmt::Debug for Pos {
         write!(f, "{}:{}", self.line, self.column)
     }
 }
+
+impl Expr {
+    /// Calls `visit` with this expression and everything inside it, an operator before its operands.
+    pub fn walk<'a>(&'a self, visit: &mut dyn FnMut(&'a Expr)) {
+        visit(self);
+        match self {
+            Expr::Literal(_) | Expr::Field(_) | Expr::Binding(_) => {}
+            Expr::List(parts) | Expr::And(parts) | Expr::Or(parts) => parts.iter().for_each(|part| part.walk(visit)),
+            Expr::Not(inner) | Expr::Neg(inner) => inner.walk(visit),
+            Expr::Binary { left, right, .. } | Expr::Relation { left, right, .. } => {
+                left.walk(visit);
+                right.walk(visit);
+            }
+            Expr::In { expr, list, .. } => {
+                expr.walk(visit);
+                list.iter().for_each(|part| part.walk(visit));
+            }
+            Expr::Between { expr, low, high, .. } => {
+                expr.walk(visit);
+                low.walk(visit);
+                high.walk(visit);
+            }
+            Expr::Call(Call { args, .. }) => args.iter().for_each(|arg| arg.walk(visit)),
+            Expr::Aggregate(Aggregate { args, where_, .. }) | Expr::Plugin(PluginCall { args, where_, .. }) => {
+                args.iter().for_each(|arg| arg.walk(visit));
+                if let Some(condition) = where_ {
+                    condition.walk(visit);
+                }
+            }
+        }
+    }
+}
