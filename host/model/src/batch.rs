@@ -1,5 +1,7 @@
 //! The tables of one signal that travel together.
 
+use arrow::array::Int64Array;
+
 use crate::column::Intrinsic;
 use crate::signal::Signal;
 use crate::table::{BadTable, Table, TableKind};
@@ -97,6 +99,21 @@ impl Batch {
         self.tables.iter().map(Table::memory_bytes).sum()
     }
 
+    /// When each item happened, in unix nanoseconds: what windows are cut by and time ranges of queries mean. That is
+    /// [`Intrinsic::Time`]; a log record without one counts at its observed time (as the OTLP data model says).
+    pub fn event_times(&self) -> Int64Array {
+        let column = |id| self.items().intrinsic(id).and_then(|a| a.as_any().downcast_ref::<Int64Array>());
+        match (column(Intrinsic::Time), column(Intrinsic::ObservedTime)) {
+            (Some(time), Some(observed)) if self.signal == Signal::Logs => {
+                let pairs = time.values().iter().zip(observed.values());
+                Int64Array::from_iter_values(pairs.map(|(t, o)| if *t == 0 { *o } else { *t }))
+            }
+            (None, Some(observed)) if self.signal == Signal::Logs => observed.clone(),
+            (Some(time), _) => time.clone(),
+            (None, _) => Int64Array::from_value(0, self.rows()),
+        }
+    }
+
     fn check_indices(&self) -> Result<(), BadTable> {
         let rows_of = |kind| self.table(kind).map_or(0, Table::rows);
         let interned = [
@@ -172,6 +189,15 @@ impl Cleared {
     /// The batch.
     pub fn into_batch(self) -> Batch {
         self.0
+    }
+
+    /// The rows of all batches, which are of one signal, in their order.
+    ///
+    /// # Errors
+    /// [`crate::reshape::ReshapeError`] where there is no batch, or a text column would pass 2 GiB.
+    pub fn joined(batches: Vec<Cleared>) -> Result<Cleared, crate::reshape::ReshapeError> {
+        let batches: Vec<Batch> = batches.into_iter().map(Cleared::into_batch).collect();
+        Batch::concat(&batches).map(Cleared)
     }
 
     /// The same rows in another arrangement. The function may reorder, split and join rows; it must not add any, which the

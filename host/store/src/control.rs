@@ -1,0 +1,318 @@
+//! Small shared state: numbered objects and content-addressed bytes, safe across processes.
+//!
+//! State moves by conditional create only (ST-5): an object is written aside, synced, and linked to its name, which fails
+//! where the name exists. So an object is there as a whole or not at all, and of two that create the same number one loses.
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest as _, Sha256};
+
+use crate::error::{Damage, StoreError};
+
+/// Bytes of one object: bindings and settings are kilobytes, plugins of Python up to tens of megabytes.
+pub const OBJECT_BYTES_MAX: usize = 256 << 20;
+/// A temporary file older than this was left by a process that died.
+const STALE_SECONDS: u64 = 3_600;
+
+/// A sequence of versions of one thing, each immutable. Blocks on the disk.
+#[derive(Clone, Debug)]
+pub struct Log {
+    dir: PathBuf,
+    temp: PathBuf,
+}
+
+/// How a conditional create ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Create {
+    /// The object is there, durably, with these bytes.
+    Created,
+    /// Another one has the number: read the latest and decide again.
+    Lost,
+}
+
+impl Log {
+    /// The log of a name: parts of `a-z 0-9 . _ -` with `/` between them, such as `tenants/acme/bindings`. It need not exist.
+    ///
+    /// # Errors
+    /// `Fix` where the name is none.
+    pub fn open(root: &Path, name: &str) -> Result<Log, StoreError> {
+        let control = root.join("control");
+        Ok(Log { dir: checked(&control, name)?, temp: control.join(".temp") })
+    }
+
+    /// The latest object with its number; numbers begin at 1 and have no gaps.
+    ///
+    /// # Errors
+    /// `Retry` where the disk fails, `Bug` where the object is damaged.
+    pub fn latest(&self) -> Result<Option<(u64, Vec<u8>)>, StoreError> {
+        let Some(number) = self.latest_number()? else { return Ok(None) };
+        Ok(self.get(number)?.map(|bytes| (number, bytes)))
+    }
+
+    /// The number of the latest object: what to look at for news.
+    ///
+    /// # Errors
+    /// `Retry` where the disk fails.
+    pub fn latest_number(&self) -> Result<Option<u64>, StoreError> {
+        let entries = match fs::read_dir(&self.dir) {
+            Ok(entries) => entries,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(StoreError::io("listed control objects", e)),
+        };
+        let mut latest = None;
+        for entry in entries {
+            let name = entry.map_err(|e| StoreError::io("listed control objects", e))?.file_name();
+            latest = latest.max(name.to_str().and_then(parse_number));
+        }
+        Ok(latest)
+    }
+
+    /// An object by its number.
+    ///
+    /// # Errors
+    /// `Retry` where the disk fails, `Bug` where the object is damaged.
+    pub fn get(&self, number: u64) -> Result<Option<Vec<u8>>, StoreError> {
+        let Some(stored) = read_file(&self.dir.join(number_name(number)))? else { return Ok(None) };
+        let (head, bytes) = stored.split_at_checked(HEAD_BYTES).ok_or(Damage::Short("control object"))?;
+        if head != head_of(bytes).as_bytes() {
+            return Err(Damage::Checksum("control object").into());
+        }
+        Ok(Some(bytes.to_vec()))
+    }
+
+    /// Creates the object `next`, which must be one more than the latest (1 where there is none).
+    ///
+    /// # Errors
+    /// `Fix` where a number before it is missing or the object is too large, `Retry` where the disk fails: then it is there
+    /// or not, which [`Log::latest`] tells.
+    pub fn create(&self, next: u64, bytes: &[u8]) -> Result<Create, StoreError> {
+        let expected = self.latest_number()?.unwrap_or(0) + 1;
+        if next < expected {
+            return Ok(Create::Lost);
+        }
+        if next > expected {
+            return Err(StoreError::Gap { expected, found: next });
+        }
+        let mut stored = head_of(bytes).into_bytes();
+        stored.extend_from_slice(bytes);
+        publish(&self.temp, &self.dir, &number_name(next), &stored)
+    }
+}
+
+/// Bytes by their SHA-256. Blocks on the disk.
+#[derive(Clone, Debug)]
+pub struct Blobs {
+    dir: PathBuf,
+    temp: PathBuf,
+}
+
+impl Blobs {
+    /// The blobs of a kind, such as `plugins`. Names as for [`Log::open`].
+    ///
+    /// # Errors
+    /// `Fix` where the name is none.
+    pub fn open(root: &Path, name: &str) -> Result<Blobs, StoreError> {
+        let blobs = root.join("blobs");
+        Ok(Blobs { dir: checked(&blobs, name)?, temp: blobs.join(".temp") })
+    }
+
+    /// Keeps bytes under their hash (64 lower-case hex digits), durably; keeping them again does nothing.
+    ///
+    /// # Errors
+    /// `Fix` where the hash is not theirs, `Retry` where the disk fails.
+    pub fn put(&self, hash: &str, bytes: &[u8]) -> Result<(), StoreError> {
+        let path = self.path(hash)?;
+        if sha256(bytes) != hash {
+            return Err(StoreError::BadName { expected: "the SHA-256 of the bytes", found: hash.to_owned() });
+        }
+        if path.exists() {
+            return Ok(());
+        }
+        let dir = path.parent().unwrap_or(&self.dir);
+        publish(&self.temp, dir, hash, bytes).map(|_created_or_there| ())
+    }
+
+    /// The bytes of a hash; `None` where there are none.
+    ///
+    /// # Errors
+    /// `Fix` where the hash is none, `Bug` where the bytes are no longer its, `Retry` where the disk fails.
+    pub fn get(&self, hash: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        let Some(bytes) = read_file(&self.path(hash)?)? else { return Ok(None) };
+        if sha256(&bytes) == hash { Ok(Some(bytes)) } else { Err(Damage::Checksum("blob").into()) }
+    }
+
+    fn path(&self, hash: &str) -> Result<PathBuf, StoreError> {
+        let hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+        if hash.len() != 64 || !hash.bytes().all(hex) {
+            let found = hash.chars().take(80).collect();
+            return Err(StoreError::BadName { expected: "64 lower-case hex digits", found });
+        }
+        Ok(self.dir.join(&hash[..2]).join(hash))
+    }
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    hex::encode(Sha256::digest(bytes))
+}
+
+/// `prism object 1 <xxh3-64 as hex>\n`: people can still read what follows.
+const HEAD_BYTES: usize = 32;
+
+fn head_of(bytes: &[u8]) -> String {
+    format!("prism object 1 {:016x}\n", xxhash_rust::xxh3::xxh3_64(bytes))
+}
+
+fn number_name(number: u64) -> String {
+    format!("{number:020}")
+}
+
+fn parse_number(name: &str) -> Option<u64> {
+    let number = name.parse().ok()?;
+    (number_name(number) == name).then_some(number)
+}
+
+fn checked(base: &Path, name: &str) -> Result<PathBuf, StoreError> {
+    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'_' | b'-');
+    let part_ok = |p: &str| !p.is_empty() && p.len() <= 100 && !p.starts_with('.') && p.bytes().all(plain);
+    if name.len() > 400 || !name.split('/').all(part_ok) {
+        let found = name.chars().take(80).collect();
+        return Err(StoreError::BadName { expected: "parts of `a-z`, `0-9`, `.`, `_`, `-` with `/` between", found });
+    }
+    Ok(base.join(name))
+}
+
+fn read_file(path: &Path) -> Result<Option<Vec<u8>>, StoreError> {
+    let read = || -> io::Result<Vec<u8>> {
+        let len = fs::metadata(path)?.len();
+        if len > (OBJECT_BYTES_MAX + HEAD_BYTES) as u64 {
+            return Err(io::Error::other("an object is too large"));
+        }
+        fs::read(path)
+    };
+    match read() {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(StoreError::io("read an object", e)),
+    }
+}
+
+/// Writes aside, syncs, links to the name, syncs the folder.
+fn publish(temp: &Path, dir: &Path, name: &str, bytes: &[u8]) -> Result<Create, StoreError> {
+    if bytes.len() > OBJECT_BYTES_MAX + HEAD_BYTES {
+        return Err(StoreError::TooLarge { bytes: bytes.len(), limit: OBJECT_BYTES_MAX });
+    }
+    let work = || -> io::Result<Create> {
+        make_dirs(temp)?;
+        make_dirs(dir)?;
+        sweep(temp);
+        let mut random = [0; 16];
+        getrandom::fill(&mut random).map_err(|e| io::Error::other(e.to_string()))?;
+        let aside = temp.join(hex::encode(random));
+        let linked = write_synced(&aside, bytes).and_then(|()| match fs::hard_link(&aside, dir.join(name)) {
+            Ok(()) => Ok(Create::Created),
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(Create::Lost),
+            Err(e) => Err(e),
+        });
+        // What stays is swept later.
+        let _ = fs::remove_file(&aside);
+        let linked = linked?;
+        fs::File::open(dir)?.sync_all()?;
+        Ok(linked)
+    };
+    work().map_err(|e| StoreError::io("created an object", e))
+}
+
+fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+/// Makes the folder and those above it, and their names durable.
+fn make_dirs(dir: &Path) -> io::Result<()> {
+    if dir.is_dir() {
+        return Ok(());
+    }
+    let parent = dir.parent().filter(|p| !p.as_os_str().is_empty());
+    if let Some(parent) = parent {
+        make_dirs(parent)?;
+    }
+    match fs::create_dir(dir) {
+        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
+        _ => {}
+    }
+    parent.map_or(Ok(()), |parent| fs::File::open(parent)?.sync_all())
+}
+
+/// Removes what processes that died left behind. Best effort: it is only room on the disk.
+fn sweep(temp: &Path) {
+    for entry in fs::read_dir(temp).into_iter().flatten().flatten() {
+        let age = entry.metadata().and_then(|m| m.modified()).ok().and_then(|m| m.elapsed().ok());
+        if age.is_some_and(|a| a.as_secs() > STALE_SECONDS) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn st5_of_many_that_create_a_number_one_wins_and_all_agree() {
+        let root = tempfile::tempdir().unwrap();
+        let log = Log::open(root.path(), "tenants/acme/bindings").unwrap();
+        assert!(log.latest().unwrap().is_none());
+        for number in 1..=5u64 {
+            let results: Vec<Create> = std::thread::scope(|scope| {
+                let one = |i: u64| {
+                    let log = log.clone();
+                    scope.spawn(move || log.create(number, format!("{number} by {i}").as_bytes()).unwrap())
+                };
+                (0..8).map(one).collect::<Vec<_>>().into_iter().map(|t| t.join().unwrap()).collect()
+            });
+            assert_eq!(results.iter().filter(|r| **r == Create::Created).count(), 1);
+            let winner = results.iter().position(|r| *r == Create::Created).unwrap();
+            assert_eq!(log.latest().unwrap(), Some((number, format!("{number} by {winner}").into_bytes())));
+        }
+        assert!(matches!(log.create(9, b""), Err(StoreError::Gap { expected: 6, found: 9 })));
+        assert_eq!(fs::read_dir(root.path().join("control/.temp")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn damaged_objects_and_blobs_are_not_returned() {
+        let root = tempfile::tempdir().unwrap();
+        let log = Log::open(root.path(), "a").unwrap();
+        log.create(1, b"{\"x\":1}").unwrap();
+        let path = root.path().join("control/a/00000000000000000001");
+        let mut bytes = fs::read(&path).unwrap();
+        for i in 0..bytes.len() {
+            bytes[i] ^= 4;
+            fs::write(&path, &bytes).unwrap();
+            assert!(log.latest().is_err(), "flip at {i}");
+            bytes[i] ^= 4;
+        }
+        let blobs = Blobs::open(root.path(), "plugins").unwrap();
+        let hash = sha256(b"guest");
+        blobs.put(&hash, b"guest").unwrap();
+        blobs.put(&hash, b"guest").unwrap();
+        assert_eq!(blobs.get(&hash).unwrap().as_deref(), Some(&b"guest"[..]));
+        assert!(blobs.put(&hash, b"other").is_err());
+        assert!(blobs.get(&"0".repeat(64)).unwrap().is_none());
+        fs::write(root.path().join("blobs/plugins").join(&hash[..2]).join(&hash), b"guesu").unwrap();
+        assert!(blobs.get(&hash).is_err());
+    }
+
+    #[test]
+    fn names_cannot_leave_their_folder() {
+        for bad in ["", "/", "a//b", "../a", "a/..", ".temp", "A", "a b", "ü", &"x".repeat(101)] {
+            assert!(Log::open(Path::new("/nowhere"), bad).is_err(), "{bad}");
+        }
+        let blobs = Blobs::open(Path::new("/nowhere"), "plugins").unwrap();
+        for bad in ["", "../../etc/passwd", &"G".repeat(64), &"A".repeat(64)] {
+            assert!(blobs.get(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! The file system as the store uses it: a seam so that tests can fill the disk, tear writes and lose what was not synced.
+//!
+//! Plain positioned reads and writes, no memory maps: a truncated file on NFS would kill the process by SIGBUS.
+
+use std::collections::HashSet;
+use std::fs;
+use std::io;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+/// An open file.
+pub trait File: Send + Sync {
+    /// Writes all bytes at an offset.
+    fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
+    /// Reads up to `buf.len()` bytes at an offset; fewer only at the end of the file.
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize>;
+    /// Makes the content durable (fdatasync).
+    fn sync_data(&self) -> io::Result<()>;
+    /// Reserves room up to `len` bytes, so that later writes do not run out of disk. A file system that cannot is no error.
+    fn reserve(&self, offset: u64, len: u64) -> io::Result<()>;
+    /// Cuts or grows.
+    fn set_len(&self, len: u64) -> io::Result<()>;
+    /// (device and inode folded, length)
+    fn identity(&self) -> io::Result<(u64, u64)>;
+}
+
+/// A file system.
+pub trait Disk: Send + Sync {
+    /// A new file; fails where the name exists.
+    fn create_new(&self, path: &Path) -> io::Result<Arc<dyn File>>;
+    /// An existing file, read-only.
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn File>>;
+    /// Names in a folder, in no order.
+    fn list(&self, path: &Path) -> io::Result<Vec<String>>;
+    /// A new folder; `false` where it exists.
+    fn create_dir(&self, path: &Path) -> io::Result<bool>;
+    /// Makes the names in a folder durable.
+    fn sync_dir(&self, path: &Path) -> io::Result<()>;
+    /// A symbolic link whose target is any text; fails where the name exists.
+    fn symlink(&self, text: &str, path: &Path) -> io::Result<()>;
+    /// The text of a symbolic link.
+    fn read_link(&self, path: &Path) -> io::Result<String>;
+    /// Removes a file.
+    fn remove(&self, path: &Path) -> io::Result<()>;
+}
+
+/// The real one.
+#[derive(Debug, Default)]
+pub struct RealDisk;
+
+struct RealFile(fs::File);
+
+impl File for RealFile {
+    fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.0.write_all_at(bytes, offset)
+    }
+
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        let mut done = 0;
+        while done < buf.len() {
+            match self.0.read_at(&mut buf[done..], offset + done as u64) {
+                Ok(0) => break,
+                Ok(n) => done += n,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(done)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+
+    fn reserve(&self, offset: u64, len: u64) -> io::Result<()> {
+        use rustix::fs::{FallocateFlags, fallocate};
+        use rustix::io::Errno;
+        match fallocate(&self.0, FallocateFlags::empty(), offset, len) {
+            Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => Ok(()),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+
+    fn identity(&self) -> io::Result<(u64, u64)> {
+        let meta = self.0.metadata()?;
+        Ok((meta.ino() ^ meta.dev().rotate_left(48), meta.len()))
+    }
+}
+
+impl Disk for RealDisk {
+    fn create_new(&self, path: &Path) -> io::Result<Arc<dyn File>> {
+        let file = fs::OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
+        Ok(Arc::new(RealFile(file)))
+    }
+
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn File>> {
+        Ok(Arc::new(RealFile(fs::File::open(path)?)))
+    }
+
+    fn list(&self, path: &Path) -> io::Result<Vec<String>> {
+        // Names that are not UTF-8 are none of ours.
+        fs::read_dir(path)?.filter_map(|e| e.map(|e| e.file_name().into_string().ok()).transpose()).collect()
+    }
+
+    fn create_dir(&self, path: &Path) -> io::Result<bool> {
+        match fs::create_dir(path) {
+            Ok(()) => Ok(true),
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+            Err(e) => Err(e),
+        }
+    }
+
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        fs::File::open(path)?.sync_all()
+    }
+
+    fn symlink(&self, text: &str, path: &Path) -> io::Result<()> {
+        std::os::unix::fs::symlink(text, path)
+    }
+
+    fn read_link(&self, path: &Path) -> io::Result<String> {
+        let target: PathBuf = fs::read_link(path)?;
+        target.into_os_string().into_string().map_err(|_| io::Error::other("a link that is not text"))
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)
+    }
+}
+
+/// Creates a folder and those above it, down from `root`, which exists; each name is durable when this returns.
+///
+/// A folder that exists may have been made a moment ago by a process that did not sync it yet, so its parent is synced here
+/// once too; `known` remembers for which folders that was done (all but the last, which has a new name for each window).
+pub(crate) fn create_dirs(
+    disk: &dyn Disk,
+    known: &Mutex<HashSet<PathBuf>>,
+    root: &Path,
+    below: &Path,
+) -> io::Result<()> {
+    let mut path = root.to_owned();
+    let depth = below.components().count();
+    for (i, part) in below.components().enumerate() {
+        let parent = path.clone();
+        path.push(part);
+        let created = disk.create_dir(&path)?;
+        if created || !known.lock().contains(&path) {
+            disk.sync_dir(&parent)?;
+            if i + 1 < depth {
+                known.lock().insert(path.clone());
+            }
+        }
+    }
+    Ok(())
+}

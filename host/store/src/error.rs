@@ -1,0 +1,126 @@
+//! What can go wrong in the store, and what the caller must do about it.
+
+use std::io;
+
+use prism_model::{Classify, Kind};
+
+/// A failure of the store. Paths stand only in the source chain for logs, never in the message.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// The disk is full, or over its quota.
+    #[error("the disk is full: nothing of this batch was kept")]
+    Full(#[source] io::Error),
+    /// The disk failed in another way.
+    #[error("the disk failed while it {doing}")]
+    Disk {
+        /// What the store did.
+        doing: &'static str,
+        /// Why it failed.
+        #[source]
+        source: io::Error,
+    },
+    /// The group that the batch was written with failed.
+    #[error("writing failed, nothing of this batch was kept: {0}")]
+    Group(String),
+    /// An earlier failed write could not be made invisible yet.
+    #[error("an earlier failed write is not undone yet: nothing is accepted until it is")]
+    Undoing,
+    /// Too many bytes wait for the disk.
+    #[error("more than {limit} bytes wait for the disk (`store.inflight_bytes_max`)")]
+    Busy {
+        /// The limit.
+        limit: usize,
+    },
+    /// One batch is larger than everything that may wait.
+    #[error("a batch of {bytes} bytes is larger than {limit} (`store.inflight_bytes_max`)")]
+    TooLarge {
+        /// Bytes of the batch in memory.
+        bytes: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// The store is closed.
+    #[error("the store is closed")]
+    Closed,
+    /// Bytes on disk that are not what was written.
+    #[error("damaged data: {0}")]
+    Damaged(#[from] Damage),
+    /// Rows that cannot be arranged or stored: a bug.
+    #[error("the batch cannot be stored: {0}")]
+    Rows(String),
+    /// A name of a control object, blob or token that is none.
+    #[error("expected {expected}, found `{found}`")]
+    BadName {
+        /// What a name looks like.
+        expected: &'static str,
+        /// What came.
+        found: String,
+    },
+    /// A control object whose predecessor does not exist.
+    #[error("expected number {expected} for the next object, found {found}")]
+    Gap {
+        /// The next free number.
+        expected: u64,
+        /// What came.
+        found: u64,
+    },
+}
+
+/// How bytes on disk differ from what a writer would have written. Carries no path.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Damage {
+    /// Fewer bytes than promised.
+    #[error("{0} ends early")]
+    Short(&'static str),
+    /// A checksum does not match.
+    #[error("checksum of {0} does not match")]
+    Checksum(&'static str),
+    /// A number that no writer writes.
+    #[error("{0} is out of bounds")]
+    Bounds(&'static str),
+    /// Written by a newer version.
+    #[error("{what} has version {found}, this reads up to {known}")]
+    Version {
+        /// What was read.
+        what: &'static str,
+        /// Its version.
+        found: u16,
+        /// The highest version known here.
+        known: u16,
+    },
+    /// Not the file that it should be.
+    #[error("{0} belongs to another segment")]
+    Foreign(&'static str),
+    /// The columns do not make a batch.
+    #[error("the columns make no batch: {0}")]
+    Rows(String),
+}
+
+impl StoreError {
+    /// Sorts an error of the disk: a full one is told apart, since it recovers by itself.
+    pub(crate) fn io(doing: &'static str, source: io::Error) -> StoreError {
+        match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+                StoreError::Full(source)
+            }
+            _ => StoreError::Disk { doing, source },
+        }
+    }
+}
+
+impl Classify for StoreError {
+    fn kind(&self) -> Kind {
+        match self {
+            StoreError::Full(_)
+            | StoreError::Disk { .. }
+            | StoreError::Group(_)
+            | StoreError::Undoing
+            | StoreError::Closed => Kind::Retry,
+            StoreError::Busy { .. } => Kind::Wait,
+            StoreError::TooLarge { .. } => Kind::TooLarge,
+            StoreError::BadName { .. } | StoreError::Gap { .. } => Kind::Fix,
+            StoreError::Damaged(_) | StoreError::Rows(_) => Kind::Bug,
+        }
+    }
+}

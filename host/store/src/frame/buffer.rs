@@ -1,0 +1,143 @@
+//! One buffer of a payload: how it is compressed, checked and found.
+
+use std::borrow::Cow;
+use std::cell::RefCell;
+
+use super::header::FRAME_BYTES_MAX;
+use super::wire::{Put as _, Take};
+use crate::error::{Damage, StoreError};
+
+/// Shorter buffers are stored as they are: a zstd frame needs about 15 bytes by itself.
+const COMPRESS_BYTES_MIN: usize = 48;
+
+/// Where a buffer stands in the payload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Buffer {
+    /// From the beginning of the payload (decompressed, where that is compressed whole).
+    pub(crate) offset: u64,
+    pub(crate) stored: u32,
+    pub(crate) raw: u32,
+    /// crc32c of the stored bytes; 0 in a payload that is compressed whole, which is checked by its hash.
+    pub(crate) crc: u32,
+}
+
+thread_local! {
+    // A context is about 600 KiB at level 1 and takes longer to make than a small buffer to compress.
+    static COMPRESSOR: RefCell<Option<(i32, zstd::bulk::Compressor<'static>)>> = const { RefCell::new(None) };
+}
+
+/// Appends `raw` compressed; `false` (and nothing appended) where that would not be smaller.
+pub(super) fn compress(raw: &[u8], level: i32, out: &mut Vec<u8>) -> Result<bool, StoreError> {
+    if raw.len() < COMPRESS_BYTES_MIN {
+        return Ok(false);
+    }
+    let failed = |e: std::io::Error| StoreError::Rows(format!("zstd: {e}"));
+    COMPRESSOR.with_borrow_mut(|slot| {
+        if slot.as_ref().is_none_or(|(l, _)| *l != level) {
+            let mut fresh = zstd::bulk::Compressor::new(level).map_err(failed)?;
+            // Checksums stand in the directory already.
+            fresh.set_parameter(zstd::zstd_safe::CParameter::ChecksumFlag(false)).map_err(failed)?;
+            *slot = Some((level, fresh));
+        }
+        let Some((_, compressor)) = slot else { return Ok(false) };
+        let before = out.len();
+        out.resize(before + zstd::zstd_safe::compress_bound(raw.len()), 0);
+        let n = compressor.compress_to_buffer(raw, &mut out[before..]).map_err(failed)?;
+        // Reading a raw buffer is free, so a saving of a few percent is none.
+        let pays = n + n / 32 < raw.len();
+        out.truncate(if pays { before + n } else { before });
+        Ok(pays)
+    })
+}
+
+/// The bytes of a zstd frame that is known to have `raw` bytes.
+pub(super) fn decompress(stored: &[u8], raw: usize) -> Result<Vec<u8>, Damage> {
+    if raw as u64 > FRAME_BYTES_MAX {
+        return Err(Damage::Bounds("length of a buffer"));
+    }
+    let out = zstd::bulk::decompress(stored, raw).map_err(|_| Damage::Checksum("compressed data"))?;
+    if out.len() == raw { Ok(out) } else { Err(Damage::Short("compressed data")) }
+}
+
+/// Collects the buffers of a payload.
+pub(super) struct Sink {
+    /// The payload.
+    pub(super) payload: Vec<u8>,
+    whole: bool,
+    level: i32,
+}
+
+impl Sink {
+    pub(super) fn new(whole: bool, level: i32, capacity: usize) -> Sink {
+        Sink { payload: Vec::with_capacity(capacity), whole, level }
+    }
+
+    /// Appends a buffer, and its line to the directory.
+    pub(super) fn push(&mut self, raw: &[u8], directory: &mut Vec<u8>) -> Result<(), StoreError> {
+        if raw.len() as u64 > FRAME_BYTES_MAX {
+            return Err(StoreError::Rows(format!("a column of {} bytes", raw.len())));
+        }
+        directory.var(raw.len() as u64);
+        let before = self.payload.len();
+        if self.whole {
+            self.payload.extend_from_slice(raw);
+            return Ok(());
+        }
+        if compress(raw, self.level, &mut self.payload)? {
+            directory.var((self.payload.len() - before) as u64);
+        } else {
+            // 0 stands for "as it is".
+            directory.var(0);
+            self.payload.extend_from_slice(raw);
+        }
+        directory.u32(crc32c::crc32c(&self.payload[before..]));
+        Ok(())
+    }
+}
+
+/// Reads the directory's lines, which follow each other as the buffers do.
+pub(super) struct Lines {
+    next: u64,
+    whole: bool,
+}
+
+impl Lines {
+    pub(super) fn new(whole: bool) -> Lines {
+        Lines { next: 0, whole }
+    }
+
+    pub(super) fn take(&mut self, take: &mut Take<'_>) -> Result<Buffer, Damage> {
+        let max = FRAME_BYTES_MAX as usize;
+        let raw = take.var_max(max)? as u32;
+        let (stored, crc) = if self.whole {
+            (raw, 0)
+        } else {
+            match take.var_max(max)? as u32 {
+                0 => (raw, take.u32()?),
+                stored => (stored, take.u32()?),
+            }
+        };
+        let buffer = Buffer { offset: self.next, stored, raw, crc };
+        self.next += u64::from(stored);
+        Ok(buffer)
+    }
+
+    /// Bytes of all buffers so far.
+    pub(super) fn total(&self) -> u64 {
+        self.next
+    }
+}
+
+/// The raw bytes of a buffer out of its stored ones.
+pub(super) fn open<'a>(buffer: &Buffer, stored: &'a [u8], whole: bool) -> Result<Cow<'a, [u8]>, Damage> {
+    if stored.len() != buffer.stored as usize {
+        return Err(Damage::Short("buffer"));
+    }
+    if !whole && crc32c::crc32c(stored) != buffer.crc {
+        return Err(Damage::Checksum("buffer"));
+    }
+    if buffer.stored == buffer.raw {
+        return Ok(Cow::Borrowed(stored));
+    }
+    Ok(Cow::Owned(decompress(stored, buffer.raw as usize)?))
+}

@@ -1,0 +1,249 @@
+//! The fixed headers: one of the segment file, one of each frame.
+
+use prism_model::window::Window;
+use prism_model::{Signal, TenantId};
+
+use super::wire::{Put as _, Take};
+use crate::error::Damage;
+
+/// Bytes of a segment's header.
+pub(crate) const SEGMENT_HEADER: usize = 256;
+/// Bytes of a frame's header.
+pub(crate) const FRAME_HEADER: usize = 160;
+/// Frames begin at multiples of this.
+pub(crate) const ALIGN: u64 = 8;
+/// Bytes of one frame, raw or stored, that are believed. A frame holds at most a few requests of 64 MiB each.
+pub(crate) const FRAME_BYTES_MAX: u64 = 1 << 30;
+
+const SEGMENT_MAGIC: &[u8; 8] = b"PRISMSEG";
+const FRAME_MAGIC: &[u8; 4] = b"PFRM";
+const VERSION: u16 = 1;
+
+/// Whose segment a file is. It stands in the file (ST-2), so that a file in the wrong folder is refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SegmentHeader {
+    pub(crate) tenant: TenantId,
+    pub(crate) signal: Signal,
+    pub(crate) shard: u32,
+    pub(crate) window: Window,
+    pub(crate) late: bool,
+    pub(crate) writer: u64,
+    pub(crate) epoch: u64,
+    pub(crate) file: u32,
+}
+
+impl SegmentHeader {
+    pub(crate) fn to_bytes(&self) -> [u8; SEGMENT_HEADER] {
+        let mut out = Vec::with_capacity(SEGMENT_HEADER);
+        out.extend_from_slice(SEGMENT_MAGIC);
+        out.u16(VERSION);
+        out.u16(u16::from(self.late));
+        out.u32(self.shard);
+        out.i64(self.window.number());
+        out.u64(self.writer);
+        out.u64(self.epoch);
+        out.u32(self.file);
+        out.u8(self.signal as u8);
+        out.text(self.tenant.as_str().as_bytes());
+        // Until byte 252 there is room for the key id (64) and the nonce salt (16) of encrypted segments.
+        let mut fixed = [0; SEGMENT_HEADER];
+        fixed[..out.len()].copy_from_slice(&out);
+        seal(&mut fixed);
+        fixed
+    }
+
+    pub(crate) fn from_bytes(bytes: &[u8; SEGMENT_HEADER]) -> Result<SegmentHeader, Damage> {
+        let mut take = Take::new(check(bytes, "segment header")?, "segment header");
+        if take.array::<8>()? != *SEGMENT_MAGIC {
+            return Err(Damage::Bounds("segment magic"));
+        }
+        version(take.u16()?, "segment")?;
+        let flags = take.u16()?;
+        if flags > 1 {
+            return Err(Damage::Bounds("segment flags"));
+        }
+        let shard = take.u32()?;
+        let window = Window::from_number(take.i64()?);
+        let (writer, epoch, file) = (take.u64()?, take.u64()?, take.u32()?);
+        let signal = *Signal::ALL.get(usize::from(take.u8()?)).ok_or(Damage::Bounds("signal"))?;
+        let tenant = take.string()?.parse().map_err(|_| Damage::Bounds("tenant"))?;
+        Ok(SegmentHeader { tenant, signal, shard, window, late: flags == 1, writer, epoch, file })
+    }
+
+    /// What each frame of the file repeats, so that a block of another file that the disk shows is no frame.
+    pub(crate) fn fingerprint(&self) -> u64 {
+        xxhash_rust::xxh3::xxh3_64(&self.to_bytes())
+    }
+}
+
+/// What a frame's header says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct FrameHeader {
+    /// The payload is one zstd frame; else each buffer is on its own.
+    pub(crate) whole: bool,
+    /// The frame's group has frames in other segments: it counts only with them.
+    pub(crate) split: bool,
+    /// No frame, but the end of the segment; the times are those of all its frames.
+    pub(crate) close: bool,
+    pub(crate) segment: u64,
+    pub(crate) number: u32,
+    pub(crate) rows: u32,
+    pub(crate) epoch: u64,
+    /// All bytes of the file below this belong to acknowledged groups.
+    pub(crate) confirmed: u64,
+    pub(crate) time_min: i64,
+    pub(crate) time_max: i64,
+    /// Column definitions of the segment before this frame's.
+    pub(crate) schema_base: u32,
+    pub(crate) schema_len: u32,
+    pub(crate) meta_len: u32,
+    pub(crate) meta_raw: u32,
+    pub(crate) bloom_len: u32,
+    pub(crate) rollup_len: u32,
+    pub(crate) payload_len: u64,
+    pub(crate) payload_raw: u64,
+    /// crc32c of schema and meta.
+    pub(crate) head_crc: u32,
+    /// crc32c of bloom.
+    pub(crate) bloom_crc: u32,
+    /// crc32c of the stored payload where it is compressed whole; else its buffers have their own.
+    pub(crate) payload_crc: u32,
+    /// xxh3-128 of everything behind the header.
+    pub(crate) hash: u128,
+    /// Number of the group in its writer.
+    pub(crate) group: u64,
+}
+
+const WHOLE: u16 = 1;
+const SPLIT: u16 = 2;
+const CLOSE: u16 = 4;
+
+impl FrameHeader {
+    pub(crate) fn to_bytes(&self) -> [u8; FRAME_HEADER] {
+        let flag = |on: bool, bit: u16| if on { bit } else { 0 };
+        let mut out = Vec::with_capacity(FRAME_HEADER);
+        out.extend_from_slice(FRAME_MAGIC);
+        out.u16(VERSION);
+        out.u16(flag(self.whole, WHOLE) | flag(self.split, SPLIT) | flag(self.close, CLOSE));
+        out.u64(self.segment);
+        out.u32(self.number);
+        out.u32(self.rows);
+        out.u64(self.epoch);
+        out.u64(self.confirmed);
+        out.i64(self.time_min);
+        out.i64(self.time_max);
+        out.u32(self.schema_base);
+        out.u32(self.schema_len);
+        out.u32(self.meta_len);
+        out.u32(self.meta_raw);
+        out.u32(self.bloom_len);
+        out.u32(self.rollup_len);
+        out.u64(self.payload_len);
+        out.u64(self.payload_raw);
+        out.u32(self.head_crc);
+        out.u32(self.bloom_crc);
+        out.u32(self.payload_crc);
+        out.extend_from_slice(&self.hash.to_le_bytes());
+        out.u64(self.group);
+        // Until byte 156 there is room for the nonce (12).
+        let mut fixed = [0; FRAME_HEADER];
+        fixed[..out.len()].copy_from_slice(&out);
+        seal(&mut fixed);
+        fixed
+    }
+
+    pub(crate) fn from_bytes(bytes: &[u8; FRAME_HEADER]) -> Result<FrameHeader, Damage> {
+        let mut take = Take::new(check(bytes, "frame header")?, "frame header");
+        if take.array::<4>()? != *FRAME_MAGIC {
+            return Err(Damage::Bounds("frame magic"));
+        }
+        version(take.u16()?, "frame")?;
+        let flags = take.u16()?;
+        if flags & !(WHOLE | SPLIT | CLOSE) != 0 {
+            return Err(Damage::Bounds("frame flags"));
+        }
+        let header = FrameHeader {
+            whole: flags & WHOLE != 0,
+            split: flags & SPLIT != 0,
+            close: flags & CLOSE != 0,
+            segment: take.u64()?,
+            number: take.u32()?,
+            rows: take.u32()?,
+            epoch: take.u64()?,
+            confirmed: take.u64()?,
+            time_min: take.i64()?,
+            time_max: take.i64()?,
+            schema_base: take.u32()?,
+            schema_len: take.u32()?,
+            meta_len: take.u32()?,
+            meta_raw: take.u32()?,
+            bloom_len: take.u32()?,
+            rollup_len: take.u32()?,
+            payload_len: take.u64()?,
+            payload_raw: take.u64()?,
+            head_crc: take.u32()?,
+            bloom_crc: take.u32()?,
+            payload_crc: take.u32()?,
+            hash: u128::from_le_bytes(take.array()?),
+            group: take.u64()?,
+        };
+        let parts = [
+            u64::from(header.schema_len),
+            u64::from(header.meta_len),
+            u64::from(header.bloom_len),
+            u64::from(header.rollup_len),
+            header.payload_len,
+            header.payload_raw,
+            u64::from(header.meta_raw),
+        ];
+        if parts.iter().any(|n| *n > FRAME_BYTES_MAX) {
+            return Err(Damage::Bounds("frame length"));
+        }
+        Ok(header)
+    }
+
+    /// Bytes behind the header, without padding.
+    pub(crate) fn body_len(&self) -> u64 {
+        u64::from(self.schema_len)
+            + u64::from(self.meta_len)
+            + u64::from(self.bloom_len)
+            + u64::from(self.rollup_len)
+            + self.payload_len
+    }
+
+    /// Bytes that the directory's buffers take together.
+    pub(crate) fn payload_raw_or_len(&self) -> u64 {
+        if self.whole { self.payload_raw } else { self.payload_len }
+    }
+
+    /// Bytes from this frame's header to where the next one begins.
+    pub(crate) fn span(&self) -> u64 {
+        (FRAME_HEADER as u64 + self.body_len()).next_multiple_of(ALIGN)
+    }
+
+    /// Where the blooms begin, counted from the header.
+    pub(crate) fn bloom_at(&self) -> u64 {
+        FRAME_HEADER as u64 + u64::from(self.schema_len) + u64::from(self.meta_len)
+    }
+
+    /// Where the payload begins, counted from the header.
+    pub(crate) fn payload_at(&self) -> u64 {
+        self.bloom_at() + u64::from(self.bloom_len) + u64::from(self.rollup_len)
+    }
+}
+
+/// Puts the checksum of all bytes before it into the last four.
+fn seal(bytes: &mut [u8]) {
+    let at = bytes.len() - 4;
+    let crc = crc32c::crc32c(&bytes[..at]);
+    bytes[at..].copy_from_slice(&crc.to_le_bytes());
+}
+
+fn check<'a>(bytes: &'a [u8], what: &'static str) -> Result<&'a [u8], Damage> {
+    let (data, crc) = bytes.split_last_chunk::<4>().ok_or(Damage::Short(what))?;
+    if crc32c::crc32c(data) == u32::from_le_bytes(*crc) { Ok(data) } else { Err(Damage::Checksum(what)) }
+}
+
+fn version(found: u16, what: &'static str) -> Result<(), Damage> {
+    if found == VERSION { Ok(()) } else { Err(Damage::Version { what, found, known: VERSION }) }
+}

@@ -1,0 +1,167 @@
+//! Integers with as few bytes each as their range needs.
+//!
+//! `base` is subtracted and what remains takes `width` bytes; for ascending numbers (times, parents) the same is done with
+//! the differences. zstd then finds what repeats. Widths are whole bytes: packing bits would hide repetition from zstd.
+
+use super::wire::{Put as _, Take};
+use crate::error::Damage;
+
+const DIRECT: u8 = 0;
+const DELTA: u8 = 1;
+
+/// What stands in the directory beside the bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct IntForm {
+    delta: bool,
+    width: u8,
+    /// First number (delta), or the smallest.
+    base: i64,
+    /// Smallest difference.
+    step: i64,
+}
+
+impl IntForm {
+    pub(super) fn put(self, out: &mut Vec<u8>) {
+        out.u8(if self.delta { DELTA } else { DIRECT } | self.width << 4);
+        out.i64(self.base);
+        if self.delta {
+            out.i64(self.step);
+        }
+    }
+
+    pub(super) fn take(take: &mut Take<'_>) -> Result<IntForm, Damage> {
+        let code = take.u8()?;
+        let (delta, width) = (code & 15, code >> 4);
+        if delta > DELTA || width > 8 {
+            return Err(Damage::Bounds("form of a number"));
+        }
+        let base = take.i64()?;
+        let step = if delta == DELTA { take.i64()? } else { 0 };
+        Ok(IntForm { delta: delta == DELTA, width, base, step })
+    }
+
+    /// Bytes of `count` numbers.
+    pub(super) fn len(self, count: usize) -> usize {
+        usize::from(self.width) * if self.delta { count.saturating_sub(1) } else { count }
+    }
+}
+
+/// Bytes that hold every number from 0 to `n`.
+fn width_of(n: u64) -> u8 {
+    (64 - n.leading_zeros()).div_ceil(8) as u8
+}
+
+/// Appends the numbers to `out`; also gives the smallest and the largest, where there is any.
+pub(super) fn encode(numbers: &[i64], out: &mut Vec<u8>) -> (IntForm, Option<(i64, i64)>) {
+    let Some(&first) = numbers.first() else { return (IntForm { delta: false, width: 0, base: 0, step: 0 }, None) };
+    let (min, max) = numbers.iter().fold((first, first), |(min, max), &n| (min.min(n), max.max(n)));
+    // Differences of two int64 wrap; the range of wrapped ones may still be narrow, and reading wraps back.
+    let steps = || numbers.iter().zip(&numbers[1..]).map(|(a, b)| b.wrapping_sub(*a));
+    let (step_min, step_max) = steps().fold((i64::MAX, i64::MIN), |(min, max), n| (min.min(n), max.max(n)));
+    let direct = width_of(max.wrapping_sub(min) as u64);
+    let delta = if numbers.len() > 1 { width_of(step_max.wrapping_sub(step_min) as u64) } else { 8 };
+    let form = if delta < direct {
+        pack(steps().map(|step| step.wrapping_sub(step_min) as u64), delta, out);
+        IntForm { delta: true, width: delta, base: first, step: step_min }
+    } else {
+        pack(numbers.iter().map(|n| n.wrapping_sub(min) as u64), direct, out);
+        IntForm { delta: false, width: direct, base: min, step: 0 }
+    };
+    (form, Some((min, max)))
+}
+
+/// Appends `width` low bytes of each.
+fn pack(numbers: impl Iterator<Item = u64>, width: u8, out: &mut Vec<u8>) {
+    out.reserve(numbers.size_hint().0 * usize::from(width));
+    match width {
+        0 => {}
+        1 => out.extend(numbers.map(|n| n as u8)),
+        2 => numbers.for_each(|n| out.extend_from_slice(&(n as u16).to_le_bytes())),
+        4 => numbers.for_each(|n| out.extend_from_slice(&(n as u32).to_le_bytes())),
+        8 => numbers.for_each(|n| out.extend_from_slice(&n.to_le_bytes())),
+        _ => numbers.for_each(|n| out.extend_from_slice(&n.to_le_bytes()[..usize::from(width)])),
+    }
+}
+
+/// `count` numbers. `bytes` must have [`IntForm::len`] bytes.
+pub(super) fn decode(form: IntForm, count: usize, bytes: &[u8]) -> Result<Vec<i64>, Damage> {
+    if bytes.len() != form.len(count) {
+        return Err(Damage::Bounds("length of numbers"));
+    }
+    let width = usize::from(form.width);
+    let mut out = Vec::with_capacity(count);
+    if form.delta {
+        if count == 0 {
+            return Ok(out);
+        }
+        let mut current = form.base;
+        out.push(current);
+        if width == 0 {
+            for _ in 1..count {
+                current = current.wrapping_add(form.step);
+                out.push(current);
+            }
+        }
+        unpack(bytes, width, |n| {
+            current = current.wrapping_add(form.step).wrapping_add(n as i64);
+            out.push(current);
+        });
+    } else if width == 0 {
+        out.resize(count, form.base);
+    } else {
+        unpack(bytes, width, |n| out.push(form.base.wrapping_add(n as i64)));
+    }
+    Ok(out)
+}
+
+fn unpack(bytes: &[u8], width: usize, mut each: impl FnMut(u64)) {
+    match width {
+        0 => {}
+        1 => bytes.iter().for_each(|b| each(u64::from(*b))),
+        2 => bytes.as_chunks::<2>().0.iter().for_each(|c| each(u64::from(u16::from_le_bytes(*c)))),
+        4 => bytes.as_chunks::<4>().0.iter().for_each(|c| each(u64::from(u32::from_le_bytes(*c)))),
+        8 => bytes.as_chunks::<8>().0.iter().for_each(|c| each(u64::from_le_bytes(*c))),
+        _ => bytes.chunks_exact(width).for_each(|chunk| {
+            let mut eight = [0; 8];
+            eight[..width].copy_from_slice(chunk);
+            each(u64::from_le_bytes(eight));
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn check(numbers: &[i64]) -> usize {
+        let mut bytes = Vec::new();
+        let (form, range) = encode(numbers, &mut bytes);
+        assert_eq!(range, numbers.iter().min().map(|min| (*min, *numbers.iter().max().unwrap())));
+        let mut stored = Vec::new();
+        form.put(&mut stored);
+        let mut take = Take::new(&stored, "test");
+        assert_eq!(IntForm::take(&mut take).unwrap(), form);
+        assert_eq!(decode(form, numbers.len(), &bytes).unwrap(), numbers, "{form:?}");
+        bytes.len()
+    }
+
+    #[test]
+    fn extremes_read_back_and_narrow_ranges_are_small() {
+        check(&[]);
+        assert_eq!(check(&[i64::MIN]), 0);
+        assert_eq!(check(&[7; 1000]), 0);
+        check(&[i64::MIN, i64::MAX, i64::MIN, 0, -1]);
+        assert_eq!(check(&(0..1000).collect::<Vec<_>>()), 0);
+        assert_eq!(check(&(0..1000).map(|i| 1_700_000_000_000_000_000 + i * 1_000 + i % 3).collect::<Vec<_>>()), 999);
+        assert_eq!(check(&(0..1000).map(|i| -200 + i % 200).collect::<Vec<_>>()), 1000);
+    }
+
+    proptest! {
+        #[test]
+        fn any_numbers_read_back(base in any::<i64>(), bits in 0u32..64, raw in proptest::collection::vec(any::<i64>(), 0..40)) {
+            check(&raw.iter().map(|n| base.wrapping_add(n >> bits)).collect::<Vec<_>>());
+            check(&raw);
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! Settings of the store, each with its reason.
+
+use std::time::Duration;
+
+/// How a [`crate::Store`] writes. Sizes are bytes, times milliseconds.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct StoreOptions {
+    /// Bytes of batches (as Arrow buffers) that may wait for the disk, over all tenants. Bounds memory: a batch needs about
+    /// this once more while it is encoded.
+    pub inflight_bytes_max: usize,
+    /// How long a batch waits for room before it is refused with "wait".
+    pub inflight_wait_ms: u64,
+    /// How long the first batch of a group waits for others: an fdatasync costs the same for all of them, and large frames
+    /// compress and prune better.
+    pub commit_delay_ms: u64,
+    /// Rows after which a group does not wait any longer, and rows of a frame: statistics of 16k rows prune well, and one
+    /// column of it is read in about a millisecond.
+    pub frame_rows: usize,
+    /// zstd level, 1 to 3: 3 gains under 1 %.
+    pub zstd_level: i32,
+    /// Rows older than this when they arrive go to the current window's late segment.
+    pub lateness_ms: u64,
+    /// Rows further than this in the future go to the current window's late segment: a wrong clock must not open windows.
+    pub future_ms: u64,
+    /// A segment that had no row for so long is closed.
+    pub segment_idle_ms: u64,
+    /// Open segments of one tenant and signal; the one that was idle longest is closed. 30 minutes of lateness are 7 windows.
+    pub segments_open_max: usize,
+    /// Segments are closed and followed by another at this size, so that a scan's unit stays bounded.
+    pub segment_bytes_max: u64,
+    /// Groups that are encoded and written at the same time; 0 for the number of processors.
+    pub commits_parallel: usize,
+}
+
+impl Default for StoreOptions {
+    fn default() -> StoreOptions {
+        StoreOptions {
+            inflight_bytes_max: 96 << 20,
+            inflight_wait_ms: 1_000,
+            commit_delay_ms: 15,
+            frame_rows: 16_384,
+            zstd_level: 1,
+            lateness_ms: 30 * 60_000,
+            future_ms: 10 * 60_000,
+            segment_idle_ms: 60_000,
+            segments_open_max: 16,
+            segment_bytes_max: 1 << 30,
+            commits_parallel: 0,
+        }
+    }
+}
+
+impl StoreOptions {
+    /// `commit_delay_ms`, at most a second: an acknowledgement waits for it.
+    pub(crate) fn commit_delay(&self) -> Duration {
+        Duration::from_millis(self.commit_delay_ms.min(1_000))
+    }
+
+    /// `commits_parallel` resolved.
+    pub(crate) fn parallel(&self) -> usize {
+        match self.commits_parallel {
+            0 => std::thread::available_parallelism().map_or(2, usize::from),
+            n => n,
+        }
+    }
+}

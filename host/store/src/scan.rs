@@ -1,0 +1,345 @@
+//! What stands in a segment file: its frames, found by walking their headers, and remembered so that the next walk begins
+//! where this one ended.
+//!
+//! A frame is accepted while all checks hold; the first failure ends the segment. Frames of which a later header (or the end
+//! mark) says that they were acknowledged need no hash of their payload here: their buffers are checked when they are read.
+//! The few that nothing confirms yet are hashed as a whole once, since a crash may have torn them.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::disk::{Disk, File};
+use crate::error::Damage;
+use crate::frame::decode::{FrameMeta, body_matches};
+use crate::frame::header::{FRAME_HEADER, FrameHeader, SEGMENT_HEADER, SegmentHeader};
+use crate::frame::schema::{self, Siblings, TableColumn};
+
+/// Bytes of one read while walking: header, schema and statistics of most frames.
+const WALK_BYTES: usize = 16 << 10;
+/// Bytes searched behind a damaged place for a proof that there were acknowledged rows.
+const PROOF_BYTES_MAX: u64 = 64 << 20;
+
+/// A frame in its file.
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    pub(crate) at: u64,
+    pub(crate) meta: Arc<FrameMeta>,
+    pub(crate) siblings: Arc<Siblings>,
+    /// Length of the segment's list of columns before this frame.
+    columns_before: usize,
+    /// Acknowledged, or hashed here.
+    sound: bool,
+}
+
+impl Entry {
+    pub(crate) fn end(&self) -> u64 {
+        self.at + self.meta.header.span()
+    }
+}
+
+/// Where and why a walk ended early.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Fault {
+    pub(crate) at: u64,
+    pub(crate) damage: Damage,
+    /// Acknowledged rows stood there; else it is a write that a crash cut short, and nothing is missing.
+    pub(crate) lost: bool,
+    file_len: u64,
+}
+
+/// What a walk found.
+#[derive(Clone, Debug)]
+pub(crate) struct SegmentIndex {
+    pub(crate) inode: u64,
+    pub(crate) frames: Vec<Entry>,
+    pub(crate) fault: Option<Fault>,
+    /// All bytes below belong to acknowledged groups.
+    pub(crate) confirmed: u64,
+    columns: Vec<TableColumn>,
+    next: u64,
+    closed: bool,
+}
+
+/// Why there is no index.
+#[derive(Debug)]
+pub(crate) enum NoIndex {
+    /// No such file, or one that is just being made.
+    Absent,
+    /// The disk failed.
+    Io(io::Error),
+    /// The file is not the segment that its name says.
+    Damaged(Damage),
+}
+
+impl From<io::Error> for NoIndex {
+    fn from(e: io::Error) -> NoIndex {
+        if e.kind() == io::ErrorKind::NotFound { NoIndex::Absent } else { NoIndex::Io(e) }
+    }
+}
+
+impl SegmentIndex {
+    /// Bytes in memory, about.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        let frames: usize = self.frames.iter().map(|f| f.meta.memory_bytes() + size_of::<Entry>()).sum();
+        frames + self.columns.len() * 96 + size_of::<SegmentIndex>()
+    }
+
+    /// Walks the file, from where `before` ended if that was of the same file. `valid` is the length of an end link.
+    pub(crate) fn read(
+        disk: &dyn Disk,
+        path: &Path,
+        expected: &SegmentHeader,
+        valid: Option<u64>,
+        before: Option<&SegmentIndex>,
+    ) -> Result<SegmentIndex, NoIndex> {
+        let file = disk.open(path)?;
+        let (inode, len) = file.identity()?;
+        let fingerprint = expected.fingerprint();
+        let mut index = match before.filter(|b| b.inode == inode) {
+            Some(before) if before.closed && valid.is_none() => return Ok(before.clone()),
+            Some(before) => {
+                let mut index = before.clone();
+                index.drop_undone(&*file)?;
+                index
+            }
+            None => {
+                check_segment(&*file, expected)?;
+                SegmentIndex {
+                    inode,
+                    frames: Vec::new(),
+                    fault: None,
+                    confirmed: SEGMENT_HEADER as u64,
+                    columns: Vec::new(),
+                    next: SEGMENT_HEADER as u64,
+                    closed: false,
+                }
+            }
+        };
+        if let Some(valid) = valid {
+            index.cut(|frame| frame.end() <= valid);
+        }
+        let mut walk =
+            Walk { file: &*file, fingerprint, len: valid.map_or(len, |v| v.min(len)), chunk: Vec::new(), chunk_at: 0 };
+        let found = walk.on(&mut index)?;
+        index.verify(&*file)?;
+        let known = index.fault.take().filter(|f| f.at == index.next && f.file_len == len);
+        index.fault = match (found, known) {
+            (_, Some(known)) if !index.closed => Some(known),
+            (found, _) => index.judge(&walk, found, len)?,
+        };
+        Ok(index)
+    }
+
+    /// Frames that nothing confirmed may have been undone since, or undone and followed by others.
+    fn drop_undone(&mut self, file: &dyn File) -> Result<(), NoIndex> {
+        let first = self.frames.iter().position(|f| f.end() > self.confirmed).unwrap_or(self.frames.len());
+        for i in first..self.frames.len() {
+            let mut header = [0; FRAME_HEADER];
+            let n = file.read_at(&mut header, self.frames[i].at)?;
+            if n < FRAME_HEADER || header != self.frames[i].meta.header.to_bytes() {
+                let at = self.frames[i].at;
+                self.cut(|frame| frame.at < at);
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps the frames that hold up to the first that does not.
+    fn cut(&mut self, keep: impl Fn(&Entry) -> bool) {
+        let Some(first) = self.frames.iter().position(|f| !keep(f)) else { return };
+        self.next = self.frames[first].at;
+        self.columns.truncate(self.frames[first].columns_before);
+        self.frames.truncate(first);
+        self.closed = false;
+    }
+
+    /// Hashes frames that no later header confirms; one that does not match ends the segment.
+    fn verify(&mut self, file: &dyn File) -> Result<(), NoIndex> {
+        for i in 0..self.frames.len() {
+            let entry = &mut self.frames[i];
+            if entry.sound || entry.end() <= self.confirmed {
+                entry.sound = true;
+                continue;
+            }
+            let mut body = vec![0; entry.meta.header.body_len() as usize];
+            let n = file.read_at(&mut body, entry.at + FRAME_HEADER as u64)?;
+            if n < body.len() || !body_matches(&entry.meta.header, &body) {
+                let at = entry.at;
+                self.cut(|frame| frame.at < at);
+                return Ok(());
+            }
+            self.frames[i].sound = true;
+        }
+        Ok(())
+    }
+
+    /// Tells a write that a crash cut short from acknowledged rows that are damaged.
+    fn judge(&self, walk: &Walk<'_>, found: Option<Damage>, len: u64) -> Result<Option<Fault>, NoIndex> {
+        if self.closed {
+            return Ok(None);
+        }
+        let fault = |damage, lost| Some(Fault { at: self.next, damage, lost, file_len: len });
+        // The end mark confirms everything before it.
+        if let Some(mark) = walk.end_mark()?
+            && mark.confirmed > self.next
+        {
+            return Ok(fault(found.unwrap_or(Damage::Checksum("frame header")), true));
+        }
+        let Some(damage) = found else { return Ok(None) };
+        if matches!(damage, Damage::Version { .. }) {
+            return Ok(fault(damage, true));
+        }
+        let lost = walk.later_header_confirms(self.next)?;
+        Ok(fault(damage, lost))
+    }
+}
+
+fn check_segment(file: &dyn File, expected: &SegmentHeader) -> Result<(), NoIndex> {
+    let mut bytes = [0; SEGMENT_HEADER];
+    let n = file.read_at(&mut bytes, 0)?;
+    if n < SEGMENT_HEADER || bytes == [0; SEGMENT_HEADER] {
+        return Err(NoIndex::Absent);
+    }
+    let found = SegmentHeader::from_bytes(&bytes).map_err(NoIndex::Damaged)?;
+    // ST-2: a segment holds one tenant, signal and window, and says which.
+    if found == *expected { Ok(()) } else { Err(NoIndex::Damaged(Damage::Foreign("segment"))) }
+}
+
+struct Walk<'a> {
+    file: &'a dyn File,
+    fingerprint: u64,
+    len: u64,
+    chunk: Vec<u8>,
+    chunk_at: u64,
+}
+
+impl Walk<'_> {
+    /// Adds frames to the index up to the end, the end mark, or the first failure.
+    fn on(&mut self, index: &mut SegmentIndex) -> Result<Option<Damage>, NoIndex> {
+        while !index.closed && index.next + FRAME_HEADER as u64 <= self.len {
+            match self.frame(index)? {
+                Ok(true) => {}
+                Ok(false) => return Ok(None),
+                Err(damage) => return Ok(Some(damage)),
+            }
+        }
+        Ok(None)
+    }
+
+    /// One frame; `false` where none was written yet.
+    fn frame(&mut self, index: &mut SegmentIndex) -> Result<Result<bool, Damage>, NoIndex> {
+        let at = index.next;
+        let head = self.bytes(at, FRAME_HEADER)?;
+        let Some(head) = head.first_chunk::<FRAME_HEADER>() else { return Ok(Err(Damage::Short("frame header"))) };
+        if head[..8] == [0; 8] {
+            return Ok(Ok(false));
+        }
+        let header = match FrameHeader::from_bytes(head) {
+            Ok(header) => header,
+            Err(damage) => return Ok(Err(damage)),
+        };
+        let in_order =
+            header.number as usize == index.frames.len() && header.schema_base as usize == index.columns.len();
+        if header.segment != self.fingerprint {
+            return Ok(Err(Damage::Foreign("frame")));
+        }
+        if !in_order || header.confirmed > at {
+            return Ok(Err(Damage::Bounds("frame number")));
+        }
+        if header.close {
+            index.confirmed = at;
+            index.closed = true;
+            return Ok(Ok(true));
+        }
+        if at + header.span() > self.len {
+            return Ok(Err(Damage::Short("frame")));
+        }
+        let (schema_len, meta_len) = (header.schema_len as usize, header.meta_len as usize);
+        let blocks = self.bytes(at + FRAME_HEADER as u64, schema_len + meta_len)?.to_vec();
+        if crc32c::crc32c(&blocks) != header.head_crc {
+            return Ok(Err(Damage::Checksum("frame meta")));
+        }
+        let columns_before = index.columns.len();
+        let (block, meta) = blocks.split_at(schema_len);
+        let confirmed = header.confirmed;
+        let read = schema::read(block, &mut index.columns)
+            .and_then(|(columns, siblings)| Ok((FrameMeta::read(header, meta, &columns)?, siblings)));
+        match read {
+            Ok((meta, siblings)) => {
+                let entry =
+                    Entry { at, meta: Arc::new(meta), siblings: Arc::new(siblings), columns_before, sound: false };
+                index.next = entry.end();
+                index.confirmed = index.confirmed.max(confirmed);
+                index.frames.push(entry);
+                Ok(Ok(true))
+            }
+            Err(damage) => {
+                index.columns.truncate(columns_before);
+                Ok(Err(damage))
+            }
+        }
+    }
+
+    /// Up to `n` bytes at an offset, read with what follows.
+    fn bytes(&mut self, at: u64, n: usize) -> Result<&[u8], NoIndex> {
+        let have = at.checked_sub(self.chunk_at).filter(|from| from + n as u64 <= self.chunk.len() as u64);
+        let from = match have {
+            Some(from) => from as usize,
+            None => {
+                self.chunk.resize(n.max(WALK_BYTES), 0);
+                let read = self.file.read_at(&mut self.chunk, at)?;
+                self.chunk.truncate(read);
+                self.chunk_at = at;
+                0
+            }
+        };
+        Ok(&self.chunk[from..self.chunk.len().min(from + n)])
+    }
+
+    /// The mark at the end of a file that was closed.
+    fn end_mark(&self) -> Result<Option<FrameHeader>, NoIndex> {
+        end_mark(self.file, self.len, self.fingerprint)
+    }
+
+    /// Whether a whole header stands behind `at` and says that more than that was acknowledged.
+    fn later_header_confirms(&self, at: u64) -> Result<bool, NoIndex> {
+        let end = self.len.min(at.saturating_add(PROOF_BYTES_MAX));
+        let mut chunk = vec![0; 1 << 20];
+        let mut from = at;
+        while from + (FRAME_HEADER as u64) <= end {
+            let n = self.file.read_at(&mut chunk, from)?;
+            let (mut i, bytes) = (0, &chunk[..n]);
+            while i + FRAME_HEADER <= n {
+                if bytes[i..].starts_with(b"PFRM")
+                    && let Some(head) = bytes[i..].first_chunk::<FRAME_HEADER>()
+                    && let Ok(header) = FrameHeader::from_bytes(head)
+                    && header.segment == self.fingerprint
+                    && header.confirmed > at
+                {
+                    return Ok(true);
+                }
+                i += crate::frame::header::ALIGN as usize;
+            }
+            if n < chunk.len() {
+                break;
+            }
+            from += i as u64;
+        }
+        Ok(false)
+    }
+}
+
+/// The end mark of a file of this length, where it has one.
+pub(crate) fn end_mark(file: &dyn File, len: u64, fingerprint: u64) -> Result<Option<FrameHeader>, NoIndex> {
+    let Some(at) = len.checked_sub(FRAME_HEADER as u64).filter(|at| *at >= SEGMENT_HEADER as u64) else {
+        return Ok(None);
+    };
+    let mut bytes = [0; FRAME_HEADER];
+    if file.read_at(&mut bytes, at)? < FRAME_HEADER {
+        return Ok(None);
+    }
+    let mark = FrameHeader::from_bytes(&bytes).ok();
+    Ok(mark.filter(|m| m.close && m.segment == fingerprint && m.confirmed == at))
+}

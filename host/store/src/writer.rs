@@ -1,0 +1,290 @@
+//! Taking batches in: bounded memory, a lane for each tenant and signal, groups that share an fdatasync.
+//!
+//! ```text
+//! append -> room in memory -> lane (waits a few ms for others) -> commit (encode, write, sync) -> acknowledge
+//! ```
+//!
+//! Nothing is acknowledged before its fdatasync. Not here: what a group writes and how it fails (`commit`).
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use parking_lot::Mutex;
+use prism_model::{Cleared, Signal, TenantId};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+use crate::commit::{Item, LaneFiles};
+use crate::disk::{Disk, RealDisk};
+use crate::error::StoreError;
+use crate::metrics::Metrics;
+use crate::options::StoreOptions;
+use crate::place::Token;
+use crate::read::Reader;
+use crate::segment::Folders;
+
+/// Batches that wait in one lane; memory is bounded by bytes, this bounds small ones.
+const LANE_ITEMS_MAX: usize = 4_096;
+/// Batches of one group: their origins stand in its frames.
+const GROUP_ITEMS_MAX: usize = 1_024;
+/// Rows of one group, in frames: a group is encoded by one thread.
+const GROUP_FRAMES_MAX: usize = 4;
+/// How often a lane looks for segments to close.
+const TICK: Duration = Duration::from_secs(5);
+
+/// What an append gives back: the batch is durable, and in every snapshot from now on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Receipt {
+    /// Names the frames, for [`Reader::sees`].
+    pub token: Token,
+}
+
+/// The outside of the store, which tests replace.
+pub struct Surroundings {
+    /// The file system.
+    pub disk: Arc<dyn Disk>,
+    /// Unix nanoseconds.
+    pub clock: Arc<dyn Fn() -> i64 + Send + Sync>,
+    /// Tells this writer's files from those of any other, ever.
+    pub writer: u64,
+}
+
+/// A writer of the hot store in this process. Any number of processes may write below one folder.
+pub struct Store {
+    shared: Arc<Shared>,
+    lanes: Mutex<Option<HashMap<(TenantId, Signal), Lane>>>,
+    reader: Reader,
+}
+
+pub(crate) struct Shared {
+    pub(crate) options: StoreOptions,
+    pub(crate) folders: Folders,
+    pub(crate) writer: u64,
+    pub(crate) files: AtomicU64,
+    pub(crate) groups: AtomicU64,
+    pub(crate) metrics: Metrics,
+    clock: Arc<dyn Fn() -> i64 + Send + Sync>,
+    room: Arc<Semaphore>,
+    commits: Arc<Semaphore>,
+}
+
+struct Lane {
+    queue: mpsc::Sender<Queued>,
+    task: JoinHandle<()>,
+}
+
+struct Queued {
+    item: Item,
+    _room: Room,
+}
+
+/// Bytes of memory, given back when a batch is done with.
+struct Room {
+    shared: Arc<Shared>,
+    bytes: u64,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.shared.metrics.inflight_bytes.fetch_sub(self.bytes, Relaxed);
+    }
+}
+
+impl Store {
+    /// A writer below a folder, which is made where it does not exist.
+    ///
+    /// # Errors
+    /// `Retry` where the folder cannot be made or there is no randomness for the writer's id.
+    pub fn open(root: &Path, options: StoreOptions) -> Result<Arc<Store>, StoreError> {
+        std::fs::create_dir_all(root).map_err(|e| StoreError::io("made its folder", e))?;
+        let mut id = [0; 8];
+        getrandom::fill(&mut id)
+            .map_err(|e| StoreError::io("chose a writer id", std::io::Error::other(e.to_string())))?;
+        let clock = || {
+            let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+        };
+        let writer = u64::from_le_bytes(id);
+        Ok(Store::open_in(root, options, Surroundings { disk: Arc::new(RealDisk), clock: Arc::new(clock), writer }))
+    }
+
+    /// A writer in other surroundings: the seam for tests. The root must exist.
+    pub fn open_in(root: &Path, options: StoreOptions, around: Surroundings) -> Arc<Store> {
+        let reader = Reader::open_on(around.disk.clone(), root);
+        let shared = Shared {
+            room: Arc::new(Semaphore::new(kib(options.inflight_bytes_max as u64) as usize)),
+            commits: Arc::new(Semaphore::new(options.parallel())),
+            options,
+            folders: Folders { disk: around.disk, root: root.to_owned(), known: Mutex::default() },
+            writer: around.writer,
+            files: AtomicU64::new(0),
+            groups: AtomicU64::new(0),
+            metrics: Metrics::default(),
+            clock: around.clock,
+        };
+        Arc::new(Store { shared: Arc::new(shared), lanes: Mutex::new(Some(HashMap::new())), reader })
+    }
+
+    /// Keeps a batch. When this returns `Ok`, its rows are durable and in every later snapshot exactly once (ST-1). When it
+    /// returns an error, none of them ever is, and the same batch may be sent again. Where the future is dropped, the batch is
+    /// kept or not, as a whole.
+    ///
+    /// # Errors
+    /// `Wait` where too many bytes wait for the disk, `Retry` where it is full, failing, or the store is closed.
+    pub async fn append(&self, tenant: &TenantId, batch: Cleared) -> Result<Receipt, StoreError> {
+        let signal = batch.batch().signal;
+        if batch.batch().rows() == 0 {
+            return Ok(Receipt { token: Token { signal, frames: Vec::new() } });
+        }
+        let room = self.room(batch.batch().memory_bytes() as u64).await?;
+        let (reply, answer) = oneshot::channel();
+        let mut queued = Queued { item: Item { batch, now: (self.shared.clock)(), reply }, _room: room };
+        loop {
+            let lane = self.lane(tenant, signal)?;
+            match lane.send(queued).await {
+                Ok(()) => break,
+                // The lane ended for want of work just now: the next one is another.
+                Err(mpsc::error::SendError(back)) => queued = back,
+            }
+        }
+        // The sender is dropped without an answer only where the lane's task was torn down.
+        answer.await.unwrap_or(Err(StoreError::Closed)).map(|token| Receipt { token })
+    }
+
+    /// A reader of the same folder.
+    pub fn reader(&self) -> Reader {
+        self.reader.clone()
+    }
+
+    /// Counters.
+    pub fn metrics(&self) -> &Metrics {
+        &self.shared.metrics
+    }
+
+    /// Takes nothing more, finishes what waits, ends the segments.
+    pub async fn close(&self) {
+        let lanes = self.lanes.lock().take();
+        for (_, lane) in lanes.into_iter().flatten() {
+            drop(lane.queue);
+            // A lane that panicked has nothing to finish.
+            let _ = lane.task.await;
+        }
+    }
+
+    async fn room(&self, bytes: u64) -> Result<Room, StoreError> {
+        let limit = self.shared.options.inflight_bytes_max;
+        // A batch beyond the limit goes alone rather than never.
+        let permits = kib(bytes).clamp(1, kib(limit as u64));
+        let wait = Duration::from_millis(self.shared.options.inflight_wait_ms);
+        let acquired = tokio::time::timeout(wait, self.shared.room.clone().acquire_many_owned(permits)).await;
+        match acquired {
+            Ok(Ok(permit)) => {
+                Metrics::add(&self.shared.metrics.inflight_bytes, bytes);
+                Ok(Room { shared: self.shared.clone(), bytes, _permit: permit })
+            }
+            Ok(Err(_closed)) => Err(StoreError::Closed),
+            Err(_elapsed) => {
+                Metrics::add(&self.shared.metrics.refused_busy, 1);
+                Err(StoreError::Busy { limit })
+            }
+        }
+    }
+
+    /// The queue of a tenant's signal; its task is begun where there is none.
+    fn lane(&self, tenant: &TenantId, signal: Signal) -> Result<mpsc::Sender<Queued>, StoreError> {
+        let mut lanes = self.lanes.lock();
+        let lanes = lanes.as_mut().ok_or(StoreError::Closed)?;
+        let key = (tenant.clone(), signal);
+        if let Some(lane) = lanes.get(&key).filter(|lane| !lane.queue.is_closed()) {
+            return Ok(lane.queue.clone());
+        }
+        // Lanes end by themselves when idle; forget those that did.
+        lanes.retain(|_, lane| !lane.queue.is_closed());
+        let (queue, items) = mpsc::channel(LANE_ITEMS_MAX);
+        let task = tokio::spawn(run_lane(self.shared.clone(), tenant.clone(), signal, items));
+        lanes.insert(key, Lane { queue: queue.clone(), task });
+        Ok(queue)
+    }
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store").field("metrics", &self.shared.metrics).finish_non_exhaustive()
+    }
+}
+
+fn kib(bytes: u64) -> u32 {
+    u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX >> 4).clamp(1, u32::MAX >> 4)
+}
+
+/// Takes items in groups until the queue is closed, or nothing came for so long that all segments are closed.
+async fn run_lane(shared: Arc<Shared>, tenant: TenantId, signal: Signal, mut items: mpsc::Receiver<Queued>) {
+    let files = Arc::new(Mutex::new(LaneFiles::new(tenant, signal)));
+    loop {
+        match tokio::time::timeout(TICK, items.recv()).await {
+            Ok(Some(first)) => {
+                let group = gather(&shared, first, &mut items).await;
+                commit(&shared, &files, group).await;
+            }
+            Ok(None) => break,
+            Err(_quiet) => {
+                with_files(&shared, &files, |shared, files| files.close_idle(shared, Instant::now())).await;
+                if files.lock().is_empty() {
+                    // Whoever has a sender already may have sent: take that, and let others find a new lane.
+                    items.close();
+                }
+            }
+        }
+    }
+    with_files(&shared, &files, |shared, files| files.close_all(shared)).await;
+}
+
+/// More items for a group: those that come while the first one waits, up to the rows of some frames.
+async fn gather(shared: &Shared, first: Queued, items: &mut mpsc::Receiver<Queued>) -> Vec<Queued> {
+    let deadline = tokio::time::Instant::now() + shared.options.commit_delay();
+    let mut rows = first.item.batch.batch().rows();
+    let mut group = vec![first];
+    let rows_max = shared.options.frame_rows.saturating_mul(GROUP_FRAMES_MAX);
+    while rows < rows_max && group.len() < GROUP_ITEMS_MAX {
+        let next = if rows < shared.options.frame_rows {
+            tokio::time::timeout_at(deadline, items.recv()).await.ok().flatten()
+        } else {
+            // A frame is full: take only what waits already.
+            items.try_recv().ok()
+        };
+        let Some(next) = next else { break };
+        rows += next.item.batch.batch().rows();
+        group.push(next);
+    }
+    group
+}
+
+async fn commit(shared: &Arc<Shared>, files: &Arc<Mutex<LaneFiles>>, group: Vec<Queued>) {
+    let (items, rooms): (Vec<Item>, Vec<Room>) = group.into_iter().map(|q| (q.item, q._room)).unzip();
+    with_files(shared, files, move |shared, files| {
+        files.commit(shared, items, Instant::now());
+        drop(rooms);
+    })
+    .await;
+}
+
+/// Runs on a thread that may block; at most `commits_parallel` at a time.
+async fn with_files(
+    shared: &Arc<Shared>,
+    files: &Arc<Mutex<LaneFiles>>,
+    work: impl FnOnce(&Shared, &mut LaneFiles) + Send + 'static,
+) {
+    let Ok(permit) = shared.commits.clone().acquire_owned().await else { return };
+    let (shared, files) = (shared.clone(), files.clone());
+    let done = tokio::task::spawn_blocking(move || {
+        work(&shared, &mut files.lock());
+        drop(permit);
+    });
+    if let Err(e) = done.await {
+        tracing::error!(error = %e, "a commit panicked");
+    }
+}
