@@ -60,13 +60,13 @@ pub struct DslError {
     /// What to do about it.
     pub hint: Option<String>,
     /// In a JSON document the place of the value at fault, as a JSON pointer: `/select/p95`.
-    pub pointer: Option<String>,
+    pub pointer: Option<Box<str>>,
     /// From 1; 0 where no line is known. Where the value at `pointer` is a string it counts inside that string.
     pub line: u32,
     /// From 1, in characters; 0 where no column is known.
     pub column: u32,
     /// The line at fault and a caret below it, without a line break at the end; empty where no source is known.
-    pub snippet: String,
+    pub snippet: Box<str>,
     width: u32,
 }
 
@@ -80,7 +80,7 @@ impl DslError {
             pointer: None,
             line: 0,
             column: 0,
-            snippet: String::new(),
+            snippet: Box::default(),
             width: 1,
         }
     }
@@ -113,7 +113,7 @@ impl DslError {
     /// In a part of a JSON document, unless it already has one.
     #[must_use]
     pub fn within(mut self, pointer: &str) -> Self {
-        self.pointer.get_or_insert_with(|| pointer.to_owned());
+        self.pointer.get_or_insert_with(|| pointer.into());
         self
     }
 
@@ -121,7 +121,7 @@ impl DslError {
     #[must_use]
     pub fn source(mut self, source: &str) -> Self {
         if self.snippet.is_empty() && self.line > 0 {
-            self.snippet = draw(source, self.line, self.column, self.width);
+            self.snippet = draw(source, self.line, self.column, self.width).into();
         }
         self
     }

@@ -58,13 +58,13 @@ enum Token<'a> {
 }
 
 /// How tight an operator binds.
-const OR: u8 = 1;
-const AND: u8 = 2;
-const NOT: u8 = 3;
-const COMPARISON: u8 = 4;
-const SUM: u8 = 5;
-const PRODUCT: u8 = 6;
-const MINUS: u8 = 7;
+pub(crate) const OR: u8 = 1;
+pub(crate) const AND: u8 = 2;
+pub(crate) const NOT: u8 = 3;
+pub(crate) const COMPARISON: u8 = 4;
+pub(crate) const SUM: u8 = 5;
+pub(crate) const PRODUCT: u8 = 6;
+pub(crate) const MINUS: u8 = 7;
 
 type Tokens<'a> = std::iter::Peekable<std::vec::IntoIter<Token<'a>>>;
 

@@ -42,12 +42,6 @@ pub(crate) const RESERVED: [&str; 34] = [
     "dry_run",
 ];
 
-/// Words that open a clause of a query.
-pub(crate) const CLAUSES: [&str; 15] = [
-    "last", "from", "match", "where", "let", "by", "fill", "select", "having", "order", "limit", "cursor", "compare",
-    "join", "return",
-];
-
 /// Operators that are words.
 pub(crate) const WORD_OPERATORS: [&str; 11] = [
     "and",

@@ -9,12 +9,17 @@ mod build;
 mod expression;
 mod rules;
 mod text;
+mod json;
+mod tree;
+mod document;
 pub mod ast;
 pub mod error;
 pub mod functions;
-pub mod print;
+mod print;
+mod print_json;
 pub use ast::*;
 pub use error::DslError;
+pub use print::expr_to_text;
 /// Nesting of brackets in text.
 pub const MAX_NESTING: usize = 64;
 /// Nesting of operators in an Ast.
@@ -30,6 +35,6 @@ pub fn parse_text(text: &str) -> Result<Query, DslError> {
 /// JSON of a query.
 /// # Errors
 /// Not yet written.
-pub fn parse_json(_json: &[u8]) -> Result<Query, DslError> {
-    Err(DslError::new("", ""))
+pub fn parse_json(json: &[u8]) -> Result<Query, DslError> {
+    document::parse(json)
 }

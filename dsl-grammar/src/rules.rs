@@ -1,6 +1,6 @@
 //! Rules that hold for the parts of a query whichever form they came in.
 
-use crate::ast::{Expr, Query, Range};
+use crate::ast::{Expr, Field, Of, Query, Range};
 use crate::error::{DslError, code};
 use crate::functions::{self, Kind};
 use crate::nearest::did_you_mean;
@@ -66,4 +66,18 @@ pub(crate) fn returned(query: &Query) -> Result<(), DslError> {
     let message = format!("`match` names no span `{}`", crate::lexis::short(name));
     let hint = did_you_mean(name, matches.bindings.iter().map(|bind| bind.name.as_str()));
     Err(DslError::new(code::UNKNOWN, message).hint_if(hint))
+}
+
+/// Refuses fields of other spans in the condition of one span of `match`.
+pub(crate) fn own_fields(expr: &Expr) -> Result<(), DslError> {
+    let mut found = None;
+    expr.walk(&mut |part| {
+        if let Expr::Field(Field { of: Some(Of::Binding(name)), pos, .. }) = part {
+            found.get_or_insert((name.clone(), *pos));
+        }
+    });
+    let Some((name, pos)) = found else { return Ok(()) };
+    let message = format!("a field of the span `{name}` cannot stand in the condition of one span");
+    let hint = "conditions between spans stand in the `where` of `match`";
+    Err(DslError::new(code::STRUCTURE, message).hint(hint).at(pos, name.chars().count()))
 }

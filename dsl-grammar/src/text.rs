@@ -216,6 +216,7 @@ impl<'a> Reader<'a> {
             match part.as_rule() {
                 Rule::bind => {
                     let (name, expr, ..) = self.named(part, "`match`")?;
+                    rules::own_fields(&expr)?;
                     matches.bindings.push(Bind { name, expr });
                 }
                 Rule::expr => {
@@ -231,15 +232,17 @@ impl<'a> Reader<'a> {
         Ok(matches)
     }
 
+    fn column(&self, column: Pair<'a, Rule>) -> Result<Select, DslError> {
+        let (expr, name) = self.named_column(column)?;
+        Ok(Select { name: name.unwrap_or_else(|| default_name(&expr)), expr })
+    }
+
     /// A `column` of the grammar: an expression and maybe a name.
-    pub(crate) fn column(&self, column: Pair<'a, Rule>) -> Result<Select, DslError> {
+    pub(crate) fn named_column(&self, column: Pair<'a, Rule>) -> Result<(Expr, Option<String>), DslError> {
         let mut inner = column.into_inner().filter(|part| !is_word(part.as_rule()));
         let expr = self.expression(inner.next().ok_or_else(|| internal("column"))?)?.expr;
-        let name = match inner.next() {
-            Some(name) => self.name(name)?,
-            None => default_name(&expr),
-        };
-        Ok(Select { name, expr })
+        let name = inner.next().map(|name| self.name(name)).transpose()?;
+        Ok((expr, name))
     }
 
     /// A `key` of the grammar: an expression and maybe a direction.
