@@ -98,10 +98,42 @@ impl Intrinsic {
     pub const ALL: [Intrinsic; 36] = {
         use Intrinsic::*;
         [
-            Resource, Scope, Metric, Parent, Of, TraceId, SpanId, ParentId, TraceState, Flags, Name, Kind, Time, Duration,
-            Status, StatusMessage, DroppedAttributes, DroppedEvents, DroppedLinks, Running, SamplingWeight, ObservedTime,
-            Severity, SeverityText, EventName, Body, BodyInt, BodyDouble, BodyBool, BodyBytes, BodyJson, Version,
-            SchemaUrl, EntityRefs, Key, Value,
+            Resource,
+            Scope,
+            Metric,
+            Parent,
+            Of,
+            TraceId,
+            SpanId,
+            ParentId,
+            TraceState,
+            Flags,
+            Name,
+            Kind,
+            Time,
+            Duration,
+            Status,
+            StatusMessage,
+            DroppedAttributes,
+            DroppedEvents,
+            DroppedLinks,
+            Running,
+            SamplingWeight,
+            ObservedTime,
+            Severity,
+            SeverityText,
+            EventName,
+            Body,
+            BodyInt,
+            BodyDouble,
+            BodyBool,
+            BodyBytes,
+            BodyJson,
+            Version,
+            SchemaUrl,
+            EntityRefs,
+            Key,
+            Value,
         ]
     };
 
@@ -152,7 +184,9 @@ impl Intrinsic {
     pub fn data_type(self) -> DataType {
         use Intrinsic::*;
         match self {
-            Resource | Scope | Metric | Parent | Flags | DroppedAttributes | DroppedEvents | DroppedLinks => DataType::UInt32,
+            Resource | Scope | Metric | Parent | Flags | DroppedAttributes | DroppedEvents | DroppedLinks => {
+                DataType::UInt32
+            }
             Of => DataType::UInt8,
             TraceId => DataType::FixedSizeBinary(16),
             SpanId | ParentId => DataType::FixedSizeBinary(8),
@@ -285,12 +319,8 @@ pub fn portable_name(prefix: &str, key: &str, ty: AttrType) -> String {
     if key.len() <= 100 && !key.is_empty() && key.chars().all(plain) {
         return format!("{prefix}.{key}{}", ty.suffix());
     }
-    let readable: String = key
-        .chars()
-        .take(60)
-        .map(|c| c.to_ascii_lowercase())
-        .map(|c| if plain(c) { c } else { '_' })
-        .collect();
+    let readable: String =
+        key.chars().take(60).map(|c| c.to_ascii_lowercase()).map(|c| if plain(c) { c } else { '_' }).collect();
     format!("{prefix}.{readable}~{:016x}{}", xxhash_rust::xxh3::xxh3_64(key.as_bytes()), ty.suffix())
 }
 
@@ -314,7 +344,11 @@ mod tests {
         assert_eq!(portable_name("resource", "k8s.pod.uid", AttrType::Int), "resource.k8s.pod.uid@int");
         assert_ne!(name("userId"), name("userid"));
         assert_ne!(name("userId").to_lowercase(), name("UserID").to_lowercase());
-        assert!(name("a key, with = odd ; characters").chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "_.~@".contains(c)));
+        assert!(
+            name("a key, with = odd ; characters")
+                .chars()
+                .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "_.~@".contains(c))
+        );
         assert!(name(&"k".repeat(65_536)).len() <= 127);
         assert_ne!(name(""), name("_"));
     }

@@ -6,8 +6,8 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, DictionaryArray, Float64Array, Int32Array, Int64Array, StringArray, StringBuilder,
-    UInt8Array, UInt32Array, new_null_array,
+    Array, ArrayRef, AsArray, BooleanArray, DictionaryArray, Float64Array, Int32Array, Int64Array, StringArray,
+    StringBuilder, UInt8Array, UInt32Array, new_null_array,
 };
 use arrow::compute::{cast, concat, take};
 use arrow::datatypes::{DataType, UInt32Type};
@@ -46,7 +46,9 @@ pub fn default_array(id: &ColumnId, rows: usize) -> ArrayRef {
         (_, DataType::UInt32) => Arc::new(UInt32Array::from_value(0, rows)),
         (_, DataType::UInt8) => Arc::new(UInt8Array::from_value(0, rows)),
         (_, DataType::Int32) => Arc::new(Int32Array::from_value(0, rows)),
-        (Intrinsic::Time | Intrinsic::Duration | Intrinsic::ObservedTime, _) => Arc::new(Int64Array::from_value(0, rows)),
+        (Intrinsic::Time | Intrinsic::Duration | Intrinsic::ObservedTime, _) => {
+            Arc::new(Int64Array::from_value(0, rows))
+        }
         (Intrinsic::Running, _) => Arc::new(BooleanArray::from(vec![false; rows])),
         (Intrinsic::SamplingWeight, _) => Arc::new(Float64Array::from_value(1.0, rows)),
         (_, data_type) => new_null_array(&data_type, rows),
@@ -79,8 +81,11 @@ impl Batch {
                 kept.insert(kind, positions(stays));
             }
         }
-        let renumber: HashMap<TableKind, Vec<Option<u32>>> =
-            self.tables().iter().filter_map(|t| Some((t.kind(), renumbering(kept.get(&t.kind())?, t.rows())))).collect();
+        let renumber: HashMap<TableKind, Vec<Option<u32>>> = self
+            .tables()
+            .iter()
+            .filter_map(|t| Some((t.kind(), renumbering(kept.get(&t.kind())?, t.rows()))))
+            .collect();
         let mut tables = Vec::with_capacity(self.tables().len());
         for table in self.tables() {
             if table.kind() == TableKind::Tail {
@@ -259,7 +264,9 @@ fn concat_tables(kind: TableKind, batches: &[Batch]) -> Result<Table, ReshapeErr
             match target {
                 Some(target) => {
                     let old = array.as_primitive::<UInt32Type>();
-                    arrays.push(Arc::new(UInt32Array::from_iter_values(old.values().iter().map(|r| r + offset))) as ArrayRef);
+                    arrays
+                        .push(Arc::new(UInt32Array::from_iter_values(old.values().iter().map(|r| r + offset)))
+                            as ArrayRef);
                     offset += batch.table(target).map_or(0, Table::rows) as u32;
                 }
                 None => arrays.push(array),

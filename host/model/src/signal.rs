@@ -4,7 +4,8 @@ use std::fmt;
 use std::str::FromStr;
 
 /// One of the OpenTelemetry signals; a segment, a table and a plugin call hold exactly one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Signal {
     /// Trace spans (`ExportTraceServiceRequest`), one row a span.
     Spans,

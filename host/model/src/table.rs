@@ -82,7 +82,11 @@ impl Table {
         let mut seen = std::collections::HashSet::with_capacity(columns.len());
         for column in &columns {
             if column.array.len() != rows {
-                return Err(BadTable::Length { column: column.id.to_string(), expected: rows, found: column.array.len() });
+                return Err(BadTable::Length {
+                    column: column.id.to_string(),
+                    expected: rows,
+                    found: column.array.len(),
+                });
             }
             let (expected, found) = (column.id.data_type(), column.array.data_type());
             if *found != expected && !(expected == DataType::Utf8 && is_text(found)) {

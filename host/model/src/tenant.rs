@@ -23,10 +23,8 @@ impl FromStr for TenantId {
 
     fn from_str(text: &str) -> Result<TenantId, BadTenantName> {
         let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
-        let well_formed = (1..=63).contains(&text.len())
-            && text.bytes().all(inner)
-            && !text.starts_with('-')
-            && !text.ends_with('-');
+        let well_formed =
+            (1..=63).contains(&text.len()) && text.bytes().all(inner) && !text.starts_with('-') && !text.ends_with('-');
         if well_formed { Ok(TenantId(text.into())) } else { Err(BadTenantName(text.chars().take(80).collect())) }
     }
 }
@@ -53,7 +51,9 @@ impl fmt::Display for TenantId {
 
 /// A text that is no tenant name.
 #[derive(Debug, thiserror::Error)]
-#[error("expected a tenant name of 1 to 63 characters `a-z`, `0-9`, `-` that begins and ends with a letter or digit, found `{0}`")]
+#[error(
+    "expected a tenant name of 1 to 63 characters `a-z`, `0-9`, `-` that begins and ends with a letter or digit, found `{0}`"
+)]
 pub struct BadTenantName(String);
 
 #[cfg(test)]

@@ -297,7 +297,8 @@ mod tests {
 
     #[test]
     fn foreign_text_is_refused() {
-        for bad in ["", "{", "18446744073709551615", r#"{"$x":1}"#, r#"{"$double":"1"}"#, r#"{"$bytes":"aGk=","b":1}"#] {
+        for bad in ["", "{", "18446744073709551615", r#"{"$x":1}"#, r#"{"$double":"1"}"#, r#"{"$bytes":"aGk=","b":1}"#]
+        {
             assert!(Value::from_text(bad).is_err(), "{bad}");
         }
         assert!(Value::from_text(&"[".repeat(10_000)).is_err());
