@@ -1,6 +1,6 @@
 //! The Rust side of `wit/prism-plugin.wit`, generated: arguments borrow, so that Arrow buffers are copied once, into guest
 //! memory; results are lifted eagerly into owned values, since the guest's memory may be gone when they are read.
-#![allow(missing_docs, unreachable_pub, clippy::all, clippy::unwrap_used, clippy::expect_used)]
+#![allow(missing_docs, unreachable_pub, unused, clippy::all, clippy::unwrap_used, clippy::expect_used)]
 
 pub(crate) mod filter {
     wasmtime::component::bindgen!({
@@ -17,5 +17,13 @@ pub(crate) mod redactor {
         path: "../../wit",
         ownership: Borrowing { duplicate_if_necessary: true },
         imports: { default: trappable },
+        with: {
+            "prism:plugin/host@0.1.0": super::filter::prism::plugin::host,
+            "prism:plugin/base@0.1.0": super::filter::prism::plugin::base,
+            "prism:plugin/columns@0.1.0": super::filter::prism::plugin::columns,
+            "prism:plugin/batches@0.1.0": super::filter::prism::plugin::batches,
+        },
     });
 }
+
+pub(crate) use filter::prism::plugin::{base, batches, columns, host, memory};

@@ -1,0 +1,389 @@
+//! One instance of a guest: how it is called, within which bounds, and what its host functions do.
+//!
+//! Not here: which instance is used again (`host`), what is in a batch (`view`), whether an answer is right (`edit`,
+//! `verdict`).
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use wasmtime::component::{Component, HasSelf, Linker};
+use wasmtime::{Engine, ResourceLimiter, Store, UpdateDeadline};
+
+use crate::bindings::{self, base, batches, filter, redactor};
+use crate::engine::thread_cpu_time;
+use crate::error::{Failure, PluginError};
+use crate::metadata::{Metadata, Need};
+use crate::options::PluginOptions;
+
+/// Bytes that a filter may keep between calls (`memory.save`): some counters and averages.
+const KEPT_BYTES_MAX: usize = 64 << 10;
+/// Log lines of one call, and characters of one line.
+const LOG_LINES_MAX: u32 = 20;
+const LOG_CHARS_MAX: usize = 500;
+
+/// Which world a component is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum World {
+    /// Drops rows and adds columns.
+    Filter,
+    /// Edits values and keys.
+    Redactor,
+}
+
+impl World {
+    /// The name in the contract.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            World::Filter => "filter",
+            World::Redactor => "redactor",
+        }
+    }
+}
+
+/// Bounds of a call.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    pub(crate) memory_bytes: usize,
+    pub(crate) output_bytes: usize,
+    pub(crate) cpu: Duration,
+    pub(crate) wall: Duration,
+}
+
+impl Bounds {
+    pub(crate) fn of(options: &PluginOptions) -> Bounds {
+        Bounds {
+            memory_bytes: options.memory_bytes_max,
+            output_bytes: options.output_bytes_max,
+            cpu: Duration::from_millis(options.cpu_ms_max),
+            wall: Duration::from_millis(options.wall_ms_max),
+        }
+    }
+}
+
+/// Linear memory of all instances of the node.
+#[derive(Debug)]
+pub(crate) struct MemoryBudget {
+    pub(crate) used: AtomicUsize,
+    pub(crate) max: usize,
+}
+
+/// What a guest says to the outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Speech {
+    /// It has seen data that is not redacted: log lines are only counted.
+    Withheld,
+    /// Log lines go to the node's log.
+    Heard,
+}
+
+/// The host's side of an instance.
+pub(crate) struct State {
+    bounds: Bounds,
+    budget: Arc<MemoryBudget>,
+    memory_bytes: usize,
+    memory_refused: bool,
+    cpu_until: Duration,
+    wall_until: Instant,
+    passed: Option<Failure>,
+    pub(crate) counters: Vec<u64>,
+    log_lines: u32,
+    speech: Speech,
+    name: Arc<str>,
+    kept: Arc<Mutex<Vec<u8>>>,
+}
+
+impl Drop for State {
+    fn drop(&mut self) {
+        self.budget.used.fetch_sub(self.memory_bytes, Ordering::Relaxed);
+    }
+}
+
+impl ResourceLimiter for State {
+    fn memory_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+        let more = desired.saturating_sub(current);
+        let fits = self.memory_bytes.saturating_add(more) <= self.bounds.memory_bytes;
+        if !fits || self.budget.used.fetch_add(more, Ordering::Relaxed).saturating_add(more) > self.budget.max {
+            if fits {
+                self.budget.used.fetch_sub(more, Ordering::Relaxed);
+            }
+            self.memory_refused = true;
+            return Ok(false);
+        }
+        self.memory_bytes += more;
+        Ok(true)
+    }
+
+    fn table_growing(&mut self, _current: usize, _desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+        // The pool bounds tables.
+        Ok(true)
+    }
+}
+
+impl bindings::host::Host for State {
+    fn log(&mut self, level: bindings::host::Level, message: String) -> wasmtime::Result<()> {
+        self.log_lines = self.log_lines.saturating_add(1);
+        if self.speech == Speech::Withheld || self.log_lines > LOG_LINES_MAX {
+            return Ok(());
+        }
+        let message: String = message.chars().take(LOG_CHARS_MAX).map(|c| if c.is_control() { ' ' } else { c }).collect();
+        use bindings::host::Level;
+        match level {
+            Level::Debug => tracing::debug!(target: "prism_plugin::guest", plugin = %self.name, "{message}"),
+            Level::Info => tracing::info!(target: "prism_plugin::guest", plugin = %self.name, "{message}"),
+            Level::Warn => tracing::warn!(target: "prism_plugin::guest", plugin = %self.name, "{message}"),
+            Level::Error => tracing::error!(target: "prism_plugin::guest", plugin = %self.name, "{message}"),
+        }
+        Ok(())
+    }
+
+    fn count(&mut self, counter: u32, by: u64) -> wasmtime::Result<()> {
+        let Some(sum) = self.counters.get_mut(counter as usize) else {
+            self.passed = Some(crate::error::lied(format!("counter {counter} of {}", self.counters.len())));
+            return Err(wasmtime::Error::msg("no such counter"));
+        };
+        *sum = sum.saturating_add(by);
+        Ok(())
+    }
+}
+
+impl bindings::memory::Host for State {
+    fn load(&mut self) -> wasmtime::Result<Vec<u8>> {
+        Ok(self.kept.lock().clone())
+    }
+
+    fn save(&mut self, state: Vec<u8>) -> wasmtime::Result<()> {
+        if state.len() > KEPT_BYTES_MAX {
+            self.passed = Some(crate::error::lied(format!("expected at most {KEPT_BYTES_MAX} bytes to keep, found {}", state.len())));
+            return Err(wasmtime::Error::msg("too much to keep"));
+        }
+        *self.kept.lock() = state;
+        Ok(())
+    }
+}
+
+impl base::Host for State {}
+impl bindings::columns::Host for State {}
+impl batches::Host for State {}
+
+/// A component whose imports are resolved.
+#[derive(Clone)]
+pub(crate) enum Pre {
+    Filter(filter::FilterPre<State>),
+    Redactor(redactor::RedactorPre<State>),
+}
+
+impl Pre {
+    /// Resolves the imports of a component of this world.
+    pub(crate) fn new(engine: &Engine, component: &Component, world: World) -> wasmtime::Result<Pre> {
+        let mut linker = Linker::<State>::new(engine);
+        match world {
+            World::Filter => {
+                filter::Filter::add_to_linker::<_, HasSelf<State>>(&mut linker, |s| s)?;
+                Ok(Pre::Filter(filter::FilterPre::new(linker.instantiate_pre(component)?)?))
+            }
+            World::Redactor => {
+                redactor::Redactor::add_to_linker::<_, HasSelf<State>>(&mut linker, |s| s)?;
+                Ok(Pre::Redactor(redactor::RedactorPre::new(linker.instantiate_pre(component)?)?))
+            }
+        }
+    }
+
+    fn engine(&self) -> &Engine {
+        match self {
+            Pre::Filter(pre) => pre.engine(),
+            Pre::Redactor(pre) => pre.engine(),
+        }
+    }
+}
+
+enum Exports {
+    Filter(filter::Filter),
+    Redactor(redactor::Redactor),
+}
+
+/// What an instance is made with.
+pub(crate) struct Birth<'a> {
+    pub(crate) pre: &'a Pre,
+    pub(crate) bounds: Bounds,
+    pub(crate) budget: Arc<MemoryBudget>,
+    pub(crate) counters: usize,
+    pub(crate) speech: Speech,
+    pub(crate) name: Arc<str>,
+    pub(crate) kept: Arc<Mutex<Vec<u8>>>,
+}
+
+/// Why there is no instance, or no answer.
+pub(crate) enum NoAnswer {
+    /// The guest's fault.
+    Failure(Failure),
+    /// The node has no slot or no memory left.
+    Full,
+}
+
+impl From<Failure> for NoAnswer {
+    fn from(failure: Failure) -> NoAnswer {
+        NoAnswer::Failure(failure)
+    }
+}
+
+/// An instance. Dropped after any failure.
+pub(crate) struct Instance {
+    store: Store<State>,
+    exports: Exports,
+}
+
+impl Instance {
+    /// A fresh instance; its start code runs under the bounds of a call.
+    pub(crate) fn new(birth: Birth<'_>) -> Result<Instance, NoAnswer> {
+        let mut store = Store::new(
+            birth.pre.engine(),
+            State {
+                bounds: birth.bounds,
+                budget: birth.budget,
+                memory_bytes: 0,
+                memory_refused: false,
+                cpu_until: Duration::MAX,
+                wall_until: Instant::now(),
+                passed: None,
+                counters: vec![0; birth.counters],
+                log_lines: 0,
+                speech: birth.speech,
+                name: birth.name,
+                kept: birth.kept,
+            },
+        );
+        store.limiter(|state| state);
+        store.set_hostcall_fuel(birth.bounds.output_bytes);
+        store.epoch_deadline_callback(|mut context| {
+            let state = context.data_mut();
+            if thread_cpu_time() > state.cpu_until {
+                state.passed = Some(Failure::CpuTime { limit_ms: state.bounds.cpu.as_millis() as u64 });
+                return Ok(UpdateDeadline::Interrupt);
+            }
+            if Instant::now() > state.wall_until {
+                state.passed = Some(Failure::WallTime { limit_ms: state.bounds.wall.as_millis() as u64 });
+                return Ok(UpdateDeadline::Interrupt);
+            }
+            Ok(UpdateDeadline::Continue(1))
+        });
+        arm(&mut store);
+        let exports = match birth.pre {
+            Pre::Filter(pre) => pre.instantiate(&mut store).map(Exports::Filter),
+            Pre::Redactor(pre) => pre.instantiate(&mut store).map(Exports::Redactor),
+        };
+        match exports {
+            Ok(exports) => Ok(Instance { store, exports }),
+            Err(error) if error.is::<wasmtime::PoolConcurrencyLimitError>() => Err(NoAnswer::Full),
+            Err(error) => Err(failure_of(&mut store, &error)),
+        }
+    }
+
+    /// `meta.describe`, not yet checked.
+    pub(crate) fn describe(&mut self) -> Result<Metadata, NoAnswer> {
+        arm(&mut self.store);
+        let answer = match &self.exports {
+            Exports::Filter(e) => e.prism_plugin_meta().call_describe(&mut self.store).map(Metadata::from),
+            Exports::Redactor(e) => e.prism_plugin_meta().call_describe(&mut self.store).map(Metadata::from),
+        };
+        answer.map_err(|e| failure_of(&mut self.store, &e))
+    }
+
+    /// `meta.init`, needs not yet checked.
+    pub(crate) fn init(&mut self, config: &str) -> Result<Vec<Need>, NoAnswer> {
+        arm(&mut self.store);
+        let answer = match &self.exports {
+            Exports::Filter(e) => e
+                .prism_plugin_meta()
+                .call_init(&mut self.store, config)
+                .map(|a| a.map(|needs| needs.into_iter().map(Need::from).collect())),
+            Exports::Redactor(e) => e
+                .prism_plugin_meta()
+                .call_init(&mut self.store, config)
+                .map(|a| a.map(|needs| needs.into_iter().map(Need::from).collect())),
+        };
+        // Nothing but the configuration has been seen: the guest's words may be shown.
+        answer.map_err(|e| failure_of(&mut self.store, &e))?.map_err(|e| answered(e, true).into())
+    }
+
+    /// `filtering.apply`, not yet checked.
+    pub(crate) fn apply(
+        &mut self,
+        batch: batches::Batch<'_>,
+        call: batches::Call<'_>,
+    ) -> Result<filter::exports::prism::plugin::filtering::Verdict, NoAnswer> {
+        arm(&mut self.store);
+        let Exports::Filter(exports) = &self.exports else { return Err(crate::error::lied("not a filter").into()) };
+        let answer = exports.prism_plugin_filtering().call_apply(&mut self.store, batch, call);
+        answer.map_err(|e| failure_of(&mut self.store, &e))?.map_err(|e| answered(e, false).into())
+    }
+
+    /// `redacting.redact`, not yet checked.
+    pub(crate) fn redact(
+        &mut self,
+        batch: batches::Batch<'_>,
+        call: batches::Call<'_>,
+    ) -> Result<Vec<redactor::exports::prism::plugin::redacting::Edit>, NoAnswer> {
+        arm(&mut self.store);
+        let Exports::Redactor(exports) = &self.exports else { return Err(crate::error::lied("not a redactor").into()) };
+        let answer = exports.prism_plugin_redacting().call_redact(&mut self.store, batch, call);
+        answer.map_err(|e| failure_of(&mut self.store, &e))?.map_err(|e| answered(e, false).into())
+    }
+
+    /// Takes what the guest has counted since the last time.
+    pub(crate) fn take_counters(&mut self) -> Vec<u64> {
+        let counters = &mut self.store.data_mut().counters;
+        let taken = counters.clone();
+        counters.fill(0);
+        taken
+    }
+}
+
+/// Starts the clocks of a call.
+fn arm(store: &mut Store<State>) {
+    let state = store.data_mut();
+    state.cpu_until = thread_cpu_time() + state.bounds.cpu;
+    state.wall_until = Instant::now() + state.bounds.wall;
+    state.log_lines = 0;
+    state.passed = None;
+    store.set_epoch_deadline(1);
+}
+
+fn failure_of(store: &mut Store<State>, error: &wasmtime::Error) -> NoAnswer {
+    let state = store.data_mut();
+    if let Some(failure) = state.passed.take() {
+        return failure.into();
+    }
+    if state.memory_refused {
+        return Failure::Memory { limit: state.bounds.memory_bytes }.into();
+    }
+    match error.downcast_ref::<wasmtime::Trap>() {
+        Some(trap) => Failure::Trap(trap.to_string()).into(),
+        // What wasmtime says of lists and strings that do not lift names lengths and positions, never content.
+        None if error.root_cause().to_string().contains("fuel") => {
+            Failure::Output { limit: state.bounds.output_bytes }.into()
+        }
+        None => Failure::Lied(error.root_cause().to_string()).into(),
+    }
+}
+
+fn answered(error: base::Error, may_show: bool) -> Failure {
+    let (kind, text) = match error {
+        base::Error::BadConfig(text) => ("bad-config", text),
+        base::Error::BadInput(text) => ("bad-input", text),
+        base::Error::Unsupported(text) => ("unsupported", text),
+        base::Error::Retryable(text) => ("retryable", text),
+        base::Error::Internal(text) => ("internal", text),
+    };
+    Failure::Answered { kind, text: may_show.then(|| text.chars().take(LOG_CHARS_MAX).collect()) }
+}
+
+/// What [`crate::error`] makes of a guest that failed at upload or when it is bound.
+pub(crate) fn to_refusal(no_answer: NoAnswer, what: &str, options: &PluginOptions) -> PluginError {
+    match no_answer {
+        NoAnswer::Failure(failure) => PluginError::Refused(format!("{what}: {failure}")),
+        NoAnswer::Full => PluginError::Busy { limit: options.instances_max, setting: "instances_max" },
+    }
+}

@@ -1,0 +1,254 @@
+//! What a filter answered, checked like network input, and carried out: rows dropped, columns added.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{
+    Array, ArrayRef, BinaryArray, BooleanArray, DictionaryArray, Float64Array, Int64Array, StringArray, UInt32Array, new_null_array,
+};
+use arrow::buffer::{BooleanBuffer, Buffer, NullBuffer};
+use arrow::compute::{cast, is_not_null, nullif, take};
+use arrow::compute::kernels::zip::zip;
+use arrow::datatypes::DataType;
+use prism_model::{AttrType, Batch, Column, ColumnId, Intrinsic, Table, TableKind};
+
+use crate::bindings::base::{Dtype, Place, Role};
+use crate::bindings::columns::ValuesResult;
+use crate::bindings::filter::exports::prism::plugin::filtering::{Addition, Verdict};
+use crate::edit::{check_offsets, check_texts};
+use crate::error::{Failure, lied};
+
+/// Columns that one verdict may add: each is stored for good.
+const ADDITIONS_MAX: usize = 64;
+/// Bytes of the key of an added attribute.
+const KEY_BYTES_MAX: usize = 1 << 10;
+
+/// A checked verdict.
+pub(crate) struct Checked {
+    /// Rows that stay; none if all do.
+    keep: Option<UInt32Array>,
+    /// Rows dropped, by label (none where the plugin has no labels).
+    pub(crate) dropped: BTreeMap<Option<u8>, u64>,
+    add: Vec<Column>,
+}
+
+/// Checks a verdict about `rows` rows.
+///
+/// # Errors
+/// The first rule that it breaks; then none of it may be used.
+pub(crate) fn check(verdict: Verdict, rows: usize, labels: usize) -> Result<Checked, Failure> {
+    let mut dropped = BTreeMap::new();
+    let keep = match verdict.keep {
+        None => None,
+        Some(bitmap) => {
+            check_bitmap("keep", &bitmap, rows)?;
+            let bits = BooleanBuffer::new(Buffer::from_vec(bitmap), 0, rows);
+            (bits.count_set_bits() < rows).then(|| UInt32Array::from_iter_values(bits.set_indices().map(|i| i as u32)))
+        }
+    };
+    let drops = keep.as_ref().map_or(0, |k| rows - k.len());
+    match verdict.reasons {
+        Some(reasons) if reasons.len() != drops => {
+            return Err(lied(format!("expected {drops} reasons, found {}", reasons.len())));
+        }
+        Some(reasons) => {
+            for label in reasons {
+                if usize::from(label) >= labels {
+                    return Err(lied(format!("label {label} of {labels}")));
+                }
+                *dropped.entry(Some(label)).or_default() += 1;
+            }
+        }
+        None if drops > 0 && labels > 0 => return Err(lied(format!("{drops} rows dropped without reasons"))),
+        None if drops > 0 => {
+            dropped.insert(None, drops as u64);
+        }
+        None => {}
+    }
+    if verdict.add.len() > ADDITIONS_MAX {
+        return Err(lied(format!("expected at most {ADDITIONS_MAX} additions, found {}", verdict.add.len())));
+    }
+    let mut add: Vec<Column> = Vec::new();
+    for addition in verdict.add {
+        let column = check_addition(addition, rows)?;
+        if add.iter().any(|c| c.id == column.id) {
+            return Err(lied(format!("`{}` is added twice", column.id)));
+        }
+        add.push(column);
+    }
+    Ok(Checked { keep, dropped, add })
+}
+
+fn check_bitmap(what: &str, bitmap: &[u8], rows: usize) -> Result<(), Failure> {
+    let expected = rows.div_ceil(8);
+    if bitmap.len() == expected { Ok(()) } else { Err(lied(format!("expected {expected} bytes of `{what}`, found {}", bitmap.len()))) }
+}
+
+fn check_addition(addition: Addition, rows: usize) -> Result<Column, Failure> {
+    let field = addition.field;
+    if !matches!(field.place, None | Some(Place::Item)) {
+        return Err(lied("columns can be added to items only"));
+    }
+    if let Some(validity) = &addition.validity {
+        check_bitmap("validity", validity, rows)?;
+    }
+    let validity = addition.validity.map(|v| NullBuffer::new(BooleanBuffer::new(Buffer::from_vec(v), 0, rows)));
+    let entries = match &addition.keys {
+        None => rows,
+        Some(keys) => {
+            if keys.len() != rows {
+                return Err(lied(format!("expected {rows} keys, found {}", keys.len())));
+            }
+            entries_of(&addition.values).ok_or_else(|| lied("a dictionary of this type cannot be added"))?
+        }
+    };
+    let (ty, values) = check_values(addition.values, entries, field.dtype)?;
+    let array = match addition.keys {
+        None => with_validity(&values, validity)?,
+        Some(keys) => {
+            let valid = |row: usize| validity.as_ref().is_none_or(|v| v.is_valid(row));
+            if let Some((_, key)) = keys.iter().enumerate().find(|(row, key)| valid(*row) && **key as usize >= entries) {
+                return Err(lied(format!("key {key} of {entries}")));
+            }
+            let keys: UInt32Array = keys.iter().enumerate().map(|(row, &key)| valid(row).then_some(key)).collect();
+            if ty == AttrType::Str && is_distinct(&values) {
+                Arc::new(DictionaryArray::try_new(keys, values).map_err(|e| lied(e.to_string()))?) as ArrayRef
+            } else {
+                take(&values, &keys, None).map_err(|e| lied(e.to_string()))?
+            }
+        }
+    };
+    match field.role {
+        Role::Attribute if field.name.len() > KEY_BYTES_MAX => {
+            Err(lied(format!("expected a key of at most {KEY_BYTES_MAX} bytes, found {}", field.name.len())))
+        }
+        Role::Attribute => Ok(Column { id: ColumnId::attr(field.name, ty), array }),
+        Role::Intrinsic if field.name == Intrinsic::SamplingWeight.name() => {
+            let Some(weights) = array.as_any().downcast_ref::<Float64Array>() else {
+                return Err(lied("expected float64 weights"));
+            };
+            if let Some(bad) = weights.iter().flatten().find(|w| !w.is_finite() || *w <= 0.0) {
+                return Err(lied(format!("expected weights above 0, found {bad}")));
+            }
+            Ok(Column { id: Intrinsic::SamplingWeight.into(), array })
+        }
+        _ => Err(lied("only attributes and `sampling_weight` can be added")),
+    }
+}
+
+/// A dictionary that a guest made need not hold distinct values; the model's must.
+fn is_distinct(values: &ArrayRef) -> bool {
+    let Some(texts) = values.as_any().downcast_ref::<StringArray>() else { return false };
+    let mut seen = std::collections::HashSet::with_capacity(texts.len());
+    texts.iter().all(|t| seen.insert(t))
+}
+
+fn entries_of(values: &ValuesResult) -> Option<usize> {
+    match values {
+        ValuesResult::Utf8(v) | ValuesResult::Binary(v) => Some(v.offsets.len().saturating_sub(1)),
+        ValuesResult::S64s(v) => Some(v.len()),
+        ValuesResult::F64s(v) => Some(v.len()),
+        _ => None,
+    }
+}
+
+fn check_values(values: ValuesResult, count: usize, dtype: Dtype) -> Result<(AttrType, ArrayRef), Failure> {
+    let counted = |found: usize| if found == count { Ok(()) } else { Err(lied(format!("expected {count} values, found {found}"))) };
+    match (values, dtype) {
+        (ValuesResult::Utf8(bytes), Dtype::Utf8) => {
+            let texts = check_texts(&bytes.offsets, &bytes.data, count)?;
+            Ok((AttrType::Str, Arc::new(StringArray::from_iter_values(texts))))
+        }
+        (ValuesResult::Binary(bytes), Dtype::Binary) => {
+            check_offsets(&bytes.offsets, bytes.data.len(), count)?;
+            let slices = bytes.offsets.windows(2).map(|o| &bytes.data[o[0] as usize..o[1] as usize]);
+            Ok((AttrType::Bytes, Arc::new(BinaryArray::from_iter_values(slices))))
+        }
+        (ValuesResult::S64s(ints), Dtype::Int64) => {
+            counted(ints.len())?;
+            Ok((AttrType::Int, Arc::new(Int64Array::from(ints))))
+        }
+        (ValuesResult::F64s(doubles), Dtype::Float64) => {
+            counted(doubles.len())?;
+            Ok((AttrType::Double, Arc::new(Float64Array::from(doubles))))
+        }
+        (ValuesResult::Bools(bitmap), Dtype::Boolean) => {
+            check_bitmap("bools", &bitmap, count)?;
+            Ok((AttrType::Bool, Arc::new(BooleanArray::new(BooleanBuffer::new(Buffer::from_vec(bitmap), 0, count), None))))
+        }
+        _ => Err(lied("the values of an addition are not of its field's type")),
+    }
+}
+
+fn with_validity(values: &ArrayRef, validity: Option<NullBuffer>) -> Result<ArrayRef, Failure> {
+    match validity {
+        None => Ok(values.clone()),
+        // Not only marked as null but written anew, so that no value lies hidden under a null.
+        Some(valid) => {
+            let invalid = BooleanArray::new(!valid.inner(), None);
+            nullif(values, &invalid)
+                .and_then(|a| take(&a, &UInt32Array::from_iter_values(0..a.len() as u32), None))
+                .map_err(|e| lied(e.to_string()))
+        }
+    }
+}
+
+impl Checked {
+    /// The batch with the verdict carried out.
+    ///
+    /// # Errors
+    /// Arrow's or the model's: a bug.
+    pub(crate) fn carry_out(self, batch: Batch) -> Result<Batch, String> {
+        let batch = if self.add.is_empty() { batch } else { add_columns(batch, self.add)? };
+        match self.keep {
+            Some(rows) => batch.select(&rows).map_err(|e| e.to_string()),
+            None => Ok(batch),
+        }
+    }
+}
+
+fn add_columns(batch: Batch, add: Vec<Column>) -> Result<Batch, String> {
+    let (signal, origins) = (batch.signal, batch.origins.clone());
+    let mut tables = batch.into_tables();
+    for table in tables.iter_mut().filter(|t| t.kind() == TableKind::Items) {
+        let rows = table.rows();
+        let mut columns = std::mem::replace(table, Table::empty(TableKind::Items, 0)).into_columns();
+        for column in &add {
+            add_column(&mut columns, column)?;
+        }
+        columns.retain(|c| c.array.is_empty() || c.array.logical_null_count() < c.array.len());
+        *table = Table::try_new(TableKind::Items, rows, columns).map_err(|e| e.to_string())?;
+    }
+    Batch::try_new(signal, origins, tables).map_err(|e| e.to_string())
+}
+
+/// Where the addition is valid it takes the place of every attribute of its key, of whatever type.
+fn add_column(columns: &mut Vec<Column>, add: &Column) -> Result<(), String> {
+    let valid = is_not_null(&add.array).map_err(|e| e.to_string())?;
+    let mut new = add.array.clone();
+    if add.id == ColumnId::Intrinsic(Intrinsic::SamplingWeight) {
+        // A row's weight is never null.
+        let ones: ArrayRef = Arc::new(Float64Array::from_value(1.0, new.len()));
+        new = zip(&valid, &new, &ones).map_err(|e| e.to_string())?;
+    }
+    let same_key = |id: &ColumnId| match (id, &add.id) {
+        (ColumnId::Attr { key: a, .. }, ColumnId::Attr { key: b, .. }) => a == b,
+        (a, b) => a == b,
+    };
+    for column in columns.iter_mut().filter(|c| same_key(&c.id)) {
+        let plain = match column.array.data_type() {
+            DataType::Dictionary(..) => cast(&column.array, &DataType::Utf8).map_err(|e| e.to_string())?,
+            _ => column.array.clone(),
+        };
+        if column.id == add.id {
+            let added = cast(&add.array, &add.id.data_type()).map_err(|e| e.to_string())?;
+            new = zip(&valid, &added, &plain).map_err(|e| e.to_string())?;
+        } else {
+            let nulls = new_null_array(plain.data_type(), plain.len());
+            column.array = zip(&valid, &nulls, &plain).map_err(|e| e.to_string())?;
+        }
+    }
+    columns.retain(|c| c.id != add.id);
+    columns.push(Column { id: add.id.clone(), array: new });
+    Ok(())
+}
