@@ -58,7 +58,8 @@ fn st_1_acknowledged_rows_are_there_once_after_kill_9() {
         assert_eq!(rows[0], [ROWS, ROWS], "request {first}");
     }
     // What was not acknowledged is there once or not at all.
-    let rows = server.query("from spans last 1h select count() as n, exact(count_distinct(seq)) as d").expect("answers");
+    let rows =
+        server.query("from spans last 1h select count() as n, exact(count_distinct(seq)) as d").expect("answers");
     assert_eq!(rows[0][0], rows[0][1], "no row twice");
     assert!(rows[0][0].as_i64() >= Some(acknowledged.len() as i64 * ROWS));
     server.stop().expect("stops cleanly");

@@ -92,10 +92,15 @@ fn what_is_refused_is_said_and_counted() {
     let answer = server.send("traces", otlp::traces("ids", spans).encode_to_vec()).expect("an answer");
     assert_eq!(answer.status, 200);
     let response =
-        opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse::decode(&answer.body[..]).expect("protobuf");
+        opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse::decode(&answer.body[..])
+            .expect("protobuf");
     let partial = response.partial_success.expect("partial success");
     assert_eq!(partial.rejected_spans, 2);
-    assert!(partial.error_message.contains("trace_id") || partial.error_message.contains("id"), "{}", partial.error_message);
+    assert!(
+        partial.error_message.contains("trace_id") || partial.error_message.contains("id"),
+        "{}",
+        partial.error_message
+    );
     assert_eq!(server.number("from spans last 1h select count() as n").expect("answers"), 1);
     let truncated = otlp::traces("cut", vec![otlp::span(4, "cut", vec![])]).encode_to_vec();
     let answer = server.send("traces", truncated[..truncated.len() - 3].to_vec()).expect("an answer");

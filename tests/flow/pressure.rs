@@ -9,7 +9,8 @@ use prost::Message as _;
 
 fn request(first: u64, spans: u64) -> Vec<u8> {
     let span = |seq: u64| {
-        let filler: String = (0..16).map(|i| format!("{:016x}", (seq * 16 + i).wrapping_mul(0x9e37_79b9_7f4a_7c15))).collect();
+        let filler: String =
+            (0..16).map(|i| format!("{:016x}", (seq * 16 + i).wrapping_mul(0x9e37_79b9_7f4a_7c15))).collect();
         otlp::span(seq + 1, "filler", vec![otlp::int("seq", seq as i64), otlp::text("filler", &filler)])
     };
     otlp::traces("pressure", (first..first + spans).map(span).collect()).encode_to_vec()
@@ -44,7 +45,8 @@ fn a_full_disk_is_503_and_recovers() {
     };
     assert_eq!(send(&server).status, 200);
     // Everything that is left goes to the ballast.
-    let filled = Command::new("dd").args(["if=/dev/zero", &format!("of={ballast}"), "bs=64k"]).output().expect("dd runs");
+    let filled =
+        Command::new("dd").args(["if=/dev/zero", &format!("of={ballast}"), "bs=64k"]).output().expect("dd runs");
     assert!(!filled.status.success(), "dd ends at the full disk");
     server
         .until("503 on a full disk", |server| {
@@ -56,8 +58,13 @@ fn a_full_disk_is_503_and_recovers() {
         .expect("fills");
     std::fs::remove_file(&ballast).expect("ballast goes");
     server.until("recovery", |server| Ok(send(server).status == 200)).expect("recovers without a restart");
-    let rows = server.query("from spans last 1h select count() as n, exact(count_distinct(seq)) as d").expect("answers");
-    assert_eq!(rows[0], [stored as i64 * 100, stored as i64 * 100], "what was acknowledged is there once, nothing else is");
+    let rows =
+        server.query("from spans last 1h select count() as n, exact(count_distinct(seq)) as d").expect("answers");
+    assert_eq!(
+        rows[0],
+        [stored as i64 * 100, stored as i64 * 100],
+        "what was acknowledged is there once, nothing else is"
+    );
 }
 
 #[test]

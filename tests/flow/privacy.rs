@@ -144,7 +144,8 @@ fn bindings_change_without_restart() {
 #[test]
 fn a_configuration_that_does_not_fit_is_refused_with_a_reason() {
     let data = tempfile::tempdir().expect("a folder");
-    let bind = |config: &str| cli(data.path(), &["plugin", "bind", "--tenant", "default", "redact-pii", "--config", config]);
+    let bind =
+        |config: &str| cli(data.path(), &["plugin", "bind", "--tenant", "default", "redact-pii", "--config", config]);
     let error = bind(r#"{"detectors": ["email", "shoe-size"]}"#).expect_err("refused").to_string();
     assert!(error.contains("detectors") && error.contains("shoe-size"), "{error}");
     let error = bind(r#"{"detector": []}"#).expect_err("refused").to_string();

@@ -170,7 +170,9 @@ impl Server {
     pub fn query(&self, text: &str) -> anyhow::Result<Vec<Vec<serde_json::Value>>> {
         let body = serde_json::json!({ "query": text }).to_string();
         let answer = match self.post("/v1/query", &[("content-type", "text/plain")], text.as_bytes().to_vec())? {
-            refused if refused.status == 415 => self.post("/v1/query", &[("content-type", "application/json")], body.into())?,
+            refused if refused.status == 415 => {
+                self.post("/v1/query", &[("content-type", "application/json")], body.into())?
+            }
             answered => answered,
         };
         ensure!(answer.status == 200, "{text}: {} {}", answer.status, answer.text());
@@ -184,7 +186,10 @@ impl Server {
     /// The server refused the query, or the answer is no number.
     pub fn number(&self, text: &str) -> anyhow::Result<i64> {
         let rows = self.query(text)?;
-        rows.first().and_then(|r| r.first()).and_then(serde_json::Value::as_i64).with_context(|| format!("{text}: {rows:?}"))
+        rows.first()
+            .and_then(|r| r.first())
+            .and_then(serde_json::Value::as_i64)
+            .with_context(|| format!("{text}: {rows:?}"))
     }
 
     /// Waits until `probe` holds; the condition itself is asked, never the clock alone.

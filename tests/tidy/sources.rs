@@ -27,7 +27,8 @@ fn no_file_grows_into_a_warehouse() {
 
 #[test]
 fn every_module_says_its_job_first() {
-    let findings = files(&[".rs"]).into_iter().filter(|(_, text)| !text.starts_with("//!")).map(|(path, _)| path).collect();
+    let findings =
+        files(&[".rs"]).into_iter().filter(|(_, text)| !text.starts_with("//!")).map(|(path, _)| path).collect();
     expect_none("files that do not begin with `//!`", findings);
 }
 

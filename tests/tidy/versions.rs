@@ -4,12 +4,17 @@ use super::{expect_none, root};
 
 #[test]
 fn one_version_of_what_must_agree() {
-    let lock: toml::Table = std::fs::read_to_string(root().join("Cargo.lock")).expect("Cargo.lock").parse().expect("toml");
+    let lock: toml::Table =
+        std::fs::read_to_string(root().join("Cargo.lock")).expect("Cargo.lock").parse().expect("toml");
     let packages = lock["package"].as_array().expect("packages");
     let mut findings = Vec::new();
-    for name in ["arrow", "arrow-array", "parquet", "object_store", "tonic", "prost", "datafusion", "wasmtime", "zstd"] {
-        let versions: Vec<&str> =
-            packages.iter().filter(|p| p["name"].as_str() == Some(name)).filter_map(|p| p["version"].as_str()).collect();
+    for name in ["arrow", "arrow-array", "parquet", "object_store", "tonic", "prost", "datafusion", "wasmtime", "zstd"]
+    {
+        let versions: Vec<&str> = packages
+            .iter()
+            .filter(|p| p["name"].as_str() == Some(name))
+            .filter_map(|p| p["version"].as_str())
+            .collect();
         if versions.len() > 1 {
             findings.push(format!("{name}: {}", versions.join(", ")));
         }

@@ -3,14 +3,20 @@
 //!
 //! Not here: loading history into a server for good, with resumption; this is for demos and tests.
 
+use std::fmt;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use http::Method;
+use http::header::CONTENT_TYPE;
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use prost::Message as _;
+
+use crate::connection::{Connection, Target};
+use crate::drive::now_unix_nanos;
 
 /// A recorded request.
 enum Request {
@@ -20,53 +26,68 @@ enum Request {
 
 /// What was sent.
 #[derive(Debug, Default)]
-pub(crate) struct Sent {
+pub struct Sent {
     /// Requests acknowledged.
-    pub(crate) requests: u64,
+    pub requests: u64,
     /// Spans in them.
-    pub(crate) spans: u64,
+    pub spans: u64,
     /// Log records in them.
-    pub(crate) logs: u64,
+    pub logs: u64,
     /// What was left out, and why.
-    pub(crate) left_out: Vec<String>,
+    pub left_out: Vec<String>,
 }
 
 /// Reads the files, shifts their times so that the latest is now (if asked), and posts each request in order.
 ///
 /// # Errors
 /// A file cannot be read, or the server refuses a request.
-pub(crate) async fn replay(
-    files: &[PathBuf],
-    shift_to_now: bool,
-    mut post: impl AsyncFnMut(&'static str, Vec<u8>) -> Result<()>,
-) -> Result<Sent> {
+pub async fn replay(target: &Arc<Target>, files: &[PathBuf], shift_to_now: bool) -> Result<Sent> {
+    let mut connection = Connection::new(target);
     let mut sent = Sent::default();
     let mut requests = Vec::new();
     for file in files {
         read(file, &mut requests, &mut sent.left_out).with_context(|| format!("cannot read `{}`", file.display()))?;
     }
     if shift_to_now {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos() as u64;
+        let now = now_unix_nanos();
         let mut latest = 0;
         requests.iter_mut().for_each(|r| r.times(&mut |time| latest = latest.max(*time)));
         let by = now.saturating_sub(latest);
         // 0 means absent, in every time field of OTLP.
-        requests.iter_mut().for_each(|r| r.times(&mut |time| if *time > 0 { *time += by }));
+        requests.iter_mut().for_each(|r| {
+            r.times(&mut |time| {
+                if *time > 0 {
+                    *time += by
+                }
+            })
+        });
     }
     for request in requests {
-        match request {
+        let (path, body) = match request {
             Request::Traces(request) => {
-                sent.spans += request.resource_spans.iter().flat_map(|r| &r.scope_spans).map(|s| s.spans.len() as u64).sum::<u64>();
-                post("/v1/traces", request.encode_to_vec()).await?;
+                let scopes = request.resource_spans.iter().flat_map(|r| &r.scope_spans);
+                sent.spans += scopes.map(|s| s.spans.len() as u64).sum::<u64>();
+                ("/v1/traces", request.encode_to_vec())
             }
             Request::Logs(request) => {
-                sent.logs += request.resource_logs.iter().flat_map(|r| &r.scope_logs).map(|s| s.log_records.len() as u64).sum::<u64>();
-                post("/v1/logs", request.encode_to_vec()).await?;
+                let scopes = request.resource_logs.iter().flat_map(|r| &r.scope_logs);
+                sent.logs += scopes.map(|s| s.log_records.len() as u64).sum::<u64>();
+                ("/v1/logs", request.encode_to_vec())
             }
-        }
+        };
+        let kind = [(CONTENT_TYPE, "application/x-protobuf")];
+        let answer = connection.send(Method::POST, path, &kind, body.into()).await?;
+        ensure!(answer.status == 200, "{path}: {} {}", answer.status, String::from_utf8_lossy(&answer.body));
         sent.requests += 1;
     }
     Ok(sent)
+}
+
+impl fmt::Display for Sent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{} spans and {} log records in {} requests", self.spans, self.logs, self.requests)?;
+        self.left_out.iter().try_for_each(|what| writeln!(f, "left out: {what}"))
+    }
 }
 
 impl Request {
@@ -74,7 +95,8 @@ impl Request {
     fn times(&mut self, visit: &mut impl FnMut(&mut u64)) {
         match self {
             Request::Traces(request) => {
-                let spans = request.resource_spans.iter_mut().flat_map(|r| &mut r.scope_spans).flat_map(|s| &mut s.spans);
+                let spans =
+                    request.resource_spans.iter_mut().flat_map(|r| &mut r.scope_spans).flat_map(|s| &mut s.spans);
                 for span in spans {
                     visit(&mut span.start_time_unix_nano);
                     visit(&mut span.end_time_unix_nano);
@@ -82,7 +104,8 @@ impl Request {
                 }
             }
             Request::Logs(request) => {
-                let records = request.resource_logs.iter_mut().flat_map(|r| &mut r.scope_logs).flat_map(|s| &mut s.log_records);
+                let records =
+                    request.resource_logs.iter_mut().flat_map(|r| &mut r.scope_logs).flat_map(|s| &mut s.log_records);
                 for record in records {
                     visit(&mut record.time_unix_nano);
                     visit(&mut record.observed_time_unix_nano);

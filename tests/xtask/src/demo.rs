@@ -74,7 +74,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         waterfall(&server, &summary)?;
     } else {
         let mut replay = Command::new(bin.join("prism-load"));
-        replay.args(["replay", "--url", &server.url, "--shift-to-now"]).args(&options.replay);
+        replay.args(["replay", "--endpoint", &server.url, "--shift-to-now"]).args(&options.replay);
         step::run("send the recording, shifted to now", &mut replay)?;
         dropped(&server)?;
         queries(&server, REPLAY_QUERIES)?;
