@@ -8,7 +8,7 @@ use crate::step::{self, cargo, target_dir};
 
 fn run_tests(components: &std::path::Path) -> anyhow::Result<()> {
     // Whole-process tests drive the binary, so it is built before them, in the same profile and with the same features.
-    let build = ["build", "--workspace", "--bins"];
+    let build = ["build", "--workspace", "--bins", "--tests"];
     step::run("build", cargo(&build).env("PRISM_BUNDLED_PLUGINS", components))?;
     step::run(
         "tests",
