@@ -186,7 +186,10 @@ impl<'a> Reader<'a> {
             Some(Token::Minus(pos)) => {
                 // The least whole number has no positive twin, so its sign must be read with it.
                 if let Some(Token::Operand(pair)) = tokens.next_if(|token| is_number(token)) {
-                    return self.number(&pair, true).map(|literal| build::leaf(Expr::Literal(literal)));
+                    let literal = self.number(&pair, true)?;
+                    let bytes = matches!(literal, Literal::Bytes(_));
+                    let leaf = build::leaf(Expr::Literal(literal));
+                    return if bytes { build::neg(leaf) } else { Ok(leaf) };
                 }
                 let inner = self.climb(tokens, MINUS, depth + 1).map_err(|error| error.at(pos, 1))?;
                 build::neg(inner).map_err(|error| error.at(pos, 1))

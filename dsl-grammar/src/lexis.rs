@@ -172,7 +172,8 @@ const BYTES: [(&str, u64); 9] = [
     ("B", 1),
 ];
 
-/// What a token that begins with a digit says: a whole number, a number, a duration or bytes.
+/// What a token that begins with a digit says: a whole number, a number, a duration or bytes. `negative` gives it a minus,
+/// apart from bytes, which have none.
 pub(crate) fn number(token: &str, negative: bool) -> Result<Literal, Flaw> {
     let flaw = |message: String, hint: Option<String>| Flaw { offset: 0, length: token.len(), message, hint };
     let digits = token.bytes().take_while(u8::is_ascii_digit).count();
@@ -193,17 +194,13 @@ pub(crate) fn number(token: &str, negative: bool) -> Result<Literal, Flaw> {
     }
     let unit = rest.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.');
     if BYTES.iter().any(|(known, _)| *known == unit) {
-        let bytes = quantity(token, &BYTES)?;
-        if negative {
-            return Err(flaw(format!("expected bytes above 0, found `-{token}`"), None));
-        }
-        return Ok(Literal::Bytes(bytes));
+        return quantity(token, &BYTES).map(Literal::Bytes);
     }
     if DURATIONS.iter().any(|(known, _)| unit.starts_with(known)) || unit.starts_with(['µ', 'μ']) {
-        let nanos = quantity(token, &DURATIONS)?;
-        let nanos = i64::try_from(nanos)
+        let nanos = i128::from(quantity(token, &DURATIONS)?);
+        let nanos = i64::try_from(if negative { -nanos } else { nanos })
             .map_err(|_| flaw(format!("`{token}` is longer than the longest duration, about 292 years"), None))?;
-        return Ok(Literal::Duration(if negative { -nanos } else { nanos }));
+        return Ok(Literal::Duration(nanos));
     }
     let hint = match unit {
         _ if unit.starts_with('_') => "write numbers without `_`".into(),

@@ -138,11 +138,12 @@ fn document(query: &Query, form: Form) -> Value {
     Value::Object(out)
 }
 
-/// An expression-valued field. A string there is read as text and an array not at all, so that literal ones are wrapped.
+/// An expression-valued field. There a string is read as text, null as absent and an array not at all, so that literal ones
+/// are wrapped.
 fn expression(printer: &Printer<'_>, expr: &Expr, form: Form) -> Value {
     match expr {
         _ if form == Form::Strings => json!(printer.text(expr)),
-        Expr::Literal(Literal::Str(_)) | Expr::List(_) => json!({ "expr": printer.text(expr) }),
+        Expr::Literal(Literal::Str(_) | Literal::Null) | Expr::List(_) => json!({ "expr": printer.text(expr) }),
         _ => tree(printer, expr),
     }
 }

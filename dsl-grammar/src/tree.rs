@@ -150,7 +150,7 @@ impl Document<'_> {
         let found = if digits { Some(lexis::number(token, negative)) } else { None };
         match found {
             Some(Ok(found @ Literal::Duration(_))) if key != "bytes" => Ok(found),
-            Some(Ok(found @ Literal::Bytes(_))) if key == "bytes" => Ok(found),
+            Some(Ok(found @ Literal::Bytes(_))) if key == "bytes" && !negative => Ok(found),
             Some(Err(flaw)) => Err(self.error(code::LITERAL, flaw.message, at, pointer).hint_if(flaw.hint)),
             _ => {
                 let (what, like) =
