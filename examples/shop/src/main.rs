@@ -156,6 +156,9 @@ fn main() -> Result<()> {
     match Cli::parse().command {
         Command::Run(args) => {
             args.traffic.check()?;
+            if !args.endpoint.starts_with("http://") {
+                bail!("expected `http://host:port`, found `{}`", args.endpoint);
+            }
             let summary = run::shop(&args)?;
             if let Some(file) = &args.summary_json {
                 let json = serde_json::to_string_pretty(&summary)?;

@@ -1,6 +1,9 @@
 //! Runs the whole shop against a server that keeps what it is sent, and looks at that: is it what the summary says, does it
 //! hang together, is the personal data where the demo says it is?
 
+// In a test a panic is the report.
+#![allow(clippy::unwrap_used)]
+
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::convert::Infallible;
 use std::process::Command;
