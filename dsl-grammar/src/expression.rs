@@ -14,6 +14,7 @@ use crate::grammar::{self, Rule};
 use crate::lexis;
 use crate::names::{Names, Part};
 use crate::position::Lines;
+use crate::stack::with_room;
 
 /// Reads expressions out of one parsed text.
 pub(crate) struct Reader<'a> {
@@ -81,7 +82,7 @@ impl<'a> Reader<'a> {
             tokens.push(self.token(part)?);
         }
         let mut tokens = tokens.into_iter().peekable();
-        self.climb(&mut tokens, OR, 0)
+        with_room(|| self.climb(&mut tokens, OR, 0))
     }
 
     fn token(&self, pair: Pair<'a, Rule>) -> Result<Token<'a>, DslError> {
@@ -122,7 +123,7 @@ impl<'a> Reader<'a> {
         if depth > MAX_LEVELS {
             return Err(too_deep(MAX_LEVELS, "operators"));
         }
-        let mut left = self.prefixed(tokens, depth)?;
+        let mut left = with_room(|| self.prefixed(tokens, depth))?;
         let mut compared = false;
         while let Some(token) = tokens.peek() {
             let power = match token {

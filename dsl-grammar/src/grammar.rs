@@ -10,6 +10,7 @@ use crate::error::{DslError, code};
 use crate::lexis;
 use crate::nearest::did_you_mean;
 use crate::position::Lines;
+use crate::stack::with_room;
 
 #[allow(missing_docs, unreachable_pub, reason = "the derive writes this module")]
 mod parser {
@@ -21,7 +22,7 @@ mod parser {
 /// Parses `text` as one of the entries of the grammar, within the bounds. Errors have their place but no snippet.
 pub(crate) fn parse(entry: Rule, text: &str) -> Result<Pair<'_, Rule>, DslError> {
     bounds::text(text)?;
-    match parser::GrammarParser::parse(entry, text) {
+    match with_room(|| parser::GrammarParser::parse(entry, text)) {
         Ok(mut pairs) => pairs.next().ok_or_else(|| DslError::new(code::SYNTAX, "the text is empty")),
         Err(error) => Err(explain(&error, text)),
     }

@@ -6,6 +6,7 @@
 use crate::error::{DslError, code};
 use crate::lexis::short;
 use crate::position::Lines;
+use crate::stack::with_room;
 use crate::{MAX_LEVELS, bounds};
 
 /// Deepest nesting of arrays and objects: an operator of the tree form is an object with an array, and the document and
@@ -122,8 +123,8 @@ impl<'a> Reader<'a> {
             return Err(bounds::too_deep(NESTING_MAX, "JSON").at(Lines::new(self.text).at(at), 1));
         }
         let kind = match self.peek() {
-            Some('{') => self.object(depth)?,
-            Some('[') => self.array(depth)?,
+            Some('{') => with_room(|| self.object(depth))?,
+            Some('[') => with_room(|| self.array(depth))?,
             Some('"') => Kind::Text(self.string()?),
             Some('-' | '0'..='9') => self.number()?,
             Some('a'..='z' | 'A'..='Z') => {

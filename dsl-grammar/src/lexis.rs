@@ -321,3 +321,56 @@ pub(crate) fn short(text: &str) -> String {
     }
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The grammar has its own list of reserved words, since pest cannot read this one.
+    #[test]
+    fn reserved_words_are_those_of_the_grammar() {
+        let grammar = include_str!("grammar.pest");
+        let rule = grammar.split("\nreserved = @{").nth(1).and_then(|rest| rest.split("~ !more").next());
+        let mut theirs: Vec<&str> = rule.unwrap_or_default().split('"').skip(1).step_by(2).collect();
+        let mut ours = RESERVED.to_vec();
+        theirs.sort_unstable();
+        ours.sort_unstable();
+        assert_eq!(theirs, ours);
+        for word in RESERVED {
+            assert!(crate::parse_text(&format!("from spans select a as {word}")).is_err(), "{word}");
+            assert!(crate::parse_text(&format!("from spans where `{word}` = 1 and {word}.x = 1")).is_ok(), "{word}");
+        }
+    }
+
+    #[test]
+    fn numbers() {
+        let read = |token: &str| number(token, false).map_err(|flaw| flaw.message);
+        assert_eq!(read("9223372036854775807"), Ok(Literal::Int(i64::MAX)));
+        assert_eq!(number("9223372036854775808", true).ok(), Some(Literal::Int(i64::MIN)));
+        assert!(read("9223372036854775808").is_err());
+        assert_eq!(read("1e3"), Ok(Literal::Float(1000.0)));
+        assert!(read("1e999").is_err());
+        assert_eq!(read("1.5h"), Ok(Literal::Duration(5_400_000_000_000)));
+        assert_eq!(read("1h30m"), Ok(Literal::Duration(5_400_000_000_000)));
+        assert_eq!(read("0.001us"), Ok(Literal::Duration(1)));
+        assert_eq!(read("2µs"), Ok(Literal::Duration(2_000)));
+        assert!(read("0.5ns").is_err());
+        assert!(read("300000d").is_err());
+        assert_eq!(read("10MB"), Ok(Literal::Bytes(10_000_000)));
+        assert_eq!(read("1.5KiB"), Ok(Literal::Bytes(1536)));
+        assert!(read("99999999999TB").is_err());
+        assert!(read("0x10").is_err());
+        assert!(read("1_000").is_err());
+        assert!(read("1.2.3").is_err());
+    }
+
+    #[test]
+    fn units_are_written_short() {
+        assert_eq!(write_duration(90_000_000_000), "90s");
+        assert_eq!(write_duration(7 * 86_400_000_000_000), "1w");
+        assert_eq!(write_duration(i64::MIN), "-9223372036854775808ns");
+        assert_eq!(write_bytes(0), "0B");
+        assert_eq!(write_bytes(1536), "1536B");
+        assert_eq!(write_bytes(1 << 30), "1GiB");
+    }
+}

@@ -9,6 +9,7 @@ use crate::build::relation_symbol;
 use crate::expression::{AND, COMPARISON, MINUS, NOT, OR, PRODUCT, SUM};
 use crate::lexis::{is_bare, write_bytes, write_duration, write_name, write_quoted, write_time};
 use crate::names::{self, Names};
+use crate::stack::with_room;
 
 /// Binds looser than anything: an aggregate with its `where`.
 const FILTERED: u8 = 0;
@@ -182,6 +183,10 @@ impl Printer<'_> {
 
     /// Writes `expr`, in brackets if it binds looser than `least`.
     fn write(&self, out: &mut String, expr: &Expr, least: u8) {
+        with_room(|| self.write_here(out, expr, least));
+    }
+
+    fn write_here(&self, out: &mut String, expr: &Expr, least: u8) {
         let power = power(expr);
         if power < least {
             out.push('(');

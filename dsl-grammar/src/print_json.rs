@@ -7,6 +7,7 @@ use crate::build::relation_symbol;
 use crate::lexis::{write_bytes, write_duration, write_time};
 use crate::names::Names;
 use crate::print::Printer;
+use crate::stack::with_room;
 
 impl Query {
     /// The JSON document, with expressions as strings.
@@ -149,6 +150,10 @@ fn expression(printer: &Printer<'_>, expr: &Expr, form: Form) -> Value {
 }
 
 fn tree(printer: &Printer<'_>, expr: &Expr) -> Value {
+    with_room(|| tree_here(printer, expr))
+}
+
+fn tree_here(printer: &Printer<'_>, expr: &Expr) -> Value {
     let one = |expr: &Expr| tree(printer, expr);
     let many = |parts: &[Expr]| -> Value { parts.iter().map(one).collect() };
     let operation = |key: &str, args: Value| json!({ key: args });

@@ -11,6 +11,7 @@ use crate::json::{Entry, Json, Kind};
 use crate::lexis::{self, short};
 use crate::names::Names;
 use crate::nearest::did_you_mean;
+use crate::stack::with_room;
 
 /// Keys whose value is not an array.
 const LEAVES: [&str; 5] = ["field", "duration", "bytes", "time", "expr"];
@@ -28,9 +29,11 @@ impl Document<'_> {
             Kind::Int(value) => literal(Literal::Int(*value)),
             Kind::Float(value) => literal(Literal::Float(*value)),
             Kind::Text(text) => literal(Literal::Str(text.clone())),
-            Kind::Array(members) => self.place(json, pointer, build::list(self.trees(members, names, pointer)?)),
+            Kind::Array(members) => {
+                self.place(json, pointer, build::list(with_room(|| self.trees(members, names, pointer))?))
+            }
             Kind::Object(entries) => match &entries[..] {
-                [only] => self.operation(only, names, &format!("{pointer}/{}", escape(&only.key))),
+                [only] => with_room(|| self.operation(only, names, &format!("{pointer}/{}", escape(&only.key)))),
                 _ => {
                     let message =
                         format!("expected an object with one key, an operator or function, found {}", entries.len());

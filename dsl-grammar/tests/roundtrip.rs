@@ -1,5 +1,7 @@
 //! Any Ast, printed as text, document and tree, reads back as itself. Failures print the Ast and a seed that proptest keeps.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
 use prism_dsl::functions::{FUNCTIONS, Function, Kind};
 use prism_dsl::*;
 use proptest::collection::vec;
