@@ -49,8 +49,9 @@ pub(crate) fn engine(options: &PluginOptions) -> Result<Engine, PluginError> {
         .cranelift_opt_level(OptLevel::Speed)
         .epoch_interruption(true)
         .max_wasm_stack(GUEST_STACK_BYTES)
-        .wasm_backtrace(false)
-        // The closed set of features: what rustc, TinyGo, jco and componentize-py emit, all of it deterministic.
+        .wasm_backtrace_max_frames(None)
+        // The closed set of features: what rustc, TinyGo, jco and componentize-py emit, all of it deterministic. Threads,
+        // garbage collection, exceptions, stack switching and async are not even compiled in.
         .wasm_component_model(true)
         .wasm_simd(true)
         .wasm_bulk_memory(true)
@@ -61,10 +62,7 @@ pub(crate) fn engine(options: &PluginOptions) -> Result<Engine, PluginError> {
         .wasm_multi_memory(false)
         .wasm_memory64(false)
         .wasm_custom_page_sizes(false)
-        .wasm_wide_arithmetic(false)
-        .wasm_function_references(false)
-        .wasm_exceptions(false)
-        .wasm_component_model_async(false);
+        .wasm_wide_arithmetic(false);
     Engine::new(&config).map_err(|e| PluginError::Host(format!("the Wasm engine does not start: {e:#}")))
 }
 
