@@ -20,6 +20,8 @@ pub mod reshape;
 pub mod window;
 pub mod limits;
 pub mod error;
+#[cfg(any(test, feature = "samples"))]
+pub mod samples;
 
 pub use batch::{Batch, BatchId, Cleared, Origin, Redaction};
 pub use column::{AttrType, ColumnId, Intrinsic};

@@ -108,6 +108,13 @@ impl Batch {
         let Some(signal) = batches.first().map(|b| b.signal) else {
             return Err(ArrowError::InvalidArgumentError("no batch to join".into()).into());
         };
+        let completed;
+        let batches = if lacks_interned(batches) {
+            completed = batches.iter().map(|b| complete(b, batches)).collect::<Result<Vec<_>, _>>()?;
+            &completed
+        } else {
+            batches
+        };
         let mut joined: HashMap<TableKind, (Table, Option<Vec<u32>>)> = HashMap::new();
         for kind in TableKind::ALL.into_iter().filter(|k| *k != TableKind::Tail) {
             let table = concat_tables(kind, batches)?;
@@ -226,6 +233,24 @@ fn select_origins(origins: &[Origin], rows: &UInt32Array) -> Vec<Origin> {
         .collect()
 }
 
+const INTERNED: [TableKind; 3] = [TableKind::Resources, TableKind::Scopes, TableKind::Descriptors];
+
+/// Whether `kind` is missing where another batch has it: rows of `batch` would then point to rows of the other.
+fn lacks(batch: &Batch, kind: TableKind, among: &[Batch]) -> bool {
+    batch.rows() > 0 && batch.table(kind).is_none() && among.iter().any(|b| b.table(kind).is_some())
+}
+
+fn lacks_interned(batches: &[Batch]) -> bool {
+    batches.iter().any(|b| INTERNED.into_iter().any(|kind| lacks(b, kind, batches)))
+}
+
+/// The batch with a row of defaults for each interned table that it does without and others have.
+fn complete(batch: &Batch, among: &[Batch]) -> Result<Batch, BadTable> {
+    let mut tables = batch.tables().to_vec();
+    tables.extend(INTERNED.into_iter().filter(|kind| lacks(batch, *kind, among)).map(|kind| Table::empty(kind, 1)));
+    Batch::try_new(batch.signal, batch.origins.clone(), tables)
+}
+
 /// The tables of one kind under each other; indices count on.
 fn concat_tables(kind: TableKind, batches: &[Batch]) -> Result<Table, ReshapeError> {
     let parts: Vec<(&Batch, Option<&Table>)> = batches.iter().map(|b| (b, b.table(kind))).collect();
@@ -239,7 +264,7 @@ fn concat_tables(kind: TableKind, batches: &[Batch]) -> Result<Table, ReshapeErr
         }
     }
     // An index that is absent in every part means row 0; once parts are joined it must be spelled out.
-    let pointers: Vec<ColumnId> = [TableKind::Resources, TableKind::Scopes, TableKind::Descriptors]
+    let pointers: Vec<ColumnId> = INTERNED
         .into_iter()
         .filter(|target| kind == TableKind::Items && batches.iter().any(|b| b.table(*target).is_some()))
         .filter_map(|target| pointer_to(target).map(ColumnId::Intrinsic))
@@ -364,7 +389,7 @@ fn point_to_merged(
     let Some(items) = items else { return Ok(Table::empty(TableKind::Items, 0)) };
     let rows = items.rows();
     let mut columns = items.into_columns();
-    for kind in [TableKind::Resources, TableKind::Scopes, TableKind::Descriptors] {
+    for kind in INTERNED {
         let Some(pointer) = pointer_to(kind) else { continue };
         let Some((_, Some(merged))) = joined.get(&kind) else { continue };
         for column in columns.iter_mut().filter(|c| c.id == ColumnId::Intrinsic(pointer)) {
@@ -417,4 +442,77 @@ fn concat_tail(
         }
     }
     Ok(Table::try_new(TableKind::Tail, order.len(), columns)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::samples::{Random, batch, texts};
+    use crate::signal::Signal;
+    use proptest::prelude::*;
+
+    /// Rows and seed rather than the batch, so that a failure prints something readable.
+    fn sample(signal: Signal, (rows, seed): (usize, u64)) -> Batch {
+        batch(signal, rows, 1_800_000_000_000_000_000, seed)
+    }
+
+    fn any_signal() -> impl Strategy<Value = Signal> {
+        prop_oneof![Just(Signal::Spans), Just(Signal::Logs), Just(Signal::Metrics)]
+    }
+
+    /// Which request each row came from.
+    fn origins(batch: &Batch) -> Vec<[u8; 16]> {
+        let mut of = vec![[0; 16]; batch.rows()];
+        for o in &batch.origins {
+            of[o.first_row as usize..(o.first_row + o.rows) as usize].fill(o.batch_id);
+        }
+        of
+    }
+
+    proptest! {
+        #[test]
+        fn selected_rows_keep_all_that_belongs_to_them(
+            signal in any_signal(), whole in (0..30usize, any::<u64>()), seed in any::<u64>(),
+        ) {
+            let whole = sample(signal, whole);
+            let mut random = Random(seed);
+            let rows: Vec<u32> = (0..whole.rows() as u32).filter(|_| random.one_in(2)).collect();
+            let part = whole.select(&UInt32Array::from(rows.clone())).unwrap();
+            let (all, from) = (texts(&whole), origins(&whole));
+            let expected: Vec<String> = rows.iter().map(|r| all[*r as usize].clone()).collect();
+            prop_assert_eq!(texts(&part), expected);
+            prop_assert_eq!(origins(&part), rows.iter().map(|r| from[*r as usize]).collect::<Vec<_>>());
+        }
+
+        #[test]
+        fn joined_batches_keep_their_rows_in_order(
+            signal in any_signal(), parts in proptest::collection::vec((0..12usize, any::<u64>()), 1..5),
+        ) {
+            let parts: Vec<Batch> = parts.into_iter().map(|p| sample(signal, p)).collect();
+            let joined = Batch::concat(&parts).unwrap();
+            prop_assert_eq!(texts(&joined), parts.iter().flat_map(texts).collect::<Vec<_>>());
+            prop_assert_eq!(origins(&joined), parts.iter().flat_map(origins).collect::<Vec<_>>());
+        }
+
+        #[test]
+        fn cut_and_joined_again_is_the_same(
+            signal in any_signal(), whole in (0..30usize, any::<u64>()), at in 0..30u32,
+        ) {
+            let whole = sample(signal, whole);
+            let at = at.min(whole.rows() as u32);
+            let cut = |range: std::ops::Range<u32>| whole.select(&UInt32Array::from_iter_values(range)).unwrap();
+            let joined = Batch::concat(&[cut(0..at), cut(at..whole.rows() as u32)]).unwrap();
+            prop_assert_eq!(texts(&joined), texts(&whole));
+        }
+    }
+
+    #[test]
+    fn equal_resources_of_several_batches_become_one() {
+        let one = crate::samples::spans(20, 0, 7);
+        let joined = Batch::concat(&[one.clone(), one.clone(), one.clone()]).unwrap();
+        let rows = |b: &Batch, kind| b.table(kind).map_or(0, Table::rows);
+        assert_eq!(rows(&joined, TableKind::Resources), rows(&one, TableKind::Resources));
+        assert_eq!(rows(&joined, TableKind::Scopes), rows(&one, TableKind::Scopes));
+        assert_eq!(joined.rows(), 60);
+    }
 }

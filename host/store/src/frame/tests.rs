@@ -1,1 +1,295 @@
+//! A frame gives back what went in, as a whole and by column, and refuses damaged bytes.
 
+use prism_model::samples::{self, Random, batch, texts};
+use prism_model::{AttrType, Batch, ColumnId, Intrinsic, Signal, TableKind, Value};
+use proptest::prelude::*;
+
+use super::decode::{Blooms, FrameMeta};
+use super::encode::{Encoded, Position, encode};
+use super::header::{FRAME_HEADER, FrameHeader};
+use super::schema::{self, SegmentSchema};
+use super::stats::Range;
+use crate::error::Damage;
+
+const NOW: i64 = 1_800_000_000_000_000_000;
+const ALL: &dyn Fn(TableKind, &ColumnId) -> bool = &|_, _| true;
+
+fn bytes_of(frame: &Encoded) -> Vec<u8> {
+    let (block, _) = SegmentSchema::default().block(&frame.columns, &Vec::new());
+    let at = Position { segment: 7, number: 0, epoch: 1, confirmed: 256, schema_base: 0, group: 0, split: false };
+    let (header, body) = frame.place(&block, &at);
+    [&header[..], &body[..]].concat()
+}
+
+fn open(bytes: &[u8]) -> Result<(FrameMeta, &[u8]), Damage> {
+    let header = FrameHeader::from_bytes(bytes.first_chunk::<FRAME_HEADER>().ok_or(Damage::Short("header"))?)?;
+    let body = bytes.get(FRAME_HEADER..).ok_or(Damage::Short("body"))?;
+    let head = body.get(..(header.schema_len + header.meta_len) as usize).ok_or(Damage::Short("body"))?;
+    if crc32c::crc32c(head) != header.head_crc {
+        return Err(Damage::Checksum("meta"));
+    }
+    let (block, meta) = head.split_at(header.schema_len as usize);
+    let (columns, _) = schema::read(block, &mut Vec::new())?;
+    Ok((FrameMeta::read(header, meta, &columns)?, bytes))
+}
+
+fn read(bytes: &[u8], want: &dyn Fn(TableKind, &ColumnId) -> bool) -> Result<(Batch, u64), Damage> {
+    let (meta, bytes) = open(bytes)?;
+    let payload = bytes.get(meta.header.payload_at() as usize..).ok_or(Damage::Short("payload"))?;
+    let mut total = 0;
+    let mut stretches = Vec::new();
+    for (at, len) in meta.stretches(want) {
+        total += len;
+        let stretch = payload.get(at as usize..(at + len) as usize).ok_or(Damage::Short("payload"))?;
+        stretches.push((at, stretch.to_vec()));
+    }
+    Ok((meta.rows_of(want, &stretches)?, total))
+}
+
+fn blooms(bytes: &[u8]) -> Blooms {
+    let (meta, bytes) = open(bytes).unwrap();
+    let at = meta.header.bloom_at() as usize;
+    Blooms::read(&meta.header, bytes[at..at + meta.header.bloom_len as usize].to_vec()).unwrap()
+}
+
+/// Every string attribute of every scope, by key and value.
+fn tokens(batch: &Batch) -> Vec<(String, String)> {
+    let mut out = Vec::new();
+    for table in batch.tables() {
+        let cell = |c: &arrow::array::ArrayRef, row: usize| {
+            let plain = arrow::compute::cast(c, &arrow::datatypes::DataType::Utf8).unwrap();
+            let plain = arrow::array::AsArray::as_string::<i32>(&plain).clone();
+            arrow::array::Array::is_valid(&plain, row).then(|| plain.value(row).to_owned())
+        };
+        for c in table.columns() {
+            if let ColumnId::Attr { key, ty: AttrType::Str } = &c.id {
+                out.extend((0..table.rows()).filter_map(|row| Some((key.to_string(), cell(&c.array, row)?))));
+            }
+        }
+        if table.kind() == TableKind::Tail {
+            let (keys, values) = (table.intrinsic(Intrinsic::Key).unwrap(), table.intrinsic(Intrinsic::Value).unwrap());
+            for row in 0..table.rows() {
+                if let Ok(Value::Str(text)) = Value::from_text(&cell(values, row).unwrap()) {
+                    out.push((cell(keys, row).unwrap(), text));
+                }
+            }
+        }
+    }
+    out
+}
+
+fn trace_ids(batch: &Batch) -> Vec<[u8; 16]> {
+    let columns = batch.tables().iter().filter_map(|t| t.intrinsic(Intrinsic::TraceId));
+    columns
+        .flat_map(|c| {
+            let ids = arrow::array::AsArray::as_fixed_size_binary(c);
+            ids.iter().flatten().map(|id| id.try_into().unwrap()).collect::<Vec<[u8; 16]>>()
+        })
+        .collect()
+}
+
+/// Small batches are compressed whole; repeating one makes a large one of the same oddness.
+fn sample(signal: usize, rows: usize, seed: u64, large: bool) -> Batch {
+    let one = batch(Signal::ALL[signal], rows, NOW, seed);
+    if !large || rows == 0 {
+        return one;
+    }
+    Batch::concat(&vec![one; super::encode::WHOLE_ROWS_MAX / rows + 1]).unwrap()
+}
+
+proptest! {
+    #[test]
+    fn any_batch_reads_back(signal in 0..3usize, rows in 0..40usize, seed in any::<u64>(), large in proptest::bool::weighted(0.1)) {
+        let batch = sample(signal, rows, seed, large);
+        let bytes = bytes_of(&encode(&batch, 1).unwrap());
+        let (back, _) = read(&bytes, ALL).unwrap();
+        prop_assert!(texts(&back) == texts(&batch));
+        prop_assert_eq!(&back.origins, &batch.origins);
+    }
+
+    #[test]
+    fn a_projection_equals_the_columns_of_a_full_read(
+        signal in 0..3usize, rows in 1..40usize, seed in any::<u64>(), large in proptest::bool::weighted(0.2), pick in any::<u64>(),
+    ) {
+        let batch = sample(signal, rows, seed, large);
+        let bytes = bytes_of(&encode(&batch, 1).unwrap());
+        let want = |kind: TableKind, id: &ColumnId| {
+            Random(pick ^ xxhash_rust::xxh3::xxh3_64(format!("{kind:?} {id}").as_bytes())).one_in(3)
+        };
+        let (part, _) = read(&bytes, &want).unwrap();
+        let (full, _) = read(&bytes, ALL).unwrap();
+        for (p, f) in part.tables().iter().zip(full.tables()) {
+            prop_assert_eq!((p.kind(), p.rows()), (f.kind(), f.rows()));
+            for column in f.columns() {
+                match p.column(&column.id) {
+                    Some(array) => prop_assert_eq!(array.to_data(), column.array.to_data()),
+                    None => prop_assert!(!want(f.kind(), &column.id)),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn qu2_filters_and_statistics_never_lose_a_row(signal in 0..3usize, rows in 1..40usize, seed in any::<u64>()) {
+        let batch = sample(signal, rows, seed, false);
+        let bytes = bytes_of(&encode(&batch, 1).unwrap());
+        let blooms = blooms(&bytes);
+        for (key, value) in tokens(&batch) {
+            prop_assert!(blooms.may_contain_token(&key, &value), "{key}={value}");
+        }
+        for id in trace_ids(&batch) {
+            prop_assert!(blooms.may_contain_trace(&id));
+        }
+        let (meta, _) = open(&bytes).unwrap();
+        for time in batch.event_times().values() {
+            prop_assert!(meta.header.time_min <= *time && *time <= meta.header.time_max);
+        }
+        for table in batch.tables() {
+            prop_assert_eq!(meta.rows(table.kind()), table.rows());
+            for (stats, column) in meta.columns(table.kind()).iter().zip(table.columns()) {
+                prop_assert_eq!(&stats.id, &column.id);
+                check_statistics(stats, &column.array);
+            }
+        }
+    }
+}
+
+fn check_statistics(stats: &super::stats::ColumnMeta, array: &arrow::array::ArrayRef) {
+    use arrow::array::{Array, AsArray};
+    use arrow::datatypes::{DataType, Float64Type, Int64Type};
+    let plain = match array.data_type() {
+        DataType::Dictionary(..) => arrow::compute::cast(array, &DataType::Utf8).unwrap(),
+        DataType::Int32 | DataType::UInt32 | DataType::UInt8 => arrow::compute::cast(array, &DataType::Int64).unwrap(),
+        _ => array.clone(),
+    };
+    assert_eq!(stats.null_count as usize, plain.null_count());
+    for row in (0..plain.len()).filter(|row| plain.is_valid(*row)) {
+        match &stats.range {
+            None => {}
+            Some(Range::Int { min, max }) => {
+                let n = plain.as_primitive::<Int64Type>().value(row);
+                assert!(*min <= n && n <= *max);
+            }
+            Some(Range::Double { min, max }) => {
+                let n = plain.as_primitive::<Float64Type>().value(row);
+                assert!(min.total_cmp(&n).is_le() && max.total_cmp(&n).is_ge());
+            }
+            Some(Range::Bool { any_true, any_false }) => {
+                assert!(if plain.as_boolean().value(row) { *any_true } else { *any_false });
+            }
+            Some(Range::Text(range)) => {
+                let text = plain.as_string::<i32>().value(row);
+                assert!(*range.min <= *text && range.max.as_ref().is_none_or(|max| **max >= *text), "{text} {range:?}");
+                if let Some(dictionary) = &stats.dictionary {
+                    assert!(dictionary.iter().any(|v| **v == *text));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn one_column_is_read_alone() {
+    let batch = samples::spans(4_000, NOW, 1);
+    let bytes = bytes_of(&encode(&batch, 1).unwrap());
+    let (part, cost) = read(&bytes, &|kind, id| {
+        kind == TableKind::Items && *id == ColumnId::attr("http.response.status_code", AttrType::Int)
+    })
+    .unwrap();
+    // Two bytes a row and the indices, with what lies between them.
+    assert!(cost < bytes.len() as u64 * 2 / 3, "{cost} of {}", bytes.len());
+    assert_eq!(part.items().columns().len(), 3);
+    assert_eq!(part.rows(), 4_000);
+}
+
+#[test]
+fn a_small_frame_is_small() {
+    let bytes = bytes_of(&encode(&samples::spans(20, NOW, 1), 1).unwrap());
+    assert!(bytes.len() < 20 * 400, "{} bytes for 20 spans", bytes.len());
+}
+
+/// PL-1: what a redactor took out by making it null, or by pointing rows to another dictionary value, is not on disk.
+#[test]
+fn pl1_bytes_under_nulls_and_unused_dictionary_values_are_not_written() {
+    use arrow::array::{ArrayRef, DictionaryArray, StringArray, UInt32Array};
+    use arrow::buffer::NullBuffer;
+    use prism_model::{Column, Table};
+    let secret = StringArray::from(vec!["keep", "SECRET-1", "keep"]);
+    let nulls = NullBuffer::from(vec![true, false, true]);
+    let hidden = StringArray::new(secret.offsets().clone(), secret.values().clone(), Some(nulls));
+    let values = StringArray::from(vec!["SECRET-2", "clear"]);
+    let unused = DictionaryArray::new(UInt32Array::from(vec![1, 1, 1]), std::sync::Arc::new(values));
+    let ids = arrow::array::FixedSizeBinaryArray::new(8, b"SECRET-3SECRET-4clear-id".to_vec().into(), Some(vec![false, false, true].into()));
+    let column = |id: ColumnId, array: ArrayRef| Column { id, array };
+    let items = Table::try_new(
+        TableKind::Items,
+        3,
+        vec![
+            column(ColumnId::attr("a", AttrType::Str), std::sync::Arc::new(hidden)),
+            column(ColumnId::attr("b", AttrType::Str), std::sync::Arc::new(unused)),
+            column(Intrinsic::ParentId.into(), std::sync::Arc::new(ids)),
+        ],
+    );
+    let batch = Batch::try_new(Signal::Spans, Vec::new(), vec![items.unwrap()]).unwrap();
+    // So few bytes are not compressed: they would be found.
+    for batch in [batch.clone(), Batch::concat(&vec![batch; 1_000]).unwrap()] {
+        let bytes = bytes_of(&encode(&batch, 1).unwrap());
+        assert!(!bytes.windows(6).any(|w| w == b"SECRET"));
+        let (back, _) = read(&bytes, ALL).unwrap();
+        assert_eq!(texts(&back), texts(&batch));
+        for table in back.tables() {
+            assert!(table.columns().iter().all(|c| !format!("{:?}", c.array.to_data()).contains("SECRET")));
+        }
+    }
+}
+
+/// Each byte flipped in turn: the frame is refused or its rows are the same, and nothing panics.
+#[test]
+fn no_flipped_bit_changes_a_row() {
+    for batch in [batch(Signal::Spans, 25, NOW, 5), batch(Signal::Logs, 12, NOW, 9)] {
+        let expected = texts(&batch);
+        let mut bytes = bytes_of(&encode(&batch, 1).unwrap());
+        for i in 0..bytes.len() {
+            let bit = 1 << (i % 8);
+            bytes[i] ^= bit;
+            if let Ok((back, _)) = read(&bytes, ALL) {
+                assert!(texts(&back) == expected, "flip at {i}");
+            }
+            bytes[i] ^= bit;
+        }
+    }
+}
+
+proptest! {
+    /// Behind the checksums: a directory of any bytes is refused, not believed.
+    #[test]
+    fn any_meta_is_refused_without_a_panic(seed in any::<u64>(), flips in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4)) {
+        let frame = encode(&batch(Signal::Spans, 12, NOW, seed), 1).unwrap();
+        let bytes = bytes_of(&frame);
+        let header = FrameHeader::from_bytes(bytes.first_chunk().unwrap()).unwrap();
+        let (schema_len, meta_len) = (header.schema_len as usize, header.meta_len as usize);
+        let mut block = bytes[FRAME_HEADER..FRAME_HEADER + schema_len].to_vec();
+        let stored = &bytes[FRAME_HEADER + schema_len..FRAME_HEADER + schema_len + meta_len];
+        let mut meta = if header.meta_len == header.meta_raw {
+            stored.to_vec()
+        } else {
+            super::buffer::decompress(stored, header.meta_raw as usize).unwrap()
+        };
+        for (at, byte) in &flips {
+            let i = at.index(meta.len());
+            meta[i] = *byte;
+            let i = at.index(block.len());
+            block[i] ^= byte & 3;
+        }
+        let payload = bytes[header.payload_at() as usize..].to_vec();
+        let header = FrameHeader { meta_len: meta.len() as u32, meta_raw: meta.len() as u32, ..header };
+        let Ok((columns, _)) = schema::read(&block, &mut Vec::new()) else { return Ok(()) };
+        let Ok(meta) = FrameMeta::read(header, &meta, &columns) else { return Ok(()) };
+        let stretches: Vec<(u64, Vec<u8>)> = meta
+            .stretches(ALL)
+            .into_iter()
+            .filter_map(|(at, len)| Some((at, payload.get(at as usize..(at + len) as usize)?.to_vec())))
+            .collect();
+        let _ = meta.rows_of(ALL, &stretches);
+    }
+}
