@@ -3,13 +3,13 @@
 //! In guests the instructions of simd128, on x86-64 those of SSE2; elsewhere arrays, of which the compiler makes vectors where
 //! it can. With arrays alone the pass is ten times slower on x86-64: the compiler does not see through it.
 
-pub(crate) use lanes::Lanes;
+pub(crate) use target::Lanes;
 
 /// How many bytes.
 pub(crate) const LANES: usize = 16;
 
 #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
-mod lanes {
+mod target {
     use std::arch::wasm32::*;
 
     #[derive(Clone, Copy)]
@@ -63,7 +63,7 @@ mod lanes {
     unsafe_code,
     reason = "SSE2 belongs to every x86-64, so that its functions may be called; none of them sees a pointer"
 )]
-mod lanes {
+mod target {
     use std::arch::x86_64::*;
 
     #[derive(Clone, Copy)]
@@ -110,7 +110,7 @@ mod lanes {
 }
 
 #[cfg(not(any(target_arch = "x86_64", all(target_arch = "wasm32", target_feature = "simd128"))))]
-mod lanes {
+mod target {
     #[derive(Clone, Copy)]
     pub(crate) struct Lanes([u8; 16]);
 

@@ -16,10 +16,8 @@ impl Bits {
     /// `len` bits of one value; the bits beyond in the last byte are 0.
     pub fn filled(len: usize, value: bool) -> Bits {
         let mut bytes = vec![if value { 0xff } else { 0 }; len.div_ceil(8)];
-        if value && len % 8 != 0 {
-            if let Some(last) = bytes.last_mut() {
-                *last = (1 << (len % 8)) - 1;
-            }
+        if let Some(last) = bytes.last_mut().filter(|_| value && !len.is_multiple_of(8)) {
+            *last = (1 << (len % 8)) - 1;
         }
         Bits { bytes, len }
     }
