@@ -80,9 +80,14 @@ impl LaneFiles {
                 Metrics::add(&shared.metrics.groups_failed, 1);
                 tracing::warn!(error = %e, cause = ?std::error::Error::source(&e), rows, "a group was not kept");
                 let shared_message = e.to_string();
+                let uncertain = matches!(e, StoreError::Uncertain);
                 let mut error = Some(e);
                 for reply in replies {
-                    let answer = error.take().unwrap_or_else(|| StoreError::Group(shared_message.clone()));
+                    let answer = match error.take() {
+                        Some(first) => first,
+                        None if uncertain => StoreError::Uncertain,
+                        None => StoreError::Group(shared_message.clone()),
+                    };
                     drop(reply.send(Err(answer)));
                 }
             }
@@ -148,7 +153,11 @@ impl LaneFiles {
             }
             Err((error, failed)) => {
                 self.undo(shared, frames.keys().copied(), failed);
-                Err(StoreError::io("wrote a group", error))
+                if self.limbo.is_empty() {
+                    return Err(StoreError::io("wrote a group", error));
+                }
+                tracing::error!(error = %error, "a failed group is not undone: nothing is accepted until it is");
+                Err(StoreError::Uncertain)
             }
         }
     }

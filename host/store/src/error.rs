@@ -23,6 +23,9 @@ pub enum StoreError {
     /// The group that the batch was written with failed.
     #[error("writing failed, nothing of this batch was kept: {0}")]
     Group(String),
+    /// The batch failed, and could not be made invisible yet: it is not known whether it will be there.
+    #[error("writing failed and is not undone yet: it is not known whether this batch was kept")]
+    Uncertain,
     /// An earlier failed write could not be made invisible yet.
     #[error("an earlier failed write is not undone yet: nothing is accepted until it is")]
     Undoing,
@@ -116,6 +119,7 @@ impl Classify for StoreError {
             | StoreError::Disk { .. }
             | StoreError::Group(_)
             | StoreError::Undoing
+            | StoreError::Uncertain
             | StoreError::Closed => Kind::Retry,
             StoreError::Busy { .. } => Kind::Wait,
             StoreError::TooLarge { .. } => Kind::TooLarge,

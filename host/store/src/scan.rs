@@ -104,7 +104,7 @@ impl SegmentIndex {
                 index
             }
             None => {
-                check_segment(&*file, expected)?;
+                check_segment(&*file, expected, len)?;
                 SegmentIndex {
                     inode,
                     frames: Vec::new(),
@@ -191,18 +191,28 @@ impl SegmentIndex {
         if matches!(damage, Damage::Version { .. }) {
             return Ok(fault(damage, true));
         }
-        let lost = walk.later_header_confirms(self.next)?;
+        let lost = walk.later_header(self.next, self.next + 1)?;
         Ok(fault(damage, lost))
     }
 }
 
-fn check_segment(file: &dyn File, expected: &SegmentHeader) -> Result<(), NoIndex> {
+fn check_segment(file: &dyn File, expected: &SegmentHeader, len: u64) -> Result<(), NoIndex> {
     let mut bytes = [0; SEGMENT_HEADER];
     let n = file.read_at(&mut bytes, 0)?;
-    if n < SEGMENT_HEADER || bytes == [0; SEGMENT_HEADER] {
-        return Err(NoIndex::Absent);
-    }
-    let found = SegmentHeader::from_bytes(&bytes).map_err(NoIndex::Damaged)?;
+    let blank = n < SEGMENT_HEADER || bytes == [0; SEGMENT_HEADER];
+    let found = match SegmentHeader::from_bytes(&bytes) {
+        Ok(found) => found,
+        Err(damage @ Damage::Version { .. }) => return Err(NoIndex::Damaged(damage)),
+        Err(damage) => {
+            // The header is durable before any frame is acknowledged. A blank one is from before a crash, unless a frame tells
+            // of an acknowledged one before it; a torn one is of a file that could not be begun, unless there is any frame.
+            let walk = Walk { file, fingerprint: expected.fingerprint(), len, chunk: Vec::new(), chunk_at: 0 };
+            let begin = SEGMENT_HEADER as u64;
+            let ended = walk.end_mark()?.is_some_and(|mark| mark.confirmed > begin);
+            let lost = ended || walk.later_header(begin, if blank { begin + 1 } else { begin })?;
+            return Err(if lost { NoIndex::Damaged(damage) } else { NoIndex::Absent });
+        }
+    };
     // ST-2: a segment holds one tenant, signal and window, and says which.
     if found == *expected { Ok(()) } else { Err(NoIndex::Damaged(Damage::Foreign("segment"))) }
 }
@@ -303,8 +313,8 @@ impl Walk<'_> {
         end_mark(self.file, self.len, self.fingerprint)
     }
 
-    /// Whether a whole header stands behind `at` and says that more than that was acknowledged.
-    fn later_header_confirms(&self, at: u64) -> Result<bool, NoIndex> {
+    /// Whether a whole header stands at `at` or behind and says that all below `confirmed` was acknowledged.
+    fn later_header(&self, at: u64, confirmed: u64) -> Result<bool, NoIndex> {
         let end = self.len.min(at.saturating_add(PROOF_BYTES_MAX));
         let mut chunk = vec![0; 1 << 20];
         let mut from = at;
@@ -316,7 +326,7 @@ impl Walk<'_> {
                     && let Some(head) = bytes[i..].first_chunk::<FRAME_HEADER>()
                     && let Ok(header) = FrameHeader::from_bytes(head)
                     && header.segment == self.fingerprint
-                    && header.confirmed > at
+                    && header.confirmed >= confirmed
                 {
                     return Ok(true);
                 }

@@ -130,8 +130,8 @@ impl Store {
     }
 
     /// Keeps a batch. When this returns `Ok`, its rows are durable and in every later snapshot exactly once (ST-1). When it
-    /// returns an error, none of them ever is, and the same batch may be sent again. Where the future is dropped, the batch is
-    /// kept or not, as a whole.
+    /// returns an error, none of them ever is, and the same batch may be sent again; only after [`StoreError::Uncertain`], or
+    /// where the future is dropped, the batch is kept or not, as a whole.
     ///
     /// # Errors
     /// `Wait` where too many bytes wait for the disk, `Retry` where it is full, failing, or the store is closed.

@@ -219,7 +219,11 @@ fn pl1_bytes_under_nulls_and_unused_dictionary_values_are_not_written() {
     let hidden = StringArray::new(secret.offsets().clone(), secret.values().clone(), Some(nulls));
     let values = StringArray::from(vec!["SECRET-2", "clear"]);
     let unused = DictionaryArray::new(UInt32Array::from(vec![1, 1, 1]), std::sync::Arc::new(values));
-    let ids = arrow::array::FixedSizeBinaryArray::new(8, b"SECRET-3SECRET-4clear-id".to_vec().into(), Some(vec![false, false, true].into()));
+    let ids = arrow::array::FixedSizeBinaryArray::new(
+        8,
+        b"SECRET-3SECRET-4clear-id".to_vec().into(),
+        Some(vec![false, false, true].into()),
+    );
     let column = |id: ColumnId, array: ArrayRef| Column { id, array };
     let items = Table::try_new(
         TableKind::Items,

@@ -1,0 +1,178 @@
+//! Appending and reading through the public interface, on a real file system.
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use prism_model::samples::texts;
+use prism_model::window::{TimeRange, WINDOW_NANOS, Window};
+use prism_model::{Classify as _, Kind, Signal};
+use prism_store::disk::RealDisk;
+use prism_store::{Reader, Store, StoreOptions, Surroundings, Token};
+use support::{NOW, all, cleared, numbered, numbers, tenant};
+
+const SECOND: i64 = 1_000_000_000;
+
+fn open(root: &std::path::Path, options: StoreOptions, writer: u64) -> Arc<Store> {
+    Store::open_in(root, options, Surroundings { disk: Arc::new(RealDisk), clock: Arc::new(|| NOW), writer })
+}
+
+fn quick() -> StoreOptions {
+    StoreOptions { commit_delay_ms: 0, ..StoreOptions::default() }
+}
+
+#[tokio::test]
+async fn st1_what_is_acknowledged_is_seen_by_any_other_reader_at_once() {
+    let root = tempfile::tempdir().unwrap();
+    let store = open(root.path(), quick(), 1);
+    // As another process would: opened before there is anything.
+    let other = Reader::open(root.path());
+    let mut expected = Vec::new();
+    for i in 0..20 {
+        let receipt = store.append(&tenant(), numbered(i * 10, &[NOW; 10])).await.unwrap();
+        expected.extend(i * 10..i * 10 + 10);
+        assert_eq!(numbers(&all(&other)), expected);
+        let token: Token = receipt.token.to_string().parse().unwrap();
+        assert!(other.sees(&tenant(), &token).unwrap());
+        assert!(!other.sees(&"other".parse().unwrap(), &token).unwrap());
+    }
+    store.close().await;
+    assert_eq!(numbers(&all(&other)), expected);
+    assert_eq!(numbers(&all(&Reader::open(root.path()))), expected);
+    assert_eq!(store.append(&tenant(), numbered(0, &[NOW])).await.unwrap_err().kind(), Kind::Retry);
+    assert!(other.tenants().unwrap() == vec![tenant()]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn st1_batches_of_many_writers_and_clients_are_there_once() {
+    let root = tempfile::tempdir().unwrap();
+    let stores = [1, 2].map(|writer| open(root.path(), StoreOptions { frame_rows: 50, ..quick() }, writer));
+    let mut clients = Vec::new();
+    for c in 0..8i64 {
+        let store = stores[c as usize % 2].clone();
+        clients.push(tokio::spawn(async move {
+            for i in 0..10 {
+                store.append(&tenant(), numbered((c * 10 + i) * 17, &[NOW; 17])).await.unwrap();
+            }
+        }));
+    }
+    for client in clients {
+        client.await.unwrap();
+    }
+    assert_eq!(numbers(&all(&stores[0].reader())), (0..80 * 17).collect::<Vec<_>>());
+    let metrics = stores[0].metrics();
+    assert_eq!(metrics.rows.load(std::sync::atomic::Ordering::Relaxed), 40 * 17);
+    assert_eq!(metrics.inflight_bytes.load(std::sync::atomic::Ordering::Relaxed), 0);
+    for store in stores {
+        store.close().await;
+    }
+}
+
+#[tokio::test]
+async fn st2_rows_go_to_their_window_and_late_ones_aside() {
+    let root = tempfile::tempdir().unwrap();
+    let store = open(root.path(), quick(), 1);
+    let window = Window::of(NOW).number();
+    let times = [
+        NOW,
+        NOW - WINDOW_NANOS,
+        NOW - 30 * 60 * SECOND, // its window ended less than 30 minutes ago
+        NOW - 36 * 60 * SECOND, // and this one's more
+        NOW - 86_400 * SECOND,
+        NOW + 9 * 60 * SECOND,
+        NOW + 11 * 60 * SECOND,
+        0,
+    ];
+    let receipt = store.append(&tenant(), numbered(0, &times)).await.unwrap();
+    let dir = root.path().join("hot/acme/spans/0");
+    let found: BTreeSet<String> =
+        std::fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    let expected = [window, window - 1, window - 6, window + 2].map(|w| w.to_string());
+    assert_eq!(found, expected.into_iter().chain([format!("late-{window}")]).collect());
+    let reader = store.reader();
+    assert!(reader.sees(&tenant(), &receipt.token).unwrap());
+    let in_range = |from: i64, to: i64| {
+        let snapshot = reader.snapshot(&tenant(), Signal::Spans, TimeRange { from, to }).unwrap();
+        numbers(&snapshot)
+    };
+    assert_eq!(in_range(i64::MIN, i64::MAX), (0..8).collect::<Vec<_>>());
+    assert_eq!(in_range(NOW, NOW + 1).first(), Some(&0));
+    // An old range finds the late rows by the times of their frame.
+    assert_eq!(in_range(NOW - 86_401 * SECOND, NOW - 86_399 * SECOND), [3, 4, 6, 7]);
+    assert_eq!(in_range(NOW - 3_600_000 * SECOND, NOW - 3_000_000 * SECOND), [3, 4, 6, 7]);
+    assert!(in_range(NOW + 1_000 * SECOND, NOW + 2_000 * SECOND).is_empty());
+    store.close().await;
+    // A closed late segment is skipped by its end mark.
+    let fresh = Reader::open(root.path());
+    let later = TimeRange { from: NOW + 1_000 * SECOND, to: i64::MAX };
+    assert!(fresh.snapshot(&tenant(), Signal::Spans, later).unwrap().frames.is_empty());
+    assert_eq!(numbers(&all(&fresh)), (0..8).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn odd_batches_of_every_signal_read_back_and_large_ones_are_cut() {
+    let root = tempfile::tempdir().unwrap();
+    let store = open(root.path(), StoreOptions { frame_rows: 40, ..quick() }, 1);
+    for signal in Signal::ALL {
+        let mut expected = Vec::new();
+        for seed in 0..6 {
+            let batch = prism_model::samples::batch(signal, 90, NOW, seed);
+            expected.extend(texts(&batch));
+            store.append(&tenant(), cleared(batch)).await.unwrap();
+        }
+        let snapshot = store.reader().snapshot(&tenant(), signal, TimeRange::ALL).unwrap();
+        assert!(snapshot.unreadable.is_empty());
+        let mut found: Vec<String> =
+            snapshot.frames.iter().flat_map(|f| texts(&f.read(&|_, _| true).unwrap().0)).collect();
+        found.sort();
+        expected.sort();
+        assert!(found == expected);
+        assert!(snapshot.frames.iter().all(|f| f.rows() <= 50));
+    }
+    store.close().await;
+}
+
+#[tokio::test]
+async fn small_batches_share_a_frame_and_tenants_do_not() {
+    let root = tempfile::tempdir().unwrap();
+    let store = open(root.path(), StoreOptions { commit_delay_ms: 1_000, frame_rows: 100, ..quick() }, 1);
+    let other: prism_model::TenantId = "other".parse().unwrap();
+    // The group is full at 100 rows, so that nobody waits for the second to pass.
+    let (a, b) = (tenant(), other.clone());
+    let appends = (0..10).map(|i| {
+        let (store, tenant) = (store.clone(), if i % 2 == 0 { a.clone() } else { b.clone() });
+        tokio::spawn(async move { store.append(&tenant, numbered(i * 20, &[NOW; 20])).await.unwrap() })
+    });
+    for append in appends.collect::<Vec<_>>() {
+        append.await.unwrap();
+    }
+    for (tenant, parity) in [(tenant(), 0), (other, 1)] {
+        let snapshot = store.reader().snapshot(&tenant, Signal::Spans, TimeRange::ALL).unwrap();
+        assert_eq!(snapshot.frames.len(), 1);
+        assert!(numbers(&snapshot).iter().all(|n| n / 20 % 2 == parity));
+        let (batch, _) = snapshot.frames[0].read(&|_, _| false).unwrap();
+        assert_eq!(batch.origins.len(), 5);
+    }
+    store.close().await;
+}
+
+#[tokio::test]
+async fn memory_is_bounded_and_too_much_is_told_to_wait() {
+    let root = tempfile::tempdir().unwrap();
+    let tight = StoreOptions { inflight_bytes_max: 4 << 10, inflight_wait_ms: 0, commit_delay_ms: 300, ..quick() };
+    let store = open(root.path(), tight, 1);
+    let waiting = tokio::spawn({
+        let store = store.clone();
+        // Larger than everything that may wait: goes alone rather than never.
+        async move { store.append(&tenant(), numbered(0, &[NOW; 10_000])).await }
+    });
+    while store.metrics().inflight_bytes.load(std::sync::atomic::Ordering::Relaxed) == 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(store.append(&tenant(), numbered(0, &[NOW])).await.unwrap_err().kind(), Kind::Wait);
+    waiting.await.unwrap().unwrap();
+    store.append(&tenant(), numbered(10_000, &[NOW])).await.unwrap();
+    assert_eq!(numbers(&all(&store.reader())), (0..10_001).collect::<Vec<_>>());
+    store.close().await;
+}
