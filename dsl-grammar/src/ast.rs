@@ -222,6 +222,19 @@ pub struct Compare {
     pub offset: i64,
 }
 
+impl Compare {
+    /// What the names of the earlier columns end with: `@-1d`.
+    ///
+    /// ```
+    /// let query = prism_dsl::parse_text("from spans select count() as n compare 24h")?;
+    /// assert_eq!(query.compare.map(|compare| compare.suffix()).as_deref(), Some("@-1d"));
+    /// # Ok::<(), prism_dsl::DslError>(())
+    /// ```
+    pub fn suffix(&self) -> String {
+        format!("@-{}", crate::lexis::write_duration(self.offset))
+    }
+}
+
 /// Rows of another signal beside the query's.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Join {

@@ -4,7 +4,7 @@
 //! `1 + 1 + 1 …`, which needs no brackets.
 
 use crate::MAX_LEVELS;
-use crate::ast::{Aggregate, BinaryOp, Call, Expr, Literal, PluginCall, Pos, RelationForm, RelationOp};
+use crate::ast::{Aggregate, BinaryOp, Call, Expr, Field, Literal, Of, PluginCall, Pos, RelationForm, RelationOp};
 use crate::bounds::too_deep;
 use crate::error::{DslError, code};
 use crate::functions::{self, Kind};
@@ -131,9 +131,7 @@ pub(crate) fn binary(op: Infix, left: Node, right: Node) -> Built {
     match op {
         Infix::Relation(op, form) => {
             if spans != (true, true) {
-                let message = format!("`{}` relates spans, which `match` must name", relation_symbol(op, form));
-                let hint = "name them: `match (a: service.name = 'shop', b: status = error where a >> b)`";
-                return Err(DslError::new(code::STRUCTURE, message).hint(hint));
+                return Err(no_span(&relation_symbol(op, form), if spans.0 { &right } else { &left }));
             }
             node(Expr::Relation { op, form, left, right }, below)
         }
@@ -142,6 +140,23 @@ pub(crate) fn binary(op: Infix, left: Node, right: Node) -> Built {
             value(&right)?;
             node(Expr::Binary { op, left, right }, below)
         }
+    }
+}
+
+/// The error of an operand that is not a span.
+fn no_span(symbol: &str, operand: &Expr) -> DslError {
+    let error = |message: String| DslError::new(code::STRUCTURE, message);
+    let hint = "name spans: `match (a: service.name = 'shop', b: status = error where a >> b)`";
+    match operand {
+        Expr::Field(Field { of: Some(Of::Binding(name)), .. }) => {
+            error(format!("`{symbol}` relates spans, found a field of the span `{name}`"))
+                .hint(format!("write `{name}` alone"))
+        }
+        Expr::Field(field) if let Some(name) = field.word() => {
+            error(format!("`{symbol}` relates spans, and no span is called `{}` here", crate::lexis::short(name)))
+                .hint(hint)
+        }
+        _ => error(format!("`{symbol}` relates spans, found a value")).hint(hint),
     }
 }
 

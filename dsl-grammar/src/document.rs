@@ -133,6 +133,11 @@ impl Document<'_> {
                     names.bindings.push(bind.key.clone());
                 }
             }
+            if names.bindings.is_empty() {
+                let hint = r#"name spans: {"a": "service.name = 'shop'", "where": …}"#;
+                let message = "expected at least one named span, found none";
+                return Err(self.error(code::VALUE, message, entry.value.at, "/match").hint(hint));
+            }
         }
         if let Some(entry) = join {
             for (item, pointer) in self.items(&entry.value, "/join") {
@@ -381,12 +386,6 @@ impl Document<'_> {
                 rules::own_fields(&expr).map_err(|error| self.of_item(error, &entry.value, &inside))?;
                 matches.bindings.push(Bind { name: entry.key.clone(), expr });
             }
-        }
-        if matches.bindings.is_empty() {
-            let hint = r#"name spans: {"a": "service.name = 'shop'", "where": …}"#;
-            return Err(self
-                .error(code::VALUE, "expected at least one named span, found none", value.at, pointer)
-                .hint(hint));
         }
         Ok(matches)
     }

@@ -59,7 +59,7 @@ pub struct DslError {
     pub message: String,
     /// What to do about it.
     pub hint: Option<String>,
-    /// In a JSON document the place of the value at fault, as a JSON pointer: `/select/p95`.
+    /// In a JSON document the place of the value at fault, as a JSON pointer: `/select/p95`, empty for the document itself.
     pub pointer: Option<Box<str>>,
     /// From 1; 0 where no line is known. Where the value at `pointer` is a string it counts inside that string.
     pub line: u32,
@@ -132,7 +132,7 @@ impl std::error::Error for DslError {}
 impl fmt::Display for DslError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)?;
-        match (&self.pointer, self.line) {
+        match (self.pointer.as_deref().filter(|pointer| !pointer.is_empty()), self.line) {
             (Some(pointer), 0) => write!(f, "\n --> {pointer}")?,
             (Some(pointer), line) => write!(f, "\n --> {pointer}, line {line}, column {}", self.column)?,
             (None, 0) => {}

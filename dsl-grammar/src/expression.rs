@@ -34,7 +34,10 @@ pub(crate) fn parse(text: &str, names: &Names) -> Result<Node, DslError> {
 /// The field that is the whole of `text`; inside `match` also a span.
 pub(crate) fn parse_field(text: &str, names: &Names) -> Result<Expr, DslError> {
     let reader = Reader { text, lines: Lines::new(text), names };
-    let pair = grammar::parse(Rule::only_field, text)?;
+    let pair = grammar::parse(Rule::only_field, text).map_err(|error| match (error.code, &error.hint) {
+        (code::SYNTAX, None) => error.hint("an odd name stands in backticks: `` `content-type` ``"),
+        _ => error,
+    })?;
     let inner = pair.into_inner().next().ok_or_else(|| internal("field"))?;
     reader.field(inner)
 }

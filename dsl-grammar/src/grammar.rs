@@ -139,7 +139,8 @@ fn words(expected: &[Rule]) -> String {
             Rule::name | Rule::bind | Rule::define | Rule::part | Rule::bare | Rule::quoted if values == 0 => {
                 add("a name")
             }
-            Rule::word | Rule::any_word => add("a word"),
+            Rule::word => add("spans, logs, metrics, traces or events"),
+            Rule::any_word => add("none, null, 0 or previous"),
             Rule::comma => add("`,`"),
             Rule::colon => add("`:`"),
             Rule::equals => add("`=`"),
@@ -160,7 +161,8 @@ fn words(expected: &[Rule]) -> String {
         add("the end");
     }
     match list.split_last() {
-        None => "something else".into(),
+        // Only the reserved words are refused without a rule to name.
+        None => "a name".into(),
         Some((only, [])) => only.clone(),
         Some((last, rest)) => format!("{} or {last}", rest.join(", ")),
     }
@@ -170,16 +172,16 @@ fn words(expected: &[Rule]) -> String {
 fn hint(expected: &[Rule], found: &str, before: &str) -> Option<String> {
     let before = before.trim_end();
     let operator = expected.iter().any(|rule| is_operator(*rule));
+    let clauses = expected.iter().any(|rule| clause(*rule).is_some());
     let say = |hint: &str| Some(hint.to_owned());
     if found.starts_with(|c: char| c.is_alphabetic() || c == '_') {
-        if expected.iter().any(|rule| matches!(rule, Rule::field | Rule::name | Rule::part))
-            && lexis::is_reserved(found)
-        {
+        // What a reserved word stands in the way of is a value or a name, which pest does not always list then.
+        if lexis::is_reserved(found) && !operator && !clauses && !expected.contains(&Rule::word) {
             return Some(format!(
                 "`{found}` is a word of the language; a field of that name is written `` `{found}` ``"
             ));
         }
-        return operator.then(|| other_language(found)).flatten().or_else(|| {
+        return (operator || clauses).then(|| other_language(found)).flatten().or_else(|| {
             let operators = lexis::WORD_OPERATORS.iter().copied().filter(|_| operator);
             let clauses = expected.iter().filter_map(|rule| clause(*rule));
             let small = [(Rule::kw_as, "as"), (Rule::kw_desc, "desc"), (Rule::kw_to, "to"), (Rule::kw_on, "on")];
@@ -197,6 +199,9 @@ fn hint(expected: &[Rule], found: &str, before: &str) -> Option<String> {
         _ if found.starts_with('>') && before.ends_with('<') => say("write `!=`"),
         "~" if before.ends_with('=') => say("write `=~` without a space"),
         _ if found.starts_with('!') => say("write `not`"),
+        "." if before.ends_with(|c: char| c.is_alphanumeric()) => {
+            say("a name that begins with a digit stands in backticks")
+        }
         "{" | "}" => say("spans are named without braces: `match (a: status = error, b: kind = client where a >> b)`"),
         ";" => say("a query ends without `;`"),
         "$" | "@" | "#" | "?" | "\\" => say("an odd name stands in backticks, text in single quotes"),
@@ -215,6 +220,8 @@ fn other_language(word: &str) -> Option<String> {
         "like" | "ilike" | "rlike" | "matches" | "regexp" => {
             format!("write `contains`, `starts_with` or, for a regular expression, `=~` instead of `{word}`")
         }
+        "descending" => "write `desc`".into(),
+        "ascending" => "write `asc`".into(),
         "is" => "write `exists(x)` or `not exists(x)`".into(),
         "since" | "past" => "time is written `last 1h`".into(),
         "offset" | "page" => "pages are fetched by `cursor`".into(),

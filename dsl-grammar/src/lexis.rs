@@ -203,6 +203,7 @@ pub(crate) fn number(token: &str, negative: bool) -> Result<Literal, Flaw> {
         return Ok(Literal::Duration(nanos));
     }
     let hint = match unit {
+        "" => "numbers are written `12`, `1.5` or `1e3`".into(),
         _ if unit.starts_with('_') => "write numbers without `_`".into(),
         _ if token.starts_with("0x") => "write numbers to base 10".into(),
         _ => unit_hint(unit),
@@ -220,11 +221,10 @@ fn unit_hint(unit: &str) -> String {
         "week" | "weeks" => Some("w"),
         "millis" | "msec" => Some("ms"),
         lower => {
-            let same = |known: &&str| {
-                *known != "B" && known.to_ascii_lowercase().trim_end_matches('b') == lower.trim_end_matches('b')
-            };
-            let mut units = DURATIONS.iter().chain(BYTES.iter().rev()).map(|(known, _)| *known);
-            units.find(same)
+            let bare = |unit: &str| unit.to_ascii_lowercase().trim_end_matches('b').to_owned();
+            let units = || BYTES.iter().chain(&DURATIONS).map(|(known, _)| *known);
+            let same = units().find(|known| known.eq_ignore_ascii_case(unit));
+            same.or_else(|| units().find(|known| *known != "B" && bare(known) == bare(lower)))
         }
     };
     match near {
@@ -276,10 +276,11 @@ fn quantity(token: &str, units: &[(&str, u64)]) -> Result<u64, Flaw> {
     Ok(total)
 }
 
-/// A duration in its longest unit that leaves no fraction.
+/// A duration in its longest unit, up to days, that leaves no fraction.
 pub(crate) fn write_duration(nanos: i64) -> String {
     let sign = if nanos < 0 { "-" } else { "" };
-    let (amount, unit) = shortest(nanos.unsigned_abs(), &DURATIONS);
+    // Without weeks: `7d` is what people compare with.
+    let (amount, unit) = shortest(nanos.unsigned_abs(), &DURATIONS[1..]);
     format!("{sign}{amount}{unit}")
 }
 
@@ -367,7 +368,7 @@ mod tests {
     #[test]
     fn units_are_written_short() {
         assert_eq!(write_duration(90_000_000_000), "90s");
-        assert_eq!(write_duration(7 * 86_400_000_000_000), "1w");
+        assert_eq!(write_duration(7 * 86_400_000_000_000), "7d");
         assert_eq!(write_duration(i64::MIN), "-9223372036854775808ns");
         assert_eq!(write_bytes(0), "0B");
         assert_eq!(write_bytes(1536), "1536B");

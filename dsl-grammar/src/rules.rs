@@ -34,7 +34,7 @@ pub(crate) fn rows_only(expr: &Expr, place: &str) -> Result<(), DslError> {
 pub(crate) fn distinct<'a>(name: &str, what: &str, mut known: impl Iterator<Item = &'a str>) -> Result<(), DslError> {
     if known.any(|other| other == name) {
         let message = format!("`{}` is the name of two {what}", crate::lexis::short(name));
-        return Err(DslError::new(code::DUPLICATE, message).hint("give one of them another name with `as`"));
+        return Err(DslError::new(code::DUPLICATE, message).hint("give one of them another name"));
     }
     Ok(())
 }

@@ -29,6 +29,7 @@ fn read(text: &str) -> Result<Query, DslError> {
     let from = source(word.as_str()).map_err(|error| error.at(reader.pos(&word), width(&word)))?;
     let mut query = Query::new(from);
     let mut seen: Vec<Rule> = Vec::new();
+    let mut returned = (crate::Pos::NONE, 1);
     for clause in parts {
         let rule = clause.as_rule();
         let pos = reader.pos(&clause);
@@ -46,10 +47,13 @@ fn read(text: &str) -> Result<Query, DslError> {
         if (rule == Rule::range && seen.contains(&Rule::last)) || (rule == Rule::last && seen.contains(&Rule::range)) {
             return Err(DslError::new(code::DUPLICATE, "the query has two ranges").at(pos, word.len()));
         }
+        if rule == Rule::return_ {
+            returned = (pos, width(&clause));
+        }
         seen.push(rule);
         reader.clause(&mut query, clause).map_err(|error| error.at(pos, word.len()))?;
     }
-    rules::returned(&query)?;
+    rules::returned(&query).map_err(|error| error.at(returned.0, returned.1))?;
     Ok(query)
 }
 
