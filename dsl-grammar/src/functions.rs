@@ -54,7 +54,7 @@ pub const FUNCTIONS: &[Function] = &{
         function(Scalar, "upper", 1, Some(1), "upper(x)", "text in upper case"),
         function(Scalar, "length", 1, Some(1), "length(x)", "characters of a text, members of a list"),
         function(Scalar, "substr", 2, Some(3), "substr(x, start, length)", "part of a text, start from 1"),
-        function(Scalar, "replace", 3, Some(3), "replace(x, from, to)", "text with every `from` replaced"),
+        function(Scalar, "replace", 3, Some(3), "replace(x, 'a', 'b')", "text with every 'a' replaced"),
         function(Scalar, "split", 2, Some(3), "split(x, separator, index)", "parts of a text, or one of them"),
         function(Scalar, "extract", 2, Some(3), "extract(x, regex, group)", "what a regular expression captured"),
         function(Scalar, "text", 1, Some(1), "text(x)", "as text"),

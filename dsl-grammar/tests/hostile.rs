@@ -174,7 +174,6 @@ fn no_input_takes_long() {
             let _ = parse_json(document.to_string().as_bytes());
             // Debug builds on a busy machine: far above what these take (tens of milliseconds), far below quadratic.
             assert!(start.elapsed() < Duration::from_secs(20), "{:?} for {}", start.elapsed(), &input[..60]);
-            println!("{:?} {}", start.elapsed(), &input[17..40]);
         }
         let keys: String = (0..6_000).map(|i| format!("\"{i}\":1,")).collect();
         assert!(parse_json(format!("{{{keys}\"from\":\"spans\"}}").as_bytes()).is_err());

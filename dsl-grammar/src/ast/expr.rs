@@ -57,9 +57,9 @@ pub enum Expr {
     Aggregate(Aggregate),
     /// `plugin.name(…)`: a function or an aggregate, which only the binder knows.
     Plugin(PluginCall),
-    /// A name of `match`, alone; only in [`Match::where_`]: some span of the trace fits it.
+    /// A name of `match`, alone; only in [`Match::where_`](super::Match::where_): some span of the trace fits it.
     Binding(Binding),
-    /// Structure between spans; only in [`Match::where_`]. Operands are `Binding` or `Relation`; the spans of a relation are
+    /// Structure between spans; only in [`Match::where_`](super::Match::where_). Operands are `Binding` or `Relation`; the spans of a relation are
     /// those of its right side, so `a >> b > c` relates b and c.
     Relation {
         /// Which.
@@ -295,7 +295,7 @@ pub enum Of {
     Root,
     /// `a.x`: the span bound to `a` by `match`.
     Binding(String),
-    /// `logs.count`: of the rows joined by [`Query::joins`].
+    /// `logs.count`: of the rows joined by [`Query::joins`](super::Query::joins).
     Joined(Source),
 }
 
