@@ -145,7 +145,7 @@ impl RedactPii {
 
 /// The whole number that a double stands for exactly.
 fn whole(number: f64) -> Option<u64> {
-    (number >= 0.0 && number < 9_007_199_254_740_992.0 && number.fract() == 0.0).then_some(number as u64)
+    ((0.0..9_007_199_254_740_992.0).contains(&number) && number.fract() == 0.0).then_some(number as u64)
 }
 
 prism_sdk::export_redactor!(RedactPii);
