@@ -35,6 +35,9 @@ pub fn componentize(module: &[u8]) -> Result<Vec<u8>> {
 /// # Errors
 /// The bytes are no component.
 pub fn inspect(component: &[u8]) -> Result<Component> {
+    if component.get(..8) != Some(b"\0asm\x0d\0\x01\0") {
+        bail!("expected a component");
+    }
     match decode(component).context("expected a component")? {
         DecodedWasm::Component(resolve, world) => {
             let world = &resolve.worlds[world];
