@@ -72,7 +72,8 @@ pub enum Scope {
     /// The resource's attributes.
     Resource,
     /// The instrumentation scope's attributes.
-    Scope,
+    #[serde(rename = "scope")]
+    Instrumentation,
     /// The record's fixed fields.
     Intrinsic,
 }

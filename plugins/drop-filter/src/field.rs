@@ -64,7 +64,7 @@ pub(crate) fn resolve(name: &str, scope: Option<Scope>, needs: &mut Needs) -> Re
     let (scope, name) = match (scope, name.split_once('.')) {
         (None, Some(("attr", rest))) => (Some(Scope::Attr), rest),
         (None, Some(("resource", rest))) => (Some(Scope::Resource), rest),
-        (None, Some(("scope", rest))) => (Some(Scope::Scope), rest),
+        (None, Some(("scope", rest))) => (Some(Scope::Instrumentation), rest),
         (scope, _) => (scope, name),
     };
     let attribute = |place| (place, Role::Attribute);
@@ -75,10 +75,12 @@ pub(crate) fn resolve(name: &str, scope: Option<Scope>, needs: &mut Needs) -> Re
         Some(Scope::Intrinsic) => vec![(Place::Item, Role::Intrinsic)],
         None if INTRINSICS.contains(&name) => vec![(Place::Item, Role::Intrinsic)],
         // The name and version of the scope are fixed fields.
-        Some(Scope::Scope) if ["name", "version"].contains(&name) => vec![(Place::Instrumentation, Role::Intrinsic)],
+        Some(Scope::Instrumentation) if ["name", "version"].contains(&name) => {
+            vec![(Place::Instrumentation, Role::Intrinsic)]
+        }
         Some(Scope::Attr) => vec![attribute(Place::Item)],
         Some(Scope::Resource) => vec![attribute(Place::Resource)],
-        Some(Scope::Scope) => vec![attribute(Place::Instrumentation)],
+        Some(Scope::Instrumentation) => vec![attribute(Place::Instrumentation)],
         None => vec![attribute(Place::Item), attribute(Place::Instrumentation), attribute(Place::Resource)],
     };
     Ok(places.into_iter().map(|(place, role)| needs.of(place, role, name)).collect())
