@@ -1,11 +1,27 @@
-//! OTLP bytes to checked columns, and columns back to OTLP.
+//! OTLP bytes to checked columns, through the tenant's plugins, to the store; and columns back to OTLP.
 //!
 //! ```text
-//! wire (protobuf fields) -> columns (builders) -> decode (a request to a batch)
+//! queue (who may) -> body (decompress) -> wire (protobuf fields) -> columns (builders) -> decode (a request to a batch)
+//!   -> bindings, chains (the tenant's plugins) -> pipeline (all of it, to the acknowledgement)
 //! encode (a batch to a request, or OTLP/JSON)
 //! ```
+//!
+//! Not here: HTTP and gRPC (`server`), how plugins run (`plugin`), how rows become durable (`store`). Only this crate knows OTLP
+//! messages.
 
+mod metrics;
+mod queue;
+pub mod body;
 pub(crate) mod wire;
 pub(crate) mod columns;
 pub mod decode;
+pub mod bindings;
+pub mod chains;
+pub mod pipeline;
 pub mod encode;
+#[cfg(feature = "sample")]
+pub mod sample;
+
+pub use chains::Chains;
+pub use metrics::{IngestMetrics, Labelled, SignalMetrics};
+pub use pipeline::{Accepted, IngestError, Pipeline, PipelineOptions, Request};

@@ -1,0 +1,167 @@
+//! The chain of each tenant's plugins, built anew when its bindings change.
+//!
+//! A change counts within a second in every process: what is known is believed for [`FRESH_NANOS`], looked up beside the work
+//! for a little longer, and after that waited for. Fails closed: where the bindings cannot be read or a plugin cannot be
+//! loaded, there is no chain, so nothing of the tenant is taken (PL-1).
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::Mutex;
+use prism_model::{Classify, Kind, TenantId};
+use prism_plugin::{Binding, Chain, Plugin, PluginHost};
+
+use crate::bindings::{BindError, Ledger};
+
+/// Unix nanoseconds now.
+pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
+
+/// How long a chain is believed to be the latest.
+const FRESH_NANOS: i64 = 400_000_000;
+
+/// How long it is used while a look for news runs beside the work. With the time of a look, a change counts within a second.
+const USABLE_NANOS: i64 = 800_000_000;
+
+/// How long a chain that cannot be built is not tried again: loading a plugin may cost seconds of compiling.
+const RETRY_NANOS: i64 = 5_000_000_000;
+
+/// There is no chain for a tenant now.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("the tenant's plugins cannot be run now, so nothing is taken: {reason}")]
+pub struct ChainError {
+    reason: String,
+}
+
+impl Classify for ChainError {
+    /// Whatever it is, nothing is wrong with the batch: the same may be sent again once the plugins work.
+    fn kind(&self) -> Kind {
+        Kind::Retry
+    }
+}
+
+impl ChainError {
+    fn new(e: impl std::fmt::Display) -> ChainError {
+        ChainError { reason: e.to_string() }
+    }
+}
+
+/// The chains of all tenants that this process takes data of.
+pub struct Chains {
+    root: PathBuf,
+    host: Arc<PluginHost>,
+    clock: Clock,
+    tenants: Mutex<HashMap<TenantId, Arc<Place>>>,
+}
+
+/// The chain of one tenant.
+#[derive(Default)]
+struct Place {
+    known: Mutex<Option<Known>>,
+    /// Held while somebody looks for news, so that others wait for the answer instead of looking too.
+    looking: tokio::sync::Mutex<()>,
+    looking_beside: AtomicBool,
+}
+
+#[derive(Clone)]
+struct Known {
+    /// When the look began that found it.
+    seen_at: i64,
+    built_at: i64,
+    version: u64,
+    chain: Result<Arc<Chain>, ChainError>,
+}
+
+impl Chains {
+    /// Chains from the bindings below a data folder.
+    pub fn new(root: PathBuf, host: Arc<PluginHost>, clock: Clock) -> Arc<Chains> {
+        Arc::new(Chains { root, host, clock, tenants: Mutex::default() })
+    }
+
+    /// The chain through which a tenant's batch must run now.
+    ///
+    /// # Errors
+    /// [`ChainError`] (kind retry): the bindings cannot be read, or a plugin cannot be loaded.
+    pub async fn of(self: &Arc<Self>, tenant: &TenantId) -> Result<Arc<Chain>, ChainError> {
+        let place = self.tenants.lock().entry(tenant.clone()).or_default().clone();
+        if let Some((known, age)) = self.known(&place) {
+            if age < FRESH_NANOS {
+                return known.chain;
+            }
+            if age < USABLE_NANOS {
+                self.look_beside(tenant, &place);
+                return known.chain;
+            }
+        }
+        self.look(tenant, &place).await
+    }
+
+    /// What is known, and its age. A clock that was set back makes everything unknown rather than young.
+    fn known(&self, place: &Place) -> Option<(Known, i64)> {
+        let known = place.known.lock().clone()?;
+        let age = (self.clock)().checked_sub(known.seen_at).filter(|age| *age >= 0)?;
+        Some((known, age))
+    }
+
+    fn look_beside(self: &Arc<Self>, tenant: &TenantId, place: &Arc<Place>) {
+        if place.looking_beside.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let (chains, tenant, place) = (self.clone(), tenant.clone(), place.clone());
+        tokio::spawn(async move {
+            // The next use tells its error.
+            let _ = chains.look(&tenant, &place).await;
+            place.looking_beside.store(false, Ordering::Release);
+        });
+    }
+
+    async fn look(self: &Arc<Self>, tenant: &TenantId, place: &Arc<Place>) -> Result<Arc<Chain>, ChainError> {
+        let _looking = place.looking.lock().await;
+        if let Some((known, age)) = self.known(place)
+            && age < FRESH_NANOS
+        {
+            return known.chain;
+        }
+        let (chains, tenant, before) = (self.clone(), tenant.clone(), place.known.lock().clone());
+        let looked = tokio::task::spawn_blocking(move || chains.look_now(&tenant, before)).await;
+        let known = looked.map_err(|_| ChainError::new("looking at the bindings failed inside of Prism"))?;
+        *place.known.lock() = Some(known.clone());
+        known.chain
+    }
+
+    fn look_now(&self, tenant: &TenantId, before: Option<Known>) -> Known {
+        let now = (self.clock)();
+        let look = || -> Result<Known, BindError> {
+            let ledger = Ledger::open(&self.root, tenant)?;
+            let version = ledger.version()?;
+            if let Some(before) = before.filter(|b| b.version == version)
+                && (before.chain.is_ok() || (0..RETRY_NANOS).contains(&now.wrapping_sub(before.built_at)))
+            {
+                return Ok(Known { seen_at: now, ..before });
+            }
+            let (version, bindings) = ledger.latest()?;
+            let chain = self.build(tenant, &ledger, bindings);
+            if let Err(e) = &chain {
+                tracing::warn!(%tenant, version, error = %e, "the plugins of a tenant cannot be run");
+            }
+            Ok(Known { seen_at: now, built_at: now, version, chain: chain.map(Arc::new).map_err(ChainError::new) })
+        };
+        // An unreadable log is looked at again each time, since it names no version.
+        look().unwrap_or_else(|e| Known {
+            seen_at: now,
+            built_at: now,
+            version: u64::MAX,
+            chain: Err(ChainError::new(e)),
+        })
+    }
+
+    fn build(&self, tenant: &TenantId, ledger: &Ledger, bindings: Vec<Binding>) -> Result<Chain, BindError> {
+        let load = |binding: Binding| -> Result<(Binding, Arc<Plugin>), BindError> {
+            let plugin = self.host.load(&ledger.component(&binding)?)?;
+            Ok((binding, plugin))
+        };
+        let loaded = bindings.into_iter().map(load).collect::<Result<Vec<_>, _>>()?;
+        Ok(self.host.chain(tenant, &loaded)?)
+    }
+}

@@ -1,0 +1,107 @@
+//! What ingest counts. The server turns it into metrics; nothing here is per record or per tenant.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use parking_lot::Mutex;
+use prism_model::Signal;
+
+/// Names that a labelled counter keeps apart; what comes after is counted together. Labels are the plugins', so only
+/// plugins could make more.
+const LABELS_MAX: usize = 256;
+
+/// Counters since the pipeline was made.
+#[derive(Debug, Default)]
+pub struct IngestMetrics {
+    /// Spans.
+    pub spans: SignalMetrics,
+    /// Log records.
+    pub logs: SignalMetrics,
+    /// Requests refused because their tenant had too many waiting.
+    pub refused_tenant_full: AtomicU64,
+    /// Requests refused because the node had too many waiting.
+    pub refused_node_full: AtomicU64,
+    /// Requests that wait or are worked on now.
+    pub queued_requests: AtomicU64,
+    /// Bytes of their bodies as they came.
+    pub queued_bytes: AtomicU64,
+    /// Nanoseconds of threads in decompression and decoding.
+    pub decode_nanos: AtomicU64,
+    /// Nanoseconds of threads in plugin chains.
+    pub chain_nanos: AtomicU64,
+    /// Of these, nanoseconds in guests.
+    pub guest_nanos: AtomicU64,
+    /// Calls of guests.
+    pub guest_calls: AtomicU64,
+    /// Values whose verdict was remembered.
+    pub verdicts_remembered: AtomicU64,
+    /// Values that a guest had to look at.
+    pub verdicts_asked: AtomicU64,
+    /// Batches that a plugin failed on.
+    pub plugin_failures: AtomicU64,
+    /// Batches refused because a tenant's plugins could not be loaded or its bindings not be read.
+    pub chains_missing: AtomicU64,
+    /// Values redacted, by (plugin, label).
+    pub redacted: Labelled,
+    /// Items dropped by filters, by (binding, label).
+    pub dropped: Labelled,
+}
+
+/// Counters of one signal.
+#[derive(Debug, Default)]
+pub struct SignalMetrics {
+    /// Requests that came.
+    pub requests: AtomicU64,
+    /// Requests that were answered with an error.
+    pub failed: AtomicU64,
+    /// Bytes of bodies as they came.
+    pub bytes: AtomicU64,
+    /// Bytes of bodies, decompressed.
+    pub bytes_decompressed: AtomicU64,
+    /// Items stored.
+    pub items: AtomicU64,
+    /// Items rejected by partial success.
+    pub rejected: AtomicU64,
+    /// Items dropped by filters.
+    pub dropped: AtomicU64,
+}
+
+impl IngestMetrics {
+    /// The counters of a signal; metrics are not taken and have none.
+    pub fn of(&self, signal: Signal) -> Option<&SignalMetrics> {
+        match signal {
+            Signal::Spans => Some(&self.spans),
+            Signal::Logs => Some(&self.logs),
+            Signal::Metrics => None,
+        }
+    }
+}
+
+/// A counter by two names.
+#[derive(Debug, Default)]
+pub struct Labelled(Mutex<BTreeMap<(String, String), u64>>);
+
+impl Labelled {
+    pub(crate) fn add(&self, name: &str, label: &str, by: u64) {
+        let mut counts = self.0.lock();
+        let key = (name.to_owned(), label.to_owned());
+        if counts.len() < LABELS_MAX || counts.contains_key(&key) {
+            *counts.entry(key).or_default() += by;
+        } else {
+            *counts.entry(("other".to_owned(), "other".to_owned())).or_default() += by;
+        }
+    }
+
+    /// The counts so far.
+    pub fn counts(&self) -> BTreeMap<(String, String), u64> {
+        self.0.lock().clone()
+    }
+}
+
+pub(crate) fn add(counter: &AtomicU64, by: u64) {
+    counter.fetch_add(by, Relaxed);
+}
+
+pub(crate) fn subtract(counter: &AtomicU64, by: u64) {
+    counter.fetch_sub(by, Relaxed);
+}
