@@ -108,4 +108,4 @@ fn a_storm_is_refused_and_memory_stays_flat() {
     assert_eq!(rows, accepted * 2_000, "what was acknowledged is there, what was refused is not");
 }
 
-const STORM_CONFIG: &str = "";
+const STORM_CONFIG: &str = "[ingest]\ntenant_requests_max = 16\n";

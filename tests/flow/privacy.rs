@@ -182,13 +182,42 @@ fn dropped_rows_are_counted_and_the_rest_stays() {
     assert!(metrics.lines().any(|l| l.contains("dropped") && l.contains("drop-filter")), "{metrics}");
 }
 
-/// The hostile guest of the plugin crate's tests, built as a component.
-fn hostile() -> std::path::PathBuf {
-    let guest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../host/plugin/tests/guests/hostile");
-    prism_componentize::build_guest(&guest, &guest_dir()).expect("the hostile guest builds")
+/// The redactor of the plugin crate's tests that misbehaves as its configuration says, as a component.
+fn hostile() -> String {
+    let guest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../host/plugin/tests/guests/hostile-redactor");
+    let test = std::env::current_exe().expect("a path");
+    let out = test.ancestors().nth(3).expect("a target folder").join("guests").join("hostile");
+    prism_componentize::build_guest(&guest, &out).expect("the hostile guest builds").display().to_string()
 }
 
-fn guest_dir() -> std::path::PathBuf {
-    let test = std::env::current_exe().expect("a path");
-    test.ancestors().nth(3).expect("a target folder").join("guests").join("hostile")
+#[test]
+fn pl_1_pl_3_when_a_redactor_fails_nothing_is_stored_and_others_go_on() {
+    let data = tempfile::tempdir().expect("a folder");
+    let server = Server::start(data.path()).expect("starts");
+    cli(data.path(), &["tenant", "create", "other"]).expect("creates");
+    let key = cli(data.path(), &["key", "create", "--tenant", "other", "--role", "ingest,query"]).expect("creates");
+    let key = key.split_whitespace().find(|word| word.starts_with("prism_")).expect("a key is printed").to_owned();
+    let plugin = hostile();
+    for mode in ["trap", "loop", "alloc"] {
+        let config = format!(r#"{{"mode": "{mode}"}}"#);
+        let bind = ["plugin", "bind", "--tenant", "default", &plugin, "--name", "hostile", "--config", &config];
+        cli(data.path(), &bind).expect("binds");
+        let request = |name: &str| otlp::traces(mode, vec![otlp::span(otlp::now(), name, vec![])]).encode_to_vec();
+        // Until the running server has noticed the binding, requests pass as before; they carry another name.
+        server
+            .until("the binding is in effect", |server| Ok(server.send("traces", request("before"))?.status != 200))
+            .expect("takes effect");
+        let refused = server.send("traces", request("after")).expect("an answer");
+        assert_eq!(refused.status, 503, "{mode}: {}", refused.text());
+        assert!(refused.retry_after.is_some(), "{mode}: says when to come back");
+        let stored = format!("from spans last 1h where service.name = '{mode}' and name = 'after' select count() as n");
+        assert_eq!(server.number(&stored).expect("answers"), 0, "{mode}: nothing of a refused batch is stored");
+
+        let headers = [("content-type", "application/x-protobuf"), ("x-api-key", key.as_str())];
+        let other = server.post("/v1/traces", &headers, request("other")).expect("an answer");
+        assert_eq!(other.status, 200, "{mode}: another tenant goes on: {}", other.text());
+    }
+    cli(data.path(), &["plugin", "unbind", "--tenant", "default", "hostile"]).expect("unbinds");
+    let request = otlp::traces("again", vec![otlp::span(1, "again", vec![])]).encode_to_vec();
+    server.until("recovery", |server| Ok(server.send("traces", request.clone())?.status == 200)).expect("recovers");
 }
