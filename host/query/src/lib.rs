@@ -1,1 +1,33 @@
-//! Placeholder.
+//! Answers queries over spans and logs.
+//!
+//! ```text
+//! Ast -> bind (names to fields, operators to nodes) -> scan (prune, read, filter: frame, field, eval) -> group
+//!     -> finish (formulas, having, order, limit) -> answer (JSON, NDJSON, Arrow)        trace, fields
+//! ```
+//!
+//! Invariants: QU-1 every scan is bound to a tenant and a time range or an id; QU-2 pruning never loses a row. Only this
+//! crate knows DataFusion. Not here: the text of queries (`prism-dsl`), bytes of frames (`prism-store`), HTTP (`server`).
+
+pub mod error;
+mod names;
+mod show;
+mod eval;
+mod encode;
+mod field;
+mod frame;
+mod group;
+mod bind;
+mod prune;
+mod running;
+mod scan;
+mod finish;
+mod answer;
+mod engine;
+mod trace;
+mod fields;
+
+pub use answer::{Answer, Column, Partial, Stats};
+pub use engine::{Engine, EngineOptions, RunOptions};
+pub use error::QueryError;
+pub use fields::{FieldInfo, FieldValue};
+pub use trace::TraceAnswer;

@@ -1,0 +1,185 @@
+//! What a query gives: columns, rows, and what they cost.
+
+mod arrow;
+
+use serde_json::{Map, Value as Json, json};
+
+use crate::eval::node::Unit;
+use crate::eval::vals::{Scalar, Vals};
+use crate::show;
+
+/// A column of an answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Column {
+    /// Its name, unique in the answer.
+    pub name: String,
+    /// `string`, `int`, `double`, `bool`, `bytes`, `json`, `id`, `time` (RFC 3339), `duration` (integer nanoseconds),
+    /// `mixed` (each row shows its own type), `null` (no row has a value).
+    pub ty: &'static str,
+    /// `ns` for durations.
+    pub unit: Option<&'static str>,
+}
+
+/// A part of the data that could not be read: the answer lacks it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Partial {
+    /// Which part, by a name that is safe to show.
+    pub what: String,
+    /// Why.
+    pub why: String,
+}
+
+/// What an answer cost, and what should be known about it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Stats {
+    /// Range that was asked, unix nanoseconds, half open.
+    pub from: i64,
+    /// End of it, excluded.
+    pub to: i64,
+    /// Rows of the frames that were read.
+    pub rows_scanned: u64,
+    /// Rows that fulfilled all conditions.
+    pub rows_matched: u64,
+    /// Bytes read, compressed.
+    pub bytes_read: u64,
+    /// Reads of files.
+    pub reads: u64,
+    /// Frames that the range touches.
+    pub frames_total: u64,
+    /// Frames left out by time, statistics and filters.
+    pub frames_pruned: u64,
+    /// Frames of which anything was evaluated.
+    pub frames_read: u64,
+    /// Wall time, nanoseconds.
+    pub elapsed_nanos: u64,
+    /// Time that threads worked on it, nanoseconds.
+    pub cpu_nanos: u64,
+    /// All rows before this time, unix nanoseconds, that were acknowledged are in the answer.
+    pub complete_through: i64,
+    /// What the asker should know: unknown fields, clamped limits.
+    pub warnings: Vec<String>,
+    /// Parts that could not be read; empty for a whole answer.
+    pub partial: Vec<Partial>,
+}
+
+/// The answer to a query.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// The columns, in order.
+    pub columns: Vec<Column>,
+    /// How many rows.
+    pub rows: usize,
+    /// What it cost.
+    pub stats: Stats,
+    pub(crate) values: Vec<Vals>,
+    pub(crate) units: Vec<Unit>,
+}
+
+impl Answer {
+    pub(crate) fn new(names: Vec<String>, units: Vec<Unit>, values: Vec<Vals>, rows: usize, stats: Stats) -> Answer {
+        let columns = names.into_iter().zip(&values).zip(&units).map(|((name, vals), unit)| {
+            let ty = type_of(vals, *unit);
+            let unit = (*unit == Unit::Duration).then_some("ns");
+            Column { name, ty, unit }
+        });
+        Answer { columns: columns.collect(), rows, stats, values, units }
+    }
+
+    /// A cell as JSON: times RFC 3339 with nanoseconds, ids lower-case hex, ints beyond 2^53, NaN and infinities as strings.
+    pub fn cell(&self, row: usize, column: usize) -> Json {
+        match (self.values.get(column), self.units.get(column)) {
+            (Some(vals), Some(unit)) if row < vals.len => show::json(&vals.get(row), *unit),
+            _ => Json::Null,
+        }
+    }
+
+    /// `{"columns": […], "rows": [[…]], "stats": {…}}`.
+    pub fn to_json(&self) -> String {
+        let rows: Vec<Json> = (0..self.rows)
+            .map(|row| Json::Array((0..self.columns.len()).map(|c| self.cell(row, c)).collect()))
+            .collect();
+        json!({ "columns": self.columns_json(), "rows": rows, "stats": self.stats.to_json() }).to_string()
+    }
+
+    /// A line for the columns, one object a row, and a last line for the stats:
+    /// `{"columns": […]}`, `{"name": value, …}` …, `{"stats": {…}}`.
+    pub fn to_ndjson(&self) -> String {
+        let mut out = String::new();
+        let mut line = |json: Json| {
+            out.push_str(&json.to_string());
+            out.push('\n');
+        };
+        line(json!({ "columns": self.columns_json() }));
+        for row in 0..self.rows {
+            let cells = self.columns.iter().enumerate().map(|(c, column)| (column.name.clone(), self.cell(row, c)));
+            line(Json::Object(cells.collect()));
+        }
+        line(json!({ "stats": self.stats.to_json() }));
+        out
+    }
+
+    fn columns_json(&self) -> Json {
+        let column = |c: &Column| {
+            let mut out = Map::new();
+            out.insert("name".into(), c.name.clone().into());
+            out.insert("type".into(), c.ty.into());
+            if let Some(unit) = c.unit {
+                out.insert("unit".into(), unit.into());
+            }
+            Json::Object(out)
+        };
+        Json::Array(self.columns.iter().map(column).collect())
+    }
+}
+
+impl Stats {
+    /// The stats as they stand in an answer.
+    pub fn to_json(&self) -> Json {
+        let partial: Vec<Json> = self.partial.iter().map(|p| json!({ "what": p.what, "why": p.why })).collect();
+        json!({
+            "from": show::time(self.from),
+            "to": show::time(self.to),
+            "rows_scanned": self.rows_scanned,
+            "rows_matched": self.rows_matched,
+            "bytes_read": self.bytes_read,
+            "reads": self.reads,
+            "frames_total": self.frames_total,
+            "frames_pruned": self.frames_pruned,
+            "frames_read": self.frames_read,
+            "elapsed_ns": self.elapsed_nanos,
+            "cpu_ns": self.cpu_nanos,
+            "complete_through": show::time(self.complete_through),
+            "warnings": self.warnings,
+            "partial": partial,
+        })
+    }
+}
+
+/// The type of a column, by what its rows hold.
+fn type_of(vals: &Vals, unit: Unit) -> &'static str {
+    let mut ty = "null";
+    for row in 0..vals.len {
+        let here = match (vals.get(row), unit) {
+            (Scalar::Null, _) => continue,
+            (Scalar::Int(_) | Scalar::Double(_), Unit::Time) => "time",
+            (Scalar::Int(_) | Scalar::Double(_), Unit::Duration) => "duration",
+            (Scalar::Int(_), _) => "int",
+            (Scalar::Double(_), _) => "double",
+            (Scalar::Bool(_), _) => "bool",
+            (Scalar::Str(_), _) => "string",
+            (Scalar::Bytes(_), _) => "bytes",
+            (Scalar::Id(_), _) => "id",
+            (Scalar::Json(_), _) => "json",
+        };
+        match ty {
+            "null" => ty = here,
+            same if same == here => {}
+            _ => return "mixed",
+        }
+    }
+    match (ty, unit) {
+        ("null", Unit::Time) => "time",
+        ("null", Unit::Duration) => "duration",
+        _ => ty,
+    }
+}

@@ -1,0 +1,205 @@
+//! Names become fields, operators and functions become nodes; what cannot be run is refused with its position.
+//!
+//! ```text
+//! query (clauses) -> value (functions, arithmetic, fields), condition (comparisons) -> words (kinds, states, severities)
+//! ```
+//!
+//! Not here: which columns a frame has (`field`), how nodes are computed (`eval`).
+
+pub(crate) mod query;
+mod value;
+mod condition;
+mod words;
+
+use prism_dsl::{Expr, Field as AstField, Let, Of, Pos, Scope};
+use prism_model::{Signal, TableKind};
+
+use crate::error::{QueryError, code};
+use crate::eval::node::{Level, Node, Unit};
+use crate::field::{Field, From};
+use crate::group::{Accumulator, Output};
+use crate::names::fixed_field;
+
+/// A bound expression and what is known of its values.
+#[derive(Clone, Debug)]
+pub(crate) struct Bound {
+    pub(crate) node: Node,
+    pub(crate) unit: Unit,
+    /// It has a value for each event or link, so that it may only stand in a condition.
+    pub(crate) child: Option<Level>,
+}
+
+impl Bound {
+    fn value(node: Node, unit: Unit) -> Bound {
+        Bound { node, unit, child: None }
+    }
+}
+
+/// What a group computes, and what an answer's columns take from it.
+#[derive(Debug, Default)]
+pub(crate) struct Aggregates {
+    /// Distinct accumulators, with the expressions that they were made of.
+    pub(crate) accumulators: Vec<Accumulator>,
+    sources: Vec<(Option<Expr>, Option<Expr>)>,
+    /// What is taken of them: the fields of group expressions, behind the keys.
+    pub(crate) outputs: Vec<(usize, Output, Unit)>,
+}
+
+/// Where an expression stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// Over rows: fields are columns.
+    Row,
+    /// Over groups: fields are keys and aggregates.
+    Group,
+}
+
+/// Binds the expressions of one query.
+pub(crate) struct Binder<'q> {
+    query: &'q prism_dsl::Query,
+    signal: Signal,
+    now: i64,
+    place: Place,
+    /// Nanoseconds that a rate is divided by, and the names of the keys.
+    rate_nanos: i64,
+    pub(crate) fields: Vec<Field>,
+    pub(crate) aggregates: Aggregates,
+    key_units: Vec<Unit>,
+    /// Names of `let` and `select` that are being bound: a name does not find itself.
+    open_lets: Vec<usize>,
+    open_selects: Vec<usize>,
+    depth: usize,
+    nodes: usize,
+}
+
+/// Nesting of an expression with the names of `let` and `select` written out: the walks over it recurse.
+const DEPTH_MAX: usize = 160;
+/// Operators and values of a query with the names of `let` and `select` written out: names that each use the one before
+/// twice would double with every name.
+const NODES_MAX: usize = 20_000;
+
+impl<'q> Binder<'q> {
+    pub(crate) fn new(query: &'q prism_dsl::Query, signal: Signal, now: i64) -> Binder<'q> {
+        Binder {
+            query,
+            signal,
+            now,
+            place: Place::Row,
+            rate_nanos: 1_000_000_000,
+            fields: Vec::new(),
+            aggregates: Aggregates::default(),
+            key_units: Vec::new(),
+            open_lets: Vec::new(),
+            open_selects: Vec::new(),
+            depth: 0,
+            nodes: 0,
+        }
+    }
+
+    /// A field of the rows, made known once.
+    fn row_field(&mut self, field: Field) -> Bound {
+        let (unit, child) = (field.unit(), field.child());
+        let number = self.fields.iter().position(|f| f.from == field.from).unwrap_or_else(|| {
+            self.fields.push(field);
+            self.fields.len() - 1
+        });
+        Bound { node: Node::Field(number), unit, child }
+    }
+
+    /// The name of a field in this signal, without `let` and `select`.
+    fn settle(&self, field: &AstField) -> Result<Field, QueryError> {
+        let name = shown(field);
+        self.refuse_other_rows(field)?;
+        let attribute = |tables: &[TableKind], key: &str| From::Attribute { tables: tables.to_vec(), key: key.into() };
+        let scoped = |table: TableKind| {
+            if let Some(key) = field.name.strip_prefix("attr.").filter(|k| !k.is_empty()) {
+                return attribute(&[table], key);
+            }
+            match fixed_field(self.signal, table, &field.name) {
+                Some(fixed) => From::Fixed { table, fixed },
+                None => attribute(&[table], &field.name),
+            }
+        };
+        let from = match field.scope {
+            Some(Scope::Attr) => attribute(&[TableKind::Items], &field.name),
+            Some(Scope::Scope) => scoped(TableKind::Scopes),
+            Some(Scope::Resource) => scoped(TableKind::Resources),
+            Some(scope @ (Scope::Event | Scope::Link)) => {
+                if self.signal != Signal::Spans {
+                    let message = format!("expected a field of {}, found `{name}`", self.signal);
+                    return Err(QueryError::at(code::TYPE, field.pos, name.chars().count(), message)
+                        .with_hint("only spans have events and links"));
+                }
+                scoped(if scope == Scope::Event { TableKind::Events } else { TableKind::Links })
+            }
+            None => {
+                if let Some(fixed) = fixed_field(self.signal, TableKind::Items, &field.name) {
+                    From::Fixed { table: TableKind::Items, fixed }
+                } else if let Some(path) = self.body_path(&field.name) {
+                    From::Body { path: path.to_owned() }
+                } else if let Some(key) =
+                    field.name.strip_prefix("trace_state.").filter(|_| self.signal == Signal::Spans)
+                {
+                    From::TraceState { table: TableKind::Items, key: key.to_owned() }
+                } else {
+                    attribute(&[TableKind::Items, TableKind::Scopes, TableKind::Resources], &field.name)
+                }
+            }
+        };
+        Ok(Field { name, from })
+    }
+
+    fn body_path<'n>(&self, name: &'n str) -> Option<&'n str> {
+        name.strip_prefix("body.").filter(|path| self.signal == Signal::Logs && !path.is_empty())
+    }
+
+    /// Fields of other rows than the query's own need joins.
+    fn refuse_other_rows(&self, field: &AstField) -> Result<(), QueryError> {
+        let what = match &field.of {
+            None if field.scope.is_none() && field.name == "self_duration" && self.signal == Signal::Spans => {
+                "`self_duration`".to_owned()
+            }
+            None => return Ok(()),
+            Some(Of::Parent) => "fields of the parent span".into(),
+            Some(Of::Root) => "fields of the root span".into(),
+            Some(Of::Binding(name)) => format!("fields of the bound span `{name}`"),
+            Some(Of::Joined(source)) => format!("fields of joined {}", source.name()),
+        };
+        Err(unsupported(&what, field.pos, shown(field).chars().count()))
+    }
+
+    fn let_of(&self, word: &str) -> Option<(usize, &'q Let)> {
+        let query = self.query;
+        // A later `let` may use an earlier one, and none uses itself.
+        let visible = self.open_lets.last().copied().unwrap_or(query.lets.len());
+        query.lets[..visible].iter().enumerate().rev().find(|(_, l)| l.name == word)
+    }
+
+    /// Binds a part of an expression within the bounds.
+    fn deeper<T>(&mut self, f: impl FnOnce(&mut Self) -> Result<T, QueryError>) -> Result<T, QueryError> {
+        self.nodes += 1;
+        if self.depth >= DEPTH_MAX || self.nodes > NODES_MAX {
+            let message = format!(
+                "the query is larger than {DEPTH_MAX} levels or {NODES_MAX} operators once the names of `let` and `select` are written out"
+            );
+            return Err(QueryError::at(prism_dsl::error::code::TOO_DEEP, Pos::NONE, 1, message));
+        }
+        self.depth += 1;
+        let out = f(self);
+        self.depth -= 1;
+        out
+    }
+}
+
+/// A field as the query writes it.
+pub(crate) fn shown(field: &AstField) -> String {
+    prism_dsl::expr_to_text(&Expr::Field(field.clone()))
+}
+
+/// The error for what the language has and the engine does not run yet.
+pub(crate) fn unsupported(what: &str, pos: Pos, width: usize) -> QueryError {
+    let message = format!("{what} {} not supported yet", if what.contains("fields of") { "are" } else { "is" });
+    let hint =
+        "spans and logs can be filtered, grouped and aggregated; structure, joins and comparisons are still to come";
+    QueryError::at(code::UNSUPPORTED, pos, width, message).with_hint(hint)
+}

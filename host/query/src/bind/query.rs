@@ -1,0 +1,272 @@
+//! The clauses of a query: plain rows or groups, their columns, order and limit.
+
+use prism_dsl::{By, Expr, Fill, Literal, Order, Pos, Query, Range, Select, Source};
+use prism_model::Signal;
+use prism_model::window::TimeRange;
+
+use super::{Binder, Place, unsupported};
+use crate::error::QueryError;
+use crate::eval::node::{Node, Unit};
+use crate::field::Field;
+use crate::group::{AccumulatorKind, GroupSpec, Output};
+
+/// Range of a query that names none.
+pub(crate) const RANGE_DEFAULT_NANOS: i64 = 3_600_000_000_000;
+/// Rows of an answer where the query names no limit.
+pub(crate) const LIMIT_DEFAULT: usize = 100;
+
+/// A column of the answer.
+#[derive(Clone, Debug)]
+pub(crate) struct OutputColumn {
+    pub(crate) name: String,
+    pub(crate) node: Node,
+    pub(crate) unit: Unit,
+}
+
+/// A key of the order.
+#[derive(Clone, Debug)]
+pub(crate) struct OrderKey {
+    pub(crate) node: Node,
+    pub(crate) descending: bool,
+}
+
+/// What is computed.
+#[derive(Clone, Debug)]
+pub(crate) enum Shape {
+    /// Rows as they are: order and columns are of the rows' fields.
+    Rows,
+    /// Groups: columns, `having` and order are of the groups' keys and outputs.
+    Groups { spec: GroupSpec, outputs: Vec<(usize, Output, Unit)>, having: Option<Node> },
+}
+
+/// A query whose names are settled.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) signal: Signal,
+    pub(crate) range: TimeRange,
+    /// The query named no range.
+    pub(crate) range_is_default: bool,
+    pub(crate) fields: Vec<Field>,
+    /// Joined by and.
+    pub(crate) conditions: Vec<Node>,
+    pub(crate) shape: Shape,
+    pub(crate) columns: Vec<OutputColumn>,
+    pub(crate) order: Vec<OrderKey>,
+    pub(crate) limit: usize,
+    /// The row's time, in `fields`.
+    pub(crate) time: Node,
+    pub(crate) warnings: Vec<String>,
+}
+
+/// Settles a query, or refuses what cannot be run.
+///
+/// # Errors
+/// `Fix`, with position and hint.
+pub(crate) fn plan(query: &Query, now: i64, limit_max: usize) -> Result<Plan, QueryError> {
+    refuse_unsupported(query)?;
+    let signal = if query.from == Source::Logs { Signal::Logs } else { Signal::Spans };
+    let range = range(query, now);
+    let mut binder = Binder::new(query, signal, now);
+    let mut warnings = Vec::new();
+    let time = binder.value(&Expr::Field(prism_dsl::Field::new("time")))?.node;
+    let conditions = match &query.where_ {
+        None => Vec::new(),
+        Some(expr) => match binder.condition(expr)? {
+            Node::And(all) => all,
+            one => vec![one],
+        },
+    };
+    let limit = match query.limit {
+        None => LIMIT_DEFAULT.min(limit_max),
+        Some(limit) if limit > limit_max as u64 => {
+            warnings.push(format!("`limit` {limit} was lowered to {limit_max} (`query.limit_max`)"));
+            limit_max
+        }
+        Some(limit) => limit as usize,
+    };
+    let grouped = !query.by.is_empty()
+        || query.select.iter().any(|s| has_aggregate(&s.expr))
+        || query.order.iter().any(|o| has_aggregate(&o.expr))
+        || query.having.as_ref().is_some_and(has_aggregate);
+    let (shape, columns, order) = if grouped { groups(&mut binder, &time, range)? } else { rows(&mut binder, &time)? };
+    Ok(Plan {
+        signal,
+        range,
+        range_is_default: query.range.is_none(),
+        fields: binder.fields,
+        conditions,
+        shape,
+        columns,
+        order,
+        limit,
+        time,
+        warnings,
+    })
+}
+
+fn range(query: &Query, now: i64) -> TimeRange {
+    match query.range {
+        None => TimeRange { from: now.saturating_sub(RANGE_DEFAULT_NANOS), to: now },
+        Some(Range::Last(nanos)) => TimeRange { from: now.saturating_sub(nanos), to: now },
+        Some(Range::Between { from, to }) => TimeRange { from, to },
+    }
+}
+
+fn refuse_unsupported(query: &Query) -> Result<(), QueryError> {
+    let refuse = |there: bool, what: &str| if there { Err(unsupported(what, Pos::NONE, 1)) } else { Ok(()) };
+    refuse(!matches!(query.from, Source::Spans | Source::Logs), &format!("`from {}`", query.from.name()))?;
+    refuse(query.matches.is_some() || query.return_.is_some(), "`match`")?;
+    refuse(!query.joins.is_empty(), "`join`")?;
+    refuse(query.compare.is_some(), "`compare`")?;
+    refuse(query.cursor.is_some(), "`cursor`")?;
+    refuse(query.dry_run, "`dry_run`")?;
+    refuse(query.fill.is_some_and(|fill| fill != Fill::None), "`fill`")
+}
+
+type Clauses = (Shape, Vec<OutputColumn>, Vec<OrderKey>);
+
+/// The columns of rows where the query names none.
+fn default_columns(signal: Signal) -> &'static [&'static str] {
+    match signal {
+        Signal::Logs => &["time", "service.name", "severity_text", "body", "trace_id"],
+        _ => &["time", "service.name", "name", "duration", "status", "trace_id", "span_id"],
+    }
+}
+
+fn rows(binder: &mut Binder<'_>, time: &Node) -> Result<Clauses, QueryError> {
+    let query = binder.query;
+    let mut columns = Vec::new();
+    for select in &query.select {
+        let bound = binder.own_value(&select.expr)?;
+        columns.push(OutputColumn { name: select.name.clone(), node: bound.node, unit: bound.unit });
+    }
+    if query.select.is_empty() {
+        for name in default_columns(binder.signal) {
+            let bound = binder.own_value(&Expr::Field(prism_dsl::Field::new(*name)))?;
+            columns.push(OutputColumn { name: (*name).to_owned(), node: bound.node, unit: bound.unit });
+        }
+        // A calculated field that nothing else shows was asked for to be seen.
+        for definition in &query.lets {
+            let bound = binder.own_value(&Expr::Field(prism_dsl::Field::new(&definition.name)))?;
+            columns.push(OutputColumn { name: definition.name.clone(), node: bound.node, unit: bound.unit });
+        }
+    }
+    if let Some(having) = &query.having {
+        let message = "expected groups for `having`, found plain rows";
+        let (pos, width) = super::condition::position(having);
+        return Err(QueryError::at(crate::error::code::TYPE, pos, width, message)
+            .with_hint("use `where` for rows, or add `by` or an aggregate"));
+    }
+    let mut order = Vec::new();
+    for Order { expr, descending } in &query.order {
+        // A column's name means the column.
+        let named = match expr {
+            Expr::Field(field) => field.word().and_then(|word| query.select.iter().position(|s| s.name == word)),
+            _ => None,
+        };
+        let node = match named {
+            Some(column) => columns[column].node.clone(),
+            None => binder.own_value(expr)?.node,
+        };
+        order.push(OrderKey { node, descending: *descending });
+    }
+    // The newest rows, and of equal ones in any other order too.
+    order.push(OrderKey { node: time.clone(), descending: true });
+    Ok((Shape::Rows, columns, order))
+}
+
+fn groups(binder: &mut Binder<'_>, time: &Node, range: TimeRange) -> Result<Clauses, QueryError> {
+    let query = binder.query;
+    let mut keys = Vec::new();
+    for by in &query.by {
+        let bound = binder.own_value(&by.expr)?;
+        keys.push(bound.node);
+        binder.key_units.push(bound.unit);
+    }
+    binder.rate_nanos = bin_width(query).unwrap_or_else(|| range.to.saturating_sub(range.from)).max(1);
+    binder.place = Place::Group;
+    let mut columns = Vec::new();
+    let selected = |by: &By| query.select.iter().any(|s| s.expr == by.expr || is_word(&s.expr, &by.name()));
+    for (i, by) in query.by.iter().enumerate().filter(|(_, by)| !selected(by)) {
+        columns.push(OutputColumn { name: by.name(), node: Node::Field(i), unit: binder.key_units[i] });
+    }
+    for (i, Select { name, expr }) in query.select.iter().enumerate() {
+        binder.open_selects.push(i);
+        let bound = binder.own_value(expr)?;
+        binder.open_selects.pop();
+        columns.push(OutputColumn { name: name.clone(), node: bound.node, unit: bound.unit });
+    }
+    let having = query.having.as_ref().map(|having| binder.condition(having)).transpose()?;
+    let mut order = Vec::new();
+    for Order { expr, descending } in &query.order {
+        order.push(OrderKey { node: binder.own_value(expr)?.node, descending: *descending });
+    }
+    if order.is_empty() {
+        order = default_order(binder, query, &columns);
+    }
+    // Ties are told apart by the groups themselves, so that the answer is the same each time.
+    order.extend((0..keys.len()).map(|key| OrderKey { node: Node::Field(key), descending: false }));
+    let aggregates = std::mem::take(&mut binder.aggregates);
+    let by_time = |a: &crate::group::Accumulator| matches!(a.kind, AccumulatorKind::First | AccumulatorKind::Last);
+    let spec = GroupSpec {
+        keys,
+        time: aggregates.accumulators.iter().any(by_time).then(|| time.clone()),
+        accumulators: aggregates.accumulators,
+    };
+    Ok((Shape::Groups { spec, outputs: aggregates.outputs, having }, columns, order))
+}
+
+/// Bins in the order of time; other groups by the first aggregate, greatest first.
+fn default_order(binder: &Binder<'_>, query: &Query, columns: &[OutputColumn]) -> Vec<OrderKey> {
+    if bin_width(query).is_some() {
+        let is_bin = |by: &By| time_bin(query, &by.expr).is_some();
+        let bins = query.by.iter().enumerate().filter(|(_, by)| is_bin(by));
+        return bins.map(|(key, _)| OrderKey { node: Node::Field(key), descending: false }).collect();
+    }
+    let keys = binder.query.by.len();
+    let first = columns.iter().find(|c| c.node.field_set().iter().any(|f| *f >= keys));
+    first.map(|c| OrderKey { node: c.node.clone(), descending: true }).into_iter().collect()
+}
+
+/// The width of the first time bin among the groups.
+fn bin_width(query: &Query) -> Option<i64> {
+    query.by.iter().find_map(|by| time_bin(query, &by.expr))
+}
+
+/// The width of a time bin, also of one that `let` gave a name.
+fn time_bin(query: &Query, expr: &Expr) -> Option<i64> {
+    let mut expr = expr;
+    for definition in query.lets.iter().rev() {
+        if is_word(expr, &definition.name) {
+            expr = &definition.expr;
+        }
+    }
+    match expr {
+        Expr::Call(call) if call.name == "bin" => match call.args.get(1) {
+            Some(Expr::Literal(Literal::Duration(width))) => Some(*width),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+fn is_word(expr: &Expr, name: &str) -> bool {
+    matches!(expr, Expr::Field(field) if field.word() == Some(name))
+}
+
+/// Whether an expression holds an aggregate anywhere.
+fn has_aggregate(expr: &Expr) -> bool {
+    match expr {
+        Expr::Aggregate(_) => true,
+        Expr::Literal(_) | Expr::Field(_) | Expr::Binding(_) => false,
+        Expr::List(all) | Expr::And(all) | Expr::Or(all) => all.iter().any(has_aggregate),
+        Expr::Not(inner) | Expr::Neg(inner) => has_aggregate(inner),
+        Expr::Binary { left, right, .. } | Expr::Relation { left, right, .. } => {
+            has_aggregate(left) || has_aggregate(right)
+        }
+        Expr::In { expr, list, .. } => has_aggregate(expr) || list.iter().any(has_aggregate),
+        Expr::Between { expr, low, high, .. } => has_aggregate(expr) || has_aggregate(low) || has_aggregate(high),
+        Expr::Call(call) => call.args.iter().any(has_aggregate),
+        Expr::Plugin(call) => call.args.iter().any(has_aggregate),
+    }
+}

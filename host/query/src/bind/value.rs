@@ -1,0 +1,448 @@
+//! Values: literals, fields, arithmetic, functions, aggregates.
+
+use prism_dsl::{Aggregate, BinaryOp, Call, Expr, Field as AstField, Literal, Pos, Step};
+use regex::RegexBuilder;
+
+use super::{Binder, Bound, Place, shown, unsupported};
+use crate::error::{QueryError, code};
+use crate::eval::node::{ArithmeticOp, Function, Level, Node, Unit};
+use crate::eval::vals::Scalar;
+use crate::field::{Field, From, path_steps};
+use crate::group::{Accumulator, AccumulatorKind, Output};
+use crate::names::Fixed;
+
+/// Bytes of a compiled regular expression: a pattern such as `(a{1000}){1000}` must not take the memory of the node.
+pub(super) const REGEX_BYTES_MAX: usize = 1 << 20;
+/// Elements of `top`, which are shown in one cell of an answer.
+const TOP_MAX: i64 = 1_000;
+
+impl Binder<'_> {
+    /// Any expression.
+    pub(crate) fn value(&mut self, expr: &Expr) -> Result<Bound, QueryError> {
+        self.deeper(|binder| binder.any_value(expr))
+    }
+
+    fn any_value(&mut self, expr: &Expr) -> Result<Bound, QueryError> {
+        if self.place == Place::Group
+            && let Some(bound) = self.grouped(expr)?
+        {
+            return Ok(bound);
+        }
+        match expr {
+            Expr::Literal(literal) => Ok(constant(literal)),
+            Expr::Field(field) => self.field(field),
+            Expr::Binary { op, left, right } if op.is_arithmetic() => self.arithmetic(*op, left, right),
+            Expr::Neg(inner) => {
+                let inner = self.value(inner)?;
+                Ok(Bound { node: Node::Negate(Box::new(inner.node)), ..inner })
+            }
+            Expr::Call(call) if call.name == "exists" => self.condition_value(expr),
+            Expr::Call(call) => self.call(call),
+            Expr::Aggregate(aggregate) => match self.place {
+                Place::Group => self.aggregate(aggregate),
+                Place::Row => {
+                    let message = format!("expected a value of a row, found the aggregate `{}`", aggregate.func);
+                    Err(QueryError::at(code::UNGROUPED, aggregate.pos, aggregate.func.len(), message)
+                        .with_hint("aggregates stand in `select`, `having` and `order`"))
+                }
+            },
+            Expr::Plugin(call) => {
+                let what = format!("the plugin function `{}`", call.name);
+                Err(unsupported(&what, call.pos, call.name.len() + "plugin.".len()))
+            }
+            Expr::Binding(binding) => Err(unsupported("structure between spans", binding.pos, binding.name.len())),
+            Expr::Relation { .. } => Err(unsupported("structure between spans", Pos::NONE, 1)),
+            Expr::List(_) => Err(QueryError::at(code::TYPE, Pos::NONE, 1, "expected a value, found a list")
+                .with_hint("lists stand behind `in`")),
+            _ => self.condition_value(expr),
+        }
+    }
+
+    /// A value that is the row's own, not one of its events' or links'.
+    pub(crate) fn own_value(&mut self, expr: &Expr) -> Result<Bound, QueryError> {
+        let bound = self.value(expr)?;
+        match bound.child {
+            None => Ok(bound),
+            Some(child) => {
+                let (word, pos) = first_child_field(expr).unwrap_or(("event", Pos::NONE));
+                let what = if child == Level::Event { "an event" } else { "a link" };
+                let message =
+                    format!("expected a value of the span, found one of {what}, of which a span may have many");
+                Err(QueryError::at(code::TYPE, pos, word.len(), message).with_hint(format!(
+                    "put it in a condition such as `{word}.name = '…'`, which asks whether some {word} fulfils it"
+                )))
+            }
+        }
+    }
+
+    fn condition_value(&mut self, expr: &Expr) -> Result<Bound, QueryError> {
+        let node = self.condition(expr)?;
+        Ok(Bound { node, unit: Unit::Plain, child: None })
+    }
+
+    /// What an expression over groups means as a whole: a key, or a name of `select`.
+    fn grouped(&mut self, expr: &Expr) -> Result<Option<Bound>, QueryError> {
+        let query = self.query;
+        let word = match expr {
+            Expr::Field(field) => field.word(),
+            _ => None,
+        };
+        let of_select = |binder: &Self| {
+            let mut all = query.select.iter().enumerate();
+            all.find(|(i, s)| Some(s.name.as_str()) == word && !binder.open_selects.contains(i))
+        };
+        if let Some((i, select)) = of_select(self) {
+            self.open_selects.push(i);
+            let bound = self.value(&select.expr);
+            self.open_selects.pop();
+            return bound.map(Some);
+        }
+        let key =
+            query.by.iter().position(|by| by.expr == *expr || word.is_some_and(|w| by.alias.as_deref() == Some(w)));
+        Ok(key.map(|key| Bound::value(Node::Field(key), self.key_units.get(key).copied().unwrap_or_default())))
+    }
+
+    fn field(&mut self, field: &AstField) -> Result<Bound, QueryError> {
+        if let Some((i, definition)) = field.word().and_then(|word| self.let_of(word)) {
+            self.open_lets.push(i);
+            let bound = self.value(&definition.expr);
+            self.open_lets.pop();
+            return bound;
+        }
+        if self.place == Place::Group {
+            let name = shown(field);
+            let message = format!("the field `{name}` is neither a group nor inside an aggregate");
+            let hint = format!("add `{name}` to `by`, or take one value of each group: `first({name})`");
+            return Err(QueryError::at(code::UNGROUPED, field.pos, name.chars().count(), message).with_hint(hint));
+        }
+        let settled = self.settle(field)?;
+        if field.path.is_empty() {
+            return Ok(self.row_field(settled));
+        }
+        if let (From::Fixed { table, fixed }, [Step::Key(key)]) = (&settled.from, field.path.as_slice())
+            && *fixed == Fixed::Plain(prism_model::Intrinsic::TraceState)
+        {
+            let from = From::TraceState { table: *table, key: key.clone() };
+            return Ok(self.row_field(Field { name: settled.name, from }));
+        }
+        let whole = self.row_field(settled);
+        let node = Node::Path { expr: Box::new(whole.node), steps: path_steps(&field.path) };
+        Ok(Bound { node, unit: Unit::Plain, child: whole.child })
+    }
+
+    fn arithmetic(&mut self, op: BinaryOp, left: &Expr, right: &Expr) -> Result<Bound, QueryError> {
+        let (left, right) = (self.value(left)?, self.value(right)?);
+        let op = match op {
+            BinaryOp::Add => ArithmeticOp::Add,
+            BinaryOp::Sub => ArithmeticOp::Sub,
+            BinaryOp::Mul => ArithmeticOp::Mul,
+            BinaryOp::Div => ArithmeticOp::Div,
+            _ => ArithmeticOp::Rem,
+        };
+        Ok(Bound {
+            unit: arithmetic_unit(op, left.unit, right.unit),
+            child: join_children(left.child, right.child)?,
+            node: Node::Arithmetic { op, left: Box::new(left.node), right: Box::new(right.node) },
+        })
+    }
+
+    fn call(&mut self, call: &Call) -> Result<Bound, QueryError> {
+        let name = call.name.as_str();
+        let wrong = |message: String| QueryError::at(code::TYPE, call.pos, call.name.len(), message);
+        if name == "now" {
+            return Ok(Bound::value(Node::Const(Scalar::Int(self.now)), Unit::Time));
+        }
+        if let Some(function) = prism_dsl::functions::find(name)
+            && function.kind == prism_dsl::functions::Kind::Series
+        {
+            return Err(unsupported(&format!("`{name}`"), call.pos, name.len()));
+        }
+        let mut args = Vec::with_capacity(call.args.len());
+        let conditions = match name {
+            "if" => 1,
+            "case" => call.args.len() / 2 * 2,
+            _ => 0,
+        };
+        let mut child = None;
+        for (i, arg) in call.args.iter().enumerate() {
+            let bound = if i < conditions && i % 2 == 0 { self.condition_value(arg)? } else { self.value(arg)? };
+            child = join_children(child, bound.child)?;
+            args.push(bound);
+        }
+        let units: Vec<Unit> = args.iter().map(|a| a.unit).collect();
+        let first_unit = units.first().copied().unwrap_or_default();
+        let rest_of = |args: &mut Vec<Bound>, keep: usize| args.truncate(keep);
+        let (function, unit) = match name {
+            "if" => (Function::If, same_unit(&args[1.min(args.len())..], 1)),
+            "case" => (Function::Case, case_unit(&args, conditions)),
+            "coalesce" => (Function::Coalesce, same_unit(&args, 1)),
+            "lower" => (Function::Lower, Unit::Plain),
+            "upper" => (Function::Upper, Unit::Plain),
+            "length" => (Function::Length, Unit::Plain),
+            "substr" => (Function::Substr, Unit::Plain),
+            "replace" => (Function::Replace, Unit::Plain),
+            "split" => (Function::Split, Unit::Plain),
+            "extract" => {
+                let function = self.extract(call)?;
+                rest_of(&mut args, 1);
+                (function, Unit::Plain)
+            }
+            "text" => (Function::Text(first_unit), Unit::Plain),
+            "number" => (Function::Number, Unit::Plain),
+            "bool" => (Function::Bool, Unit::Plain),
+            "abs" => (Function::Abs, first_unit),
+            "floor" => (Function::Floor, first_unit),
+            "ceil" => (Function::Ceil, first_unit),
+            "round" => (Function::Round, first_unit),
+            "log2" => (Function::Log2, Unit::Plain),
+            "log10" => (Function::Log10, Unit::Plain),
+            "sqrt" => (Function::Sqrt, Unit::Plain),
+            "pow" => (Function::Pow, Unit::Plain),
+            "mod" => {
+                let right = args.pop().map_or(Node::Const(Scalar::Null), |b| b.node);
+                let left = args.pop().map_or(Node::Const(Scalar::Null), |b| b.node);
+                let node = Node::Arithmetic { op: ArithmeticOp::Rem, left: Box::new(left), right: Box::new(right) };
+                return Ok(Bound { node, unit: first_unit, child });
+            }
+            "bucket" | "bin" => {
+                zone(call, 2)?;
+                match args.get(1).map(|a| (&a.node, a.unit)) {
+                    Some((Node::Const(Scalar::Int(1..)), _)) => {}
+                    Some((Node::Const(Scalar::Double(d)), _)) if *d > 0.0 => {}
+                    Some((Node::Const(_), _)) => {
+                        return Err(
+                            wrong(format!("expected a width above 0 in `{name}`")).with_hint("write `bin(time, 1m)`")
+                        );
+                    }
+                    _ if name == "bin" => {
+                        return Err(wrong("expected a fixed width in `bin`".into()).with_hint("write `bin(time, 1m)`"));
+                    }
+                    _ => {}
+                }
+                if name == "bin" && first_unit == Unit::Time && units.get(1) != Some(&Unit::Duration) {
+                    return Err(wrong("expected a duration as the width of a time bin".into())
+                        .with_hint("write `bin(time, 1m)`"));
+                }
+                rest_of(&mut args, 2);
+                (Function::Bucket, first_unit)
+            }
+            "hour" | "weekday" => {
+                zone(call, 1)?;
+                if first_unit != Unit::Time {
+                    return Err(
+                        wrong(format!("expected a time in `{name}`")).with_hint(format!("write `{name}(time)`"))
+                    );
+                }
+                rest_of(&mut args, 1);
+                (if name == "hour" { Function::Hour } else { Function::Weekday }, Unit::Plain)
+            }
+            _ => return Err(unsupported(&format!("the function `{name}`"), call.pos, name.len())),
+        };
+        let node = Node::Call { function, args: args.into_iter().map(|a| a.node).collect() };
+        Ok(Bound { node, unit, child })
+    }
+
+    fn extract(&mut self, call: &Call) -> Result<Function, QueryError> {
+        let Some(Expr::Literal(Literal::Str(pattern))) = call.args.get(1) else {
+            return Err(QueryError::at(
+                code::REGEX,
+                call.pos,
+                call.name.len(),
+                "expected a fixed pattern in `extract`",
+            )
+            .with_hint("write `extract(name, '^/api/([a-z]+)')`"));
+        };
+        let regex = regex(pattern, call.pos, call.name.len())?;
+        let group = match call.args.get(2) {
+            // With a group in the pattern, that is what is asked for.
+            None => usize::from(regex.captures_len() > 1),
+            Some(Expr::Literal(Literal::Int(n))) if usize::try_from(*n).is_ok_and(|n| n < regex.captures_len()) => {
+                *n as usize
+            }
+            Some(Expr::Literal(Literal::Str(name))) if regex.capture_names().flatten().any(|n| n == name) => {
+                regex.capture_names().position(|n| n == Some(name)).unwrap_or(0)
+            }
+            Some(_) => {
+                let message = format!("expected a group of the pattern, 0 to {}", regex.captures_len() - 1);
+                return Err(QueryError::at(code::REGEX, call.pos, call.name.len(), message));
+            }
+        };
+        Ok(Function::Extract(regex, group))
+    }
+
+    /// An aggregate over the rows of a group, as a field of the groups.
+    fn aggregate(&mut self, call: &Aggregate) -> Result<Bound, QueryError> {
+        let wrong = |message: String| QueryError::at(code::TYPE, call.pos, call.func.len(), message);
+        let fixed = |arg: Option<&Expr>| match arg {
+            Some(Expr::Literal(Literal::Int(n))) => Some(*n as f64),
+            Some(Expr::Literal(Literal::Float(d))) => Some(*d),
+            _ => None,
+        };
+        let (kind, output) = match call.func.as_str() {
+            "count" => (AccumulatorKind::Count, Output::Value),
+            "rate" if call.args.is_empty() => (AccumulatorKind::Count, Output::PerSecond(self.rate_nanos)),
+            "rate" => (AccumulatorKind::Sum, Output::PerSecond(self.rate_nanos)),
+            "sum" => (AccumulatorKind::Sum, Output::Value),
+            "avg" => (AccumulatorKind::Sum, Output::Mean),
+            "min" => (AccumulatorKind::Min, Output::Value),
+            "max" => (AccumulatorKind::Max, Output::Value),
+            "count_distinct" if call.exact => (AccumulatorKind::DistinctExact, Output::Value),
+            "count_distinct" => (AccumulatorKind::Distinct, Output::Value),
+            "stddev" => (AccumulatorKind::Moments, Output::Value),
+            "first" => (AccumulatorKind::First, Output::Value),
+            "last" => (AccumulatorKind::Last, Output::Value),
+            "top" => {
+                let n = match call.args.get(1) {
+                    None => 10,
+                    Some(Expr::Literal(Literal::Int(n @ 1..=TOP_MAX))) => *n as usize,
+                    Some(_) => return Err(wrong(format!("expected a number from 1 to {TOP_MAX} in `top`"))),
+                };
+                (AccumulatorKind::Top, Output::Top(n))
+            }
+            _ => {
+                let q = match call.percentile() {
+                    Some(q) => q,
+                    None if call.func == "quantile" => match fixed(call.args.get(1)) {
+                        Some(q) if (0.0..=1.0).contains(&q) => q,
+                        _ => {
+                            return Err(wrong("expected a fixed number from 0 to 1 in `quantile`".into())
+                                .with_hint("write `quantile(duration, 0.95)`"));
+                        }
+                    },
+                    None => return Err(unsupported(&format!("`{}`", call.func), call.pos, call.func.len())),
+                };
+                let kind = if call.exact { AccumulatorKind::QuantileExact } else { AccumulatorKind::Quantile };
+                (kind, Output::Quantile(q))
+            }
+        };
+        let source = (call.args.first().cloned(), call.where_.as_deref().cloned());
+        let known = (0..self.aggregates.accumulators.len())
+            .find(|i| self.aggregates.accumulators[*i].kind == kind && self.aggregates.sources[*i] == source);
+        let accumulator = match known {
+            Some(known) => known,
+            None => {
+                let (arg, filter, unit) = self.in_rows(|binder| {
+                    let arg = source.0.as_ref().map(|e| binder.own_value(e)).transpose()?;
+                    let filter = source.1.as_ref().map(|e| binder.condition(e)).transpose()?;
+                    let unit = arg.as_ref().map_or(Unit::Plain, |a| a.unit);
+                    Ok((arg.map(|a| a.node), filter, unit))
+                })?;
+                self.aggregates.accumulators.push(Accumulator { kind, arg, filter, unit });
+                self.aggregates.sources.push(source);
+                self.aggregates.accumulators.len() - 1
+            }
+        };
+        let of_arg = self.aggregates.accumulators[accumulator].unit;
+        let unit = match (kind, &output) {
+            (AccumulatorKind::Count | AccumulatorKind::Distinct | AccumulatorKind::DistinctExact, _) => Unit::Plain,
+            (AccumulatorKind::Top, _) | (_, Output::PerSecond(_)) => Unit::Plain,
+            (AccumulatorKind::Moments, _) if of_arg == Unit::Time => Unit::Duration,
+            _ => of_arg,
+        };
+        let wanted = (accumulator, output, unit);
+        let number = self.aggregates.outputs.iter().position(|o| *o == wanted).unwrap_or_else(|| {
+            self.aggregates.outputs.push(wanted);
+            self.aggregates.outputs.len() - 1
+        });
+        Ok(Bound::value(Node::Field(self.query.by.len() + number), unit))
+    }
+
+    /// Binds over rows, wherever the binder stands.
+    pub(super) fn in_rows<T>(&mut self, f: impl FnOnce(&mut Self) -> Result<T, QueryError>) -> Result<T, QueryError> {
+        let place = std::mem::replace(&mut self.place, Place::Row);
+        let out = f(self);
+        self.place = place;
+        out
+    }
+}
+
+/// A literal as a constant.
+pub(super) fn constant(literal: &Literal) -> Bound {
+    let (scalar, unit) = match literal {
+        Literal::Null => (Scalar::Null, Unit::Plain),
+        Literal::Bool(b) => (Scalar::Bool(*b), Unit::Plain),
+        Literal::Int(i) => (Scalar::Int(*i), Unit::Plain),
+        Literal::Float(d) => (Scalar::Double(*d), Unit::Plain),
+        Literal::Str(s) => (Scalar::Str(s.clone()), Unit::Plain),
+        Literal::Duration(nanos) => (Scalar::Int(*nanos), Unit::Duration),
+        Literal::Bytes(b) => (i64::try_from(*b).map_or(Scalar::Double(*b as f64), Scalar::Int), Unit::Plain),
+        Literal::Time(nanos) => (Scalar::Int(*nanos), Unit::Time),
+    };
+    Bound::value(Node::Const(scalar), unit)
+}
+
+/// A pattern of bounded size, matched in linear time.
+pub(super) fn regex(pattern: &str, pos: Pos, width: usize) -> Result<regex::Regex, QueryError> {
+    RegexBuilder::new(pattern).size_limit(REGEX_BYTES_MAX).dfa_size_limit(REGEX_BYTES_MAX).build().map_err(|e| {
+        let why = match e {
+            regex::Error::CompiledTooBig(limit) => format!("it compiles to more than {limit} bytes"),
+            // The last line says what is wrong; those before draw the pattern.
+            other => other.to_string().lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned(),
+        };
+        QueryError::at(code::REGEX, pos, width, format!("expected a regular expression, found `{pattern}`: {why}"))
+    })
+}
+
+/// Events and links in one comparison have no common row.
+pub(super) fn join_children(a: Option<Level>, b: Option<Level>) -> Result<Option<Level>, QueryError> {
+    match (a, b) {
+        (Some(a), Some(b)) if a != b => {
+            let message = "expected fields of events or of links in one comparison, found both";
+            Err(QueryError::at(code::TYPE, Pos::NONE, 1, message).with_hint("join two comparisons by `and`"))
+        }
+        (a, b) => Ok(a.or(b)),
+    }
+}
+
+fn arithmetic_unit(op: ArithmeticOp, left: Unit, right: Unit) -> Unit {
+    use ArithmeticOp::{Add, Div, Mul, Rem, Sub};
+    match (op, left, right) {
+        (Sub, Unit::Time, Unit::Time) => Unit::Duration,
+        (Add | Sub, Unit::Time, _) | (Add, _, Unit::Time) => Unit::Time,
+        (Add | Sub | Rem, Unit::Duration, _) | (Add | Sub, _, Unit::Duration) => Unit::Duration,
+        (Rem, Unit::Time, Unit::Duration) => Unit::Duration,
+        (Mul, Unit::Duration, Unit::Plain) | (Mul, Unit::Plain, Unit::Duration) => Unit::Duration,
+        (Div, Unit::Duration, Unit::Plain) => Unit::Duration,
+        _ => Unit::Plain,
+    }
+}
+
+/// The unit that all branches share; a constant null fits any.
+fn same_unit(args: &[Bound], step: usize) -> Unit {
+    let mut units = args.iter().step_by(step).filter(|a| !matches!(a.node, Node::Const(Scalar::Null))).map(|a| a.unit);
+    let Some(first) = units.next() else { return Unit::Plain };
+    if units.all(|u| u == first) { first } else { Unit::Plain }
+}
+
+fn case_unit(args: &[Bound], conditions: usize) -> Unit {
+    let values: Vec<Bound> =
+        args.iter().enumerate().filter(|(i, _)| *i >= conditions || i % 2 == 1).map(|(_, a)| a.clone()).collect();
+    same_unit(&values, 1)
+}
+
+/// The time zone of an argument; only UTC for now.
+fn zone(call: &Call, arg: usize) -> Result<(), QueryError> {
+    match call.args.get(arg) {
+        None => Ok(()),
+        Some(Expr::Literal(Literal::Str(zone)))
+            if ["utc", "z", "etc/utc", "gmt"].contains(&zone.to_lowercase().as_str()) =>
+        {
+            Ok(())
+        }
+        Some(_) => Err(unsupported("another time zone than 'UTC'", call.pos, call.name.len())),
+    }
+}
+
+/// Where an expression first names an event or link.
+fn first_child_field(expr: &Expr) -> Option<(&'static str, Pos)> {
+    match expr {
+        Expr::Field(field) => match field.scope {
+            Some(scope @ (prism_dsl::Scope::Event | prism_dsl::Scope::Link)) => Some((scope.name(), field.pos)),
+            _ => None,
+        },
+        Expr::Call(call) => call.args.iter().find_map(first_child_field),
+        Expr::Binary { left, right, .. } => first_child_field(left).or_else(|| first_child_field(right)),
+        Expr::Neg(inner) => first_child_field(inner),
+        _ => None,
+    }
+}

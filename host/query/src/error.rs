@@ -1,0 +1,155 @@
+//! What can go wrong with a query, and what the caller must do about it.
+
+use prism_dsl::{DslError, Pos};
+use prism_model::{Classify, Kind};
+use prism_store::StoreError;
+
+/// A query that could not be answered.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum QueryError {
+    /// The query is at fault: what was expected, what was found, and where.
+    #[error("{}", .0.message)]
+    Query(Box<DslError>),
+    /// It took longer than it may.
+    #[error("the query took longer than {} ms (`{setting}`)", .limit.as_millis())]
+    Time {
+        /// The limit.
+        limit: std::time::Duration,
+        /// What raises it.
+        setting: &'static str,
+    },
+    /// It read more than its budget.
+    #[error("the query reads more than {limit} bytes (`budget.bytes`)")]
+    Bytes {
+        /// The budget.
+        limit: u64,
+    },
+    /// Its groups need more memory than a query may have.
+    #[error("the query needs more than {limit} bytes of memory for its groups (`query.memory_bytes_max`)")]
+    Memory {
+        /// The limit.
+        limit: usize,
+    },
+    /// The rows could not be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// An invariant of the engine does not hold.
+    #[error("the engine failed: {0}")]
+    Engine(String),
+}
+
+impl QueryError {
+    /// An error of the query itself.
+    pub(crate) fn at(code: &'static str, pos: Pos, width: usize, message: impl Into<String>) -> QueryError {
+        let error = DslError::new(code, message);
+        QueryError::Query(Box::new(if pos.line == 0 { error } else { error.at(pos, width) }))
+    }
+
+    /// With what to do about it.
+    pub(crate) fn with_hint(self, hint: impl Into<String>) -> QueryError {
+        match self {
+            QueryError::Query(error) => QueryError::Query(Box::new((*error).hint(hint))),
+            other => other,
+        }
+    }
+
+    /// With what to do about it, if there is something.
+    pub(crate) fn with_hint_if(self, hint: Option<String>) -> QueryError {
+        match hint {
+            Some(hint) => self.with_hint(hint),
+            None => self,
+        }
+    }
+
+    /// A word for programs, stable: `query_…`.
+    pub fn code(&self) -> &'static str {
+        match self {
+            QueryError::Query(error) => error.code,
+            QueryError::Time { .. } => code::TIME,
+            QueryError::Bytes { .. } => code::BUDGET,
+            QueryError::Memory { .. } => code::MEMORY,
+            QueryError::Store(_) => code::UNREADABLE,
+            QueryError::Engine(_) => code::ENGINE,
+        }
+    }
+
+    /// What to do about it.
+    pub fn hint(&self) -> Option<&str> {
+        match self {
+            QueryError::Query(error) => error.hint.as_deref(),
+            QueryError::Time { .. } | QueryError::Bytes { .. } => {
+                Some("ask for a shorter range, or add a condition on an id or a service")
+            }
+            QueryError::Memory { .. } => Some("group by fewer fields, or by fields with fewer values"),
+            _ => None,
+        }
+    }
+
+    /// The line at fault, from 1, where it is known.
+    pub fn line(&self) -> Option<u32> {
+        self.dsl().map(|e| e.line).filter(|line| *line > 0)
+    }
+
+    /// The column at fault in characters, from 1, where it is known.
+    pub fn column(&self) -> Option<u32> {
+        self.dsl().map(|e| e.column).filter(|column| *column > 0)
+    }
+
+    /// The error of the language, which can draw its place in the source.
+    pub fn dsl(&self) -> Option<&DslError> {
+        match self {
+            QueryError::Query(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+impl From<DslError> for QueryError {
+    fn from(error: DslError) -> QueryError {
+        QueryError::Query(Box::new(error))
+    }
+}
+
+impl Classify for QueryError {
+    fn kind(&self) -> Kind {
+        match self {
+            QueryError::Query(error) if error.code == prism_dsl::error::code::TOO_LONG => Kind::TooLarge,
+            QueryError::Query(_) => Kind::Fix,
+            // Over budget: the same query would be over it again.
+            QueryError::Time { .. } | QueryError::Bytes { .. } | QueryError::Memory { .. } => Kind::Fix,
+            QueryError::Store(error) => error.kind(),
+            QueryError::Engine(_) => Kind::Bug,
+        }
+    }
+}
+
+impl From<arrow::error::ArrowError> for QueryError {
+    fn from(error: arrow::error::ArrowError) -> QueryError {
+        QueryError::Engine(error.to_string())
+    }
+}
+
+/// The codes of [`QueryError::code`] beside those of `prism_dsl::error::code`.
+pub mod code {
+    /// Part of the language that the engine does not run yet.
+    pub const UNSUPPORTED: &str = "query_not_supported_yet";
+    /// A value that its operator or function cannot take.
+    pub const TYPE: &str = "query_type";
+    /// A field that no row in the range has, where the query asked for strictness.
+    pub const UNKNOWN_FIELD: &str = "query_unknown_field";
+    /// A field outside of an aggregate that is no group.
+    pub const UNGROUPED: &str = "query_ungrouped_field";
+    /// A regular expression that is none, or too large.
+    pub const REGEX: &str = "query_regex";
+    /// Took too long.
+    pub const TIME: &str = "query_over_time";
+    /// Over its own budget.
+    pub const BUDGET: &str = "query_over_budget";
+    /// Over the memory of a query.
+    pub const MEMORY: &str = "query_over_memory";
+    /// Stored rows could not be read.
+    pub const UNREADABLE: &str = "query_unreadable";
+    /// A bug.
+    pub const ENGINE: &str = "query_engine";
+}

@@ -1,0 +1,250 @@
+//! An expression whose names and types are settled, ready to be evaluated over columns.
+
+use std::collections::HashSet;
+
+use regex::Regex;
+
+use super::vals::Scalar;
+
+/// What one value of a column belongs to. Evaluation stays at the lowest level for as long as it can: a condition on a
+/// resource attribute is decided once a resource, not once a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Level {
+    /// One value for everything.
+    One,
+    /// A row of the resources table.
+    Resource,
+    /// A row of the scopes table.
+    Scope,
+    /// A row that the query counts.
+    Row,
+    /// A span event.
+    Event,
+    /// A span link.
+    Link,
+}
+
+impl Level {
+    /// The lowest level at which both have a value a row.
+    pub(crate) fn common(self, other: Level) -> Level {
+        match (self, other) {
+            (a, b) if a == b => a,
+            (Level::One, level) | (level, Level::One) => level,
+            (child @ (Level::Event | Level::Link), _) | (_, child @ (Level::Event | Level::Link)) => child,
+            _ => Level::Row,
+        }
+    }
+}
+
+/// A bound expression. Depth is bounded by that of the Ast.
+#[derive(Clone, Debug)]
+pub(crate) enum Node {
+    Const(Scalar),
+    /// A field of the row source, by number.
+    Field(usize),
+    Compare {
+        op: CompareOp,
+        left: Box<Node>,
+        right: Box<Node>,
+    },
+    InSet {
+        expr: Box<Node>,
+        set: Set,
+        negated: bool,
+    },
+    /// A test of text against a pattern that is fixed in the query.
+    TextTest {
+        expr: Box<Node>,
+        test: TextTest,
+        negated: bool,
+    },
+    /// A test of text against another column's.
+    TextPair {
+        op: TextOp,
+        left: Box<Node>,
+        right: Box<Node>,
+        negated: bool,
+    },
+    Exists(Box<Node>),
+    And(Vec<Node>),
+    Or(Vec<Node>),
+    Not(Box<Node>),
+    /// Some event (or link) of the row fulfils the condition.
+    Some {
+        child: Level,
+        condition: Box<Node>,
+    },
+    Arithmetic {
+        op: ArithmeticOp,
+        left: Box<Node>,
+        right: Box<Node>,
+    },
+    Negate(Box<Node>),
+    /// A step into arrays and maps.
+    Path {
+        expr: Box<Node>,
+        steps: Vec<PathStep>,
+    },
+    Call {
+        function: Function,
+        args: Vec<Node>,
+    },
+}
+
+impl Node {
+    /// Visits every field number.
+    pub(crate) fn fields(&self, visit: &mut impl FnMut(usize)) {
+        match self {
+            Node::Const(_) => {}
+            Node::Field(field) => visit(*field),
+            Node::Compare { left, right, .. }
+            | Node::TextPair { left, right, .. }
+            | Node::Arithmetic { left, right, .. } => {
+                left.fields(visit);
+                right.fields(visit);
+            }
+            Node::InSet { expr, .. }
+            | Node::TextTest { expr, .. }
+            | Node::Exists(expr)
+            | Node::Not(expr)
+            | Node::Negate(expr)
+            | Node::Path { expr, .. }
+            | Node::Some { condition: expr, .. } => expr.fields(visit),
+            Node::And(all) | Node::Or(all) | Node::Call { args: all, .. } => all.iter().for_each(|n| n.fields(visit)),
+        }
+    }
+
+    /// The numbers of all fields.
+    pub(crate) fn field_set(&self) -> HashSet<usize> {
+        let mut set = HashSet::new();
+        self.fields(&mut |f| {
+            set.insert(f);
+        });
+        set
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum CompareOp {
+    Eq,
+    Ne,
+    Lt,
+    Le,
+    Gt,
+    Ge,
+}
+
+impl CompareOp {
+    /// Whether two values in this order fulfil it. `None`: not ordered (NaN), of which only `!=` is true.
+    pub(crate) fn holds(self, order: Option<std::cmp::Ordering>) -> bool {
+        use std::cmp::Ordering::{Equal, Greater, Less};
+        match (self, order) {
+            (CompareOp::Ne, order) => order != Some(Equal),
+            (_, None) => false,
+            (CompareOp::Eq, Some(order)) => order == Equal,
+            (CompareOp::Lt, Some(order)) => order == Less,
+            (CompareOp::Le, Some(order)) => order != Greater,
+            (CompareOp::Gt, Some(order)) => order == Greater,
+            (CompareOp::Ge, Some(order)) => order != Less,
+        }
+    }
+
+    /// The operator with its operands swapped.
+    pub(crate) fn flipped(self) -> CompareOp {
+        match self {
+            CompareOp::Lt => CompareOp::Gt,
+            CompareOp::Le => CompareOp::Ge,
+            CompareOp::Gt => CompareOp::Lt,
+            CompareOp::Ge => CompareOp::Le,
+            same => same,
+        }
+    }
+}
+
+/// Constants of an `in`.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Set {
+    pub(crate) strs: HashSet<String>,
+    pub(crate) ints: HashSet<i64>,
+    pub(crate) doubles: Vec<f64>,
+    pub(crate) bools: Vec<bool>,
+    /// Ids, from texts of their hex form.
+    pub(crate) ids: HashSet<Vec<u8>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum TextOp {
+    Contains,
+    IContains,
+    StartsWith,
+    IStartsWith,
+    EndsWith,
+    IEndsWith,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum TextTest {
+    /// Lower case already where the operator ignores case.
+    Op(TextOp, String),
+    /// An element to look for in arrays; text contains text only.
+    Element(Scalar),
+    Regex(Regex),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum ArithmeticOp {
+    Add,
+    Sub,
+    Mul,
+    Div,
+    Rem,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum PathStep {
+    Key(String),
+    Index(u32),
+}
+
+/// What a value looks like as text: `text(duration)` is `1.5s`, not a number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub(crate) enum Unit {
+    #[default]
+    Plain,
+    /// Nanoseconds.
+    Duration,
+    /// Unix nanoseconds.
+    Time,
+}
+
+/// Scalar functions. Arguments are as many as the grammar lets through.
+#[derive(Clone, Debug)]
+pub(crate) enum Function {
+    /// Condition, then, else.
+    If,
+    /// Condition, value, condition, value, …, else.
+    Case,
+    Coalesce,
+    Lower,
+    Upper,
+    Length,
+    Substr,
+    Replace,
+    Split,
+    Extract(Regex, usize),
+    Text(Unit),
+    Number,
+    Bool,
+    Abs,
+    Floor,
+    Ceil,
+    Round,
+    Log2,
+    Log10,
+    Sqrt,
+    Pow,
+    /// Value, width: the multiple of the width at or below the value.
+    Bucket,
+    Hour,
+    Weekday,
+}

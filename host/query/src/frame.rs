@@ -1,0 +1,203 @@
+//! A frame's columns as rows to evaluate over: all of them, or those that a condition left.
+
+use std::cell::{OnceCell, RefCell};
+use std::collections::HashMap;
+
+use arrow::array::{Array, ArrayRef, UInt32Array};
+use arrow::compute::take;
+use arrow::error::ArrowError;
+use prism_model::{Batch, ColumnId, Intrinsic, Table, TableKind};
+use prism_store::{Frame, Range};
+
+use crate::eval::node::Level;
+use crate::eval::{At, Rows, Vals};
+use crate::field::{Columns, Field, Loaded};
+
+impl Columns for Frame {
+    fn has(&self, table: TableKind, id: &ColumnId) -> bool {
+        self.columns(table).iter().any(|c| c.id == *id)
+    }
+
+    fn tail_may_hold(&self, key: &str) -> bool {
+        let tail = self.columns(TableKind::Tail);
+        match tail.iter().find(|c| c.id == ColumnId::Intrinsic(Intrinsic::Key)) {
+            Some(keys) => keys.dictionary.as_ref().is_none_or(|keys| keys.iter().any(|k| **k == *key)),
+            None => false,
+        }
+    }
+
+    fn negative_durations(&self) -> bool {
+        let items = self.columns(TableKind::Items);
+        let Some(duration) = items.iter().find(|c| c.id == ColumnId::Intrinsic(Intrinsic::Duration)) else {
+            return false;
+        };
+        !matches!(duration.range, Some(Range::Int { min: 0.., .. }))
+    }
+}
+
+/// Rows of a child table that belong to selected rows, and the position of each one's parent among those.
+type Children = (Option<UInt32Array>, UInt32Array);
+
+/// The columns read so far, over all rows of a frame or a selection of them.
+pub(crate) struct FrameRows<'a> {
+    fields: &'a [Field],
+    columns: &'a dyn Columns,
+    parts: &'a [Batch],
+    rows: usize,
+    selection: Option<&'a UInt32Array>,
+    events: OnceCell<Children>,
+    links: OnceCell<Children>,
+    cache: RefCell<HashMap<usize, At<Vals>>>,
+}
+
+impl<'a> FrameRows<'a> {
+    /// `parts` hold the columns of one frame of so many `rows`, read in several steps; `selection` ascends.
+    pub(crate) fn new(
+        fields: &'a [Field],
+        columns: &'a dyn Columns,
+        parts: &'a [Batch],
+        rows: usize,
+        selection: Option<&'a UInt32Array>,
+    ) -> FrameRows<'a> {
+        FrameRows {
+            fields,
+            columns,
+            parts,
+            rows,
+            selection,
+            events: OnceCell::new(),
+            links: OnceCell::new(),
+            cache: RefCell::new(HashMap::new()),
+        }
+    }
+
+    fn table(&self, kind: TableKind) -> impl Iterator<Item = &'a Table> {
+        self.parts.iter().filter_map(move |b| b.table(kind))
+    }
+
+    /// A column of row numbers; `None` means row 0 everywhere.
+    fn index(&self, table: TableKind, column: Intrinsic) -> Option<&'a UInt32Array> {
+        self.table(table).find_map(|t| t.index(column))
+    }
+
+    fn select(&self, index: Option<&UInt32Array>) -> Result<UInt32Array, ArrowError> {
+        match (index, self.selection) {
+            (None, _) => Ok(UInt32Array::from_value(0, self.len(Level::Row))),
+            (Some(index), None) => Ok(index.clone()),
+            (Some(index), Some(rows)) => take_u32(index, rows),
+        }
+    }
+
+    fn children(&self, child: Level) -> Result<&Children, ArrowError> {
+        let (cell, kind) = match child {
+            Level::Link => (&self.links, TableKind::Links),
+            _ => (&self.events, TableKind::Events),
+        };
+        if let Some(children) = cell.get() {
+            return Ok(children);
+        }
+        let parents = self.index(kind, Intrinsic::Parent).cloned().unwrap_or_else(|| UInt32Array::from_value(0, 0));
+        let children = match self.selection {
+            None => (None, parents),
+            Some(selection) => {
+                let mut position = vec![None; self.rows];
+                selection.values().iter().enumerate().for_each(|(at, row)| position[*row as usize] = Some(at as u32));
+                let kept = parents.values().iter().enumerate();
+                let kept = kept.filter_map(|(i, parent)| Some((i as u32, position[*parent as usize]?)));
+                let (rows, parents): (Vec<u32>, Vec<u32>) = kept.unzip();
+                (Some(rows.into()), parents.into())
+            }
+        };
+        Ok(cell.get_or_init(|| children))
+    }
+
+    fn at_level(&self, table: TableKind, vals: Vals) -> Result<At<Vals>, ArrowError> {
+        let (level, of) = match table {
+            TableKind::Resources => (Level::Resource, vals),
+            TableKind::Scopes => (Level::Scope, vals),
+            TableKind::Events | TableKind::Links => {
+                let level = if table == TableKind::Events { Level::Event } else { Level::Link };
+                match &self.children(level)?.0 {
+                    Some(rows) => (level, vals.take(rows)?),
+                    None => (level, vals),
+                }
+            }
+            _ => match self.selection {
+                Some(rows) => (Level::Row, vals.take(rows)?),
+                None => (Level::Row, vals),
+            },
+        };
+        Ok(At { level, of })
+    }
+
+    fn load(&self, field: usize) -> Result<At<Vals>, ArrowError> {
+        let layers = self.fields[field].read(self.columns, self)?;
+        let mut levels = Vec::with_capacity(layers.len());
+        for (table, vals) in layers {
+            levels.push(self.at_level(table, vals)?);
+        }
+        let common = levels.iter().fold(Level::One, |level, at| level.common(at.level));
+        if common == Level::One {
+            return Ok(At { level: Level::One, of: Vals::nulls(1) });
+        }
+        let mut layers = Vec::with_capacity(levels.len());
+        for at in levels {
+            layers.push(if at.level == common { at.of } else { at.of.take(&self.lift(at.level, common)?)? });
+        }
+        Ok(At { level: common, of: Vals::coalesce(&layers)? })
+    }
+}
+
+impl Loaded for FrameRows<'_> {
+    fn column(&self, table: TableKind, id: &ColumnId) -> Option<ArrayRef> {
+        self.table(table).find_map(|t| t.column(id)).cloned()
+    }
+
+    fn rows(&self, table: TableKind) -> usize {
+        match table {
+            TableKind::Items => self.rows,
+            _ => self.table(table).map(Table::rows).max().unwrap_or(0),
+        }
+    }
+}
+
+impl Rows for FrameRows<'_> {
+    fn field(&self, field: usize) -> Result<At<Vals>, ArrowError> {
+        if let Some(known) = self.cache.borrow().get(&field) {
+            return Ok(known.clone());
+        }
+        let loaded = self.load(field)?;
+        self.cache.borrow_mut().insert(field, loaded.clone());
+        Ok(loaded)
+    }
+
+    fn len(&self, level: Level) -> usize {
+        match level {
+            Level::One => 1,
+            Level::Resource => Loaded::rows(self, TableKind::Resources),
+            Level::Scope => Loaded::rows(self, TableKind::Scopes),
+            Level::Row => self.selection.map_or(self.rows, Array::len),
+            Level::Event | Level::Link => self.children(level).map_or(0, |(_, parents)| parents.len()),
+        }
+    }
+
+    fn lift(&self, from: Level, to: Level) -> Result<UInt32Array, ArrowError> {
+        let to_row = match from {
+            Level::Resource => self.select(self.index(TableKind::Items, Intrinsic::Resource))?,
+            Level::Scope => self.select(self.index(TableKind::Items, Intrinsic::Scope))?,
+            _ => return Ok(self.children(to)?.1.clone()),
+        };
+        match to {
+            Level::Event | Level::Link => take_u32(&to_row, &self.children(to)?.1),
+            _ => Ok(to_row),
+        }
+    }
+}
+
+fn take_u32(values: &UInt32Array, rows: &UInt32Array) -> Result<UInt32Array, ArrowError> {
+    take(values, rows, None)?
+        .as_any()
+        .downcast_ref::<UInt32Array>()
+        .cloned()
+        .ok_or_else(|| ArrowError::ComputeError("row numbers changed their type".into()))
+}

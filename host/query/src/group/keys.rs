@@ -1,0 +1,211 @@
+//! Numbers for groups: each distinct value of a key gets a code, each distinct tuple of codes a group.
+
+use std::collections::HashMap;
+
+use arrow::array::{Array, AsArray};
+
+use crate::encode;
+use crate::eval::vals::{Text, Vals};
+
+type Map<K> = HashMap<K, u32, foldhash::fast::RandomState>;
+
+/// Codes of one key's values. 0 stands for a missing value.
+#[derive(Debug)]
+struct KeyCodes {
+    by_bytes: Map<Box<[u8]>>,
+    /// The same codes for ints, which are most times: without bytes.
+    by_int: Map<i64>,
+    values: Vec<Box<[u8]>>,
+    value_bytes: usize,
+}
+
+impl KeyCodes {
+    fn new() -> KeyCodes {
+        KeyCodes { by_bytes: Map::default(), by_int: Map::default(), values: vec![Box::default()], value_bytes: 0 }
+    }
+
+    fn of_bytes(&mut self, bytes: &[u8]) -> u32 {
+        if bytes.is_empty() {
+            return 0;
+        }
+        if let Some(code) = self.by_bytes.get(bytes) {
+            return *code;
+        }
+        let code = self.values.len() as u32;
+        self.by_bytes.insert(bytes.into(), code);
+        self.values.push(bytes.into());
+        self.value_bytes += bytes.len();
+        code
+    }
+
+    fn of_int(&mut self, int: i64) -> u32 {
+        if let Some(code) = self.by_int.get(&int) {
+            return *code;
+        }
+        let mut bytes = Vec::with_capacity(18);
+        encode::int(int, &mut bytes);
+        let code = self.of_bytes(&bytes);
+        self.by_int.insert(int, code);
+        code
+    }
+}
+
+/// The groups seen so far.
+#[derive(Debug)]
+pub(crate) struct Keys {
+    keys: Vec<KeyCodes>,
+    /// Of one key: group of each code, from 1; 0 for none yet. Of several: see `pairs`.
+    of_code: Vec<u32>,
+    /// Codes of the first two keys to a number, of that and the third to another, and so on; the last is the group.
+    pairs: Vec<Map<(u32, u32)>>,
+    /// Codes of each group, key by key.
+    tuples: Vec<u32>,
+    groups: usize,
+}
+
+impl Keys {
+    pub(crate) fn new(keys: usize) -> Keys {
+        Keys {
+            keys: (0..keys).map(|_| KeyCodes::new()).collect(),
+            of_code: Vec::new(),
+            pairs: (1..keys).map(|_| Map::default()).collect(),
+            tuples: Vec::new(),
+            groups: 0,
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.groups
+    }
+
+    /// Bytes in memory, about.
+    pub(crate) fn bytes(&self) -> usize {
+        let of_key = |k: &KeyCodes| 2 * k.value_bytes + k.values.len() * 64 + k.by_int.len() * 16;
+        let pairs: usize = self.pairs.iter().map(|p| p.capacity() * 13).sum();
+        self.keys.iter().map(of_key).sum::<usize>() + pairs + (self.tuples.capacity() + self.of_code.capacity()) * 4
+    }
+
+    /// The encoded value of a group's key.
+    pub(crate) fn value(&self, group: usize, key: usize) -> &[u8] {
+        let code = self.tuples[group * self.keys.len() + key];
+        &self.keys[key].values[code as usize]
+    }
+
+    /// The code of an encoded value.
+    pub(crate) fn code_of_bytes(&mut self, key: usize, bytes: &[u8]) -> u32 {
+        self.keys[key].of_bytes(bytes)
+    }
+
+    /// The code of each value of a key.
+    pub(crate) fn codes(&mut self, key: usize, vals: &Vals) -> Vec<u32> {
+        let codes = &mut self.keys[key];
+        let mut out = vec![0; vals.len];
+        if let Some(text) = &vals.str {
+            text_codes(codes, text, &mut out);
+        }
+        if let Some(ints) = &vals.int {
+            // Bins of time come in runs.
+            let mut last = None;
+            for (row, out) in out.iter_mut().enumerate().filter(|(row, _)| ints.is_valid(*row)) {
+                let int = ints.value(row);
+                *out = match last {
+                    Some((value, code)) if value == int => code,
+                    _ => codes.of_int(int),
+                };
+                last = Some((int, *out));
+            }
+        }
+        let rest = Vals { str: None, int: None, ..vals.clone() };
+        if rest.kinds() > 0 {
+            let mut bytes = Vec::new();
+            for (row, out) in out.iter_mut().enumerate() {
+                bytes.clear();
+                encode::encode(&rest.get(row), &mut bytes);
+                if !bytes.is_empty() {
+                    *out = codes.of_bytes(&bytes);
+                }
+            }
+        }
+        out
+    }
+
+    /// The group of each row, by its codes key by key. `None`: there are no keys, all rows are group 0.
+    pub(crate) fn groups(&mut self, codes: &[Vec<u32>], len: usize) -> Option<Vec<u32>> {
+        match codes {
+            [] => {
+                self.groups = self.groups.max(usize::from(len > 0));
+                None
+            }
+            [codes] => {
+                self.of_code.resize(self.keys[0].values.len(), 0);
+                let mut group_of = |code: u32| {
+                    let group = &mut self.of_code[code as usize];
+                    if *group == 0 {
+                        self.tuples.push(code);
+                        self.groups += 1;
+                        *group = self.groups as u32;
+                    }
+                    *group - 1
+                };
+                Some(codes.iter().map(|code| group_of(*code)).collect())
+            }
+            [first, rest @ ..] => {
+                let mut out = Vec::with_capacity(len);
+                for row in 0..len {
+                    let same = row > 0 && codes.iter().all(|c| c[row] == c[row - 1]);
+                    if same {
+                        out.push(out[row - 1]);
+                        continue;
+                    }
+                    let mut number = first[row];
+                    let last = rest.len() - 1;
+                    for (i, codes) in rest.iter().enumerate() {
+                        let next = self.pairs[i].len() as u32;
+                        let known = *self.pairs[i].entry((number, codes[row])).or_insert(next);
+                        number = known;
+                    }
+                    if self.pairs[last].len() > self.groups {
+                        self.groups += 1;
+                        self.tuples.extend(codes.iter().map(|c| c[row]));
+                    }
+                    out.push(number);
+                }
+                Some(out)
+            }
+        }
+    }
+}
+
+fn text_codes(codes: &mut KeyCodes, text: &Text, out: &mut [u32]) {
+    let mut bytes = Vec::new();
+    let mut code_of = |text: &str| {
+        bytes.clear();
+        encode::text(text, &mut bytes);
+        codes.of_bytes(&bytes)
+    };
+    match text {
+        Text::Plain(array) => {
+            let mut last: Option<(&str, u32)> = None;
+            for (row, out) in out.iter_mut().enumerate().filter(|(row, _)| array.is_valid(*row)) {
+                let value = array.value(row);
+                *out = match last {
+                    Some((seen, code)) if seen == value => code,
+                    _ => code_of(value),
+                };
+                last = Some((value, *out));
+            }
+        }
+        Text::Dict(dictionary) => {
+            let values = dictionary.values().as_string::<i32>();
+            // Only values that rows still have: a dictionary may carry those of rows that a condition dropped.
+            let mut of_value: Vec<Option<u32>> = vec![None; values.len()];
+            let keys = dictionary.keys();
+            for (row, out) in out.iter_mut().enumerate().filter(|(row, _)| keys.is_valid(*row)) {
+                let value = keys.value(row) as usize;
+                if values.is_valid(value) {
+                    *out = *of_value[value].get_or_insert_with(|| code_of(values.value(value)));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! Groups rows and aggregates them, one part of the rows after another: parts merge in any order to the same result.
+//!
+//! ```text
+//! values of a frame -> keys (numbers of groups) -> state (one accumulator over all groups) -> bytes -> merged -> columns
+//! ```
+//!
+//! Not here: which rows (`scan`), formulas over the results (`finish`). An own operator instead of DataFusion's: keys that
+//! are kept by value are numbered once a value instead of once a row, and every accumulator works on all groups at once.
+
+pub(crate) mod sketch;
+pub(crate) mod distinct;
+pub(crate) mod keys;
+pub(crate) mod state;
+
+use std::sync::Arc;
+
+use arrow::array::{AsArray, BinaryBuilder, RecordBatch, UInt32Array};
+use arrow::buffer::BooleanBuffer;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::error::ArrowError;
+
+use crate::encode;
+use crate::eval::node::{Level, Node, Unit};
+use crate::eval::vals::ValsBuilder;
+use crate::eval::{self, Rows, Vals};
+use keys::Keys;
+use state::State;
+
+/// What is accumulated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum AccumulatorKind {
+    Count,
+    /// Sum and number, of which means are made too.
+    Sum,
+    Min,
+    Max,
+    Quantile,
+    QuantileExact,
+    Distinct,
+    DistinctExact,
+    /// For the standard deviation.
+    Moments,
+    First,
+    Last,
+    Top,
+}
+
+/// One accumulator of a query.
+#[derive(Clone, Debug)]
+pub(crate) struct Accumulator {
+    pub(crate) kind: AccumulatorKind,
+    /// What is accumulated; `None` counts rows.
+    pub(crate) arg: Option<Node>,
+    /// Which rows it sees.
+    pub(crate) filter: Option<Node>,
+    /// Of `arg`.
+    pub(crate) unit: Unit,
+}
+
+/// What is taken of an accumulator.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Output {
+    Value,
+    Mean,
+    Quantile(f64),
+    /// The value by so many nanoseconds, as a rate per second.
+    PerSecond(i64),
+    /// The most frequent values.
+    Top(usize),
+}
+
+/// How rows are grouped and what is made of each group.
+#[derive(Clone, Debug)]
+pub(crate) struct GroupSpec {
+    /// Group by these.
+    pub(crate) keys: Vec<Node>,
+    pub(crate) accumulators: Vec<Accumulator>,
+    /// The row's time, where some accumulator goes by it.
+    pub(crate) time: Option<Node>,
+}
+
+impl GroupSpec {
+    /// Every node that is evaluated for a row.
+    pub(crate) fn nodes(&self) -> impl Iterator<Item = &Node> {
+        let accumulators = self.accumulators.iter().flat_map(|a| a.arg.iter().chain(&a.filter));
+        self.keys.iter().chain(accumulators).chain(&self.time)
+    }
+
+    /// The form in which groups travel: a column of bytes for each key, then for each accumulator.
+    pub(crate) fn schema(&self) -> SchemaRef {
+        let keys = (0..self.keys.len()).map(|i| Field::new(format!("k{i}"), DataType::Binary, true));
+        let states = (0..self.accumulators.len()).map(|i| Field::new(format!("a{i}"), DataType::Binary, false));
+        // A batch without columns would lose its number of rows on the way.
+        let rows = std::iter::once(Field::new("groups", DataType::UInt32, false));
+        Arc::new(Schema::new(keys.chain(states).chain(rows).collect::<Vec<_>>()))
+    }
+}
+
+/// The groups of the rows seen so far.
+#[derive(Debug)]
+pub(crate) struct Groups {
+    keys: Keys,
+    states: Vec<State>,
+}
+
+impl Groups {
+    pub(crate) fn new(spec: &GroupSpec) -> Groups {
+        let states = spec.accumulators.iter().map(|a| State::new(a.kind)).collect();
+        Groups { keys: Keys::new(spec.keys.len()), states }
+    }
+
+    /// Groups so far.
+    pub(crate) fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// Bytes in memory, about.
+    pub(crate) fn bytes(&self) -> usize {
+        self.keys.bytes() + self.states.iter().map(State::bytes).sum::<usize>()
+    }
+
+    /// Adds the rows of a frame.
+    pub(crate) fn add(&mut self, spec: &GroupSpec, rows: &dyn Rows) -> Result<(), ArrowError> {
+        let len = rows.len(Level::Row);
+        if len == 0 {
+            return Ok(());
+        }
+        let mut codes = Vec::with_capacity(spec.keys.len());
+        for (i, key) in spec.keys.iter().enumerate() {
+            let at = eval::vals(key, rows)?;
+            let of_level = self.keys.codes(i, &at.of);
+            codes.push(match at.level {
+                Level::Row => of_level,
+                Level::One => vec![of_level.first().copied().unwrap_or(0); len],
+                level => {
+                    let index = rows.lift(level, Level::Row)?;
+                    index.values().iter().map(|r| of_level[*r as usize]).collect()
+                }
+            });
+        }
+        let groups = self.keys.groups(&codes, len);
+        let groups = groups.as_deref();
+        let count = self.keys.len();
+        let times = spec.time.as_ref().map(|t| eval::vals_at(t, Level::Row, rows)).transpose()?;
+        for (accumulator, state) in spec.accumulators.iter().zip(&mut self.states) {
+            state.grow(count);
+            let filter = accumulator.filter.as_ref().map(|f| eval::mask_at(f, Level::Row, rows)).transpose()?;
+            let arg = accumulator.arg.as_ref().map(|a| eval::vals_at(a, Level::Row, rows)).transpose()?;
+            state.update(groups, len, arg.as_ref(), filter.as_ref(), times.as_ref());
+        }
+        Ok(())
+    }
+
+    /// The groups as they travel to where they are merged.
+    pub(crate) fn to_batch(&self, spec: &GroupSpec) -> Result<RecordBatch, ArrowError> {
+        let mut columns: Vec<arrow::array::ArrayRef> = Vec::with_capacity(spec.keys.len() + self.states.len() + 1);
+        for key in 0..spec.keys.len() {
+            let mut builder = BinaryBuilder::new();
+            for group in 0..self.len() {
+                builder.append_value(self.keys.value(group, key));
+            }
+            columns.push(Arc::new(builder.finish()));
+        }
+        for state in &self.states {
+            let mut builder = BinaryBuilder::new();
+            let mut bytes = Vec::new();
+            for group in 0..self.len() {
+                bytes.clear();
+                state.write(group, &mut bytes);
+                builder.append_value(&bytes);
+            }
+            columns.push(Arc::new(builder.finish()));
+        }
+        columns.push(Arc::new(UInt32Array::from_iter_values(0..self.len() as u32)));
+        RecordBatch::try_new(spec.schema(), columns)
+    }
+
+    /// Adds groups that travelled.
+    pub(crate) fn merge(&mut self, spec: &GroupSpec, batch: &RecordBatch) -> Result<(), ArrowError> {
+        let len = batch.num_rows();
+        let mut codes = Vec::with_capacity(spec.keys.len());
+        for key in 0..spec.keys.len() {
+            let bytes = batch.column(key).as_binary::<i32>();
+            codes.push((0..len).map(|row| self.keys.code_of_bytes(key, bytes.value(row))).collect::<Vec<u32>>());
+        }
+        let groups = self.keys.groups(&codes, len);
+        let count = self.keys.len();
+        for (i, state) in self.states.iter_mut().enumerate() {
+            state.grow(count);
+            let bytes = batch.column(spec.keys.len() + i).as_binary::<i32>();
+            for row in 0..len {
+                let group = groups.as_ref().map_or(0, |g| g[row] as usize);
+                state
+                    .merge(group, bytes.value(row))
+                    .ok_or_else(|| ArrowError::ComputeError("a group's state cannot be read".into()))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The keys, then the outputs, as columns; without keys there is one group even of no rows.
+    pub(crate) fn finish(mut self, spec: &GroupSpec, outputs: &[(usize, Output, Unit)]) -> (usize, Vec<Vals>) {
+        if spec.keys.is_empty() && self.len() == 0 {
+            self.keys.groups(&[], 1);
+            self.states.iter_mut().for_each(|s| s.grow(1));
+        }
+        let len = self.len();
+        let mut columns = Vec::with_capacity(spec.keys.len() + outputs.len());
+        for key in 0..spec.keys.len() {
+            let mut builder = ValsBuilder::new();
+            (0..len).for_each(|group| builder.push(encode::decode(self.keys.value(group, key))));
+            columns.push(builder.finish());
+        }
+        for (state, output, _) in outputs {
+            let mut builder = ValsBuilder::new();
+            (0..len).for_each(|group| builder.push(self.states[*state].output(group, *output)));
+            columns.push(builder.finish());
+        }
+        (len, columns)
+    }
+}
+
+/// Rows that an accumulator sees: those of the filter that have a value.
+fn seen(len: usize, arg: Option<&Vals>, filter: Option<&BooleanBuffer>) -> Option<BooleanBuffer> {
+    let present = arg.map(Vals::present).filter(|p| p.count_set_bits() < len);
+    match (present, filter) {
+        (None, None) => None,
+        (Some(present), None) => Some(present),
+        (None, Some(filter)) => Some(filter.clone()),
+        (Some(present), Some(filter)) => Some(&present & filter),
+    }
+}

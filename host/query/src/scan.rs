@@ -1,0 +1,546 @@
+//! The leaf of every plan: frames of a snapshot are pruned, filtered and turned into groups or the first rows of an order.
+//!
+//! A frame is read in steps, each only if rows are left: columns of conditions on resources and scopes, columns of the other
+//! conditions, columns of what is computed. Partitions take frames from one queue, so that none waits for another.
+
+use std::collections::{BinaryHeap, HashMap, HashSet};
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::time::Instant;
+
+use arrow::array::{BinaryArray, RecordBatch, UInt32Array};
+use arrow::buffer::BooleanBuffer;
+use arrow::datatypes::{DataType, Field as ArrowField, Schema, SchemaRef};
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::error::DataFusionError;
+use datafusion::execution::TaskContext;
+use datafusion::execution::memory_pool::MemoryConsumer;
+use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
+use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
+use datafusion::physical_plan::stream::RecordBatchReceiverStreamBuilder;
+use datafusion::physical_plan::{
+    DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties, SendableRecordBatchStream,
+};
+use parking_lot::Mutex;
+use prism_model::{Batch, ColumnId, Intrinsic, TableKind};
+use prism_store::Frame;
+
+use crate::answer::Partial;
+use crate::bind::query::{Plan, Shape};
+use crate::encode;
+use crate::error::QueryError;
+use crate::eval::node::{Level, Node};
+use crate::eval::vals::Scalar;
+use crate::eval::{self, Rows};
+use crate::frame::FrameRows;
+use crate::group::Groups;
+use crate::prune;
+use crate::running::Superseded;
+
+/// Frames between two looks at the memory that groups take: sketches of many groups take a while to add up.
+const MEMORY_CHECK_FRAMES: usize = 4;
+
+/// What a query has cost so far.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) rows_scanned: AtomicU64,
+    pub(crate) rows_matched: AtomicU64,
+    pub(crate) bytes_read: AtomicU64,
+    pub(crate) reads: AtomicU64,
+    pub(crate) frames_read: AtomicU64,
+    pub(crate) frames_pruned: AtomicU64,
+    pub(crate) busy_nanos: AtomicU64,
+}
+
+/// One query's work over one snapshot.
+pub(crate) struct Scan {
+    pub(crate) plan: Plan,
+    /// In the order in which they are taken.
+    pub(crate) frames: Vec<Frame>,
+    pub(crate) superseded: Superseded,
+    pub(crate) counters: Counters,
+    pub(crate) partial: Mutex<Vec<Partial>>,
+    /// Told to stop: nobody waits for the answer any more.
+    pub(crate) stop: AtomicBool,
+    pub(crate) bytes_max: Option<u64>,
+    pub(crate) memory_bytes_max: usize,
+    /// Off only in tests of QU-2.
+    pub(crate) prune: bool,
+    next: AtomicUsize,
+    /// The time that a row must beat to be among the first, where the order begins with time.
+    bound: Option<Bound>,
+}
+
+#[derive(Debug)]
+struct Bound {
+    descending: bool,
+    time: AtomicI64,
+}
+
+/// Columns of a frame, by table.
+type Wanted = HashMap<TableKind, HashSet<ColumnId>>;
+
+impl Scan {
+    pub(crate) fn new(plan: Plan, mut frames: Vec<Frame>, superseded: Superseded, prune: bool) -> Scan {
+        let by_time = plan
+            .order
+            .first()
+            .filter(|key| matches!((&key.node, &plan.time), (Node::Field(a), Node::Field(b)) if a == b));
+        let bound = match (&plan.shape, by_time) {
+            (Shape::Rows, Some(key)) if key.descending => {
+                frames.sort_by_key(|f| std::cmp::Reverse(f.stats().time_max));
+                Some(Bound { descending: true, time: AtomicI64::new(i64::MIN) })
+            }
+            (Shape::Rows, Some(_)) => {
+                frames.sort_by_key(|f| f.stats().time_min);
+                Some(Bound { descending: false, time: AtomicI64::new(i64::MAX) })
+            }
+            _ => None,
+        };
+        Scan {
+            plan,
+            frames,
+            superseded,
+            counters: Counters::default(),
+            partial: Mutex::new(Vec::new()),
+            stop: AtomicBool::new(false),
+            bytes_max: None,
+            memory_bytes_max: usize::MAX,
+            prune,
+            next: AtomicUsize::new(0),
+            bound,
+        }
+    }
+
+    /// The form of the batches that partitions give.
+    pub(crate) fn schema(&self) -> SchemaRef {
+        match &self.plan.shape {
+            Shape::Rows => Arc::new(Schema::new(vec![ArrowField::new("row", DataType::Binary, false)])),
+            Shape::Groups { spec, .. } => spec.schema(),
+        }
+    }
+
+    /// One partition: takes frames until none is left.
+    fn work(&self, context: &TaskContext) -> Result<RecordBatch, QueryError> {
+        let reservation = MemoryConsumer::new("groups").register(context.memory_pool());
+        let mut sink = Sink::new(&self.plan);
+        let started = Instant::now();
+        let mut since_check = 0;
+        while !self.stop.load(Ordering::Relaxed) {
+            let number = self.next.fetch_add(1, Ordering::Relaxed);
+            let Some(frame) = self.frames.get(number) else { break };
+            self.frame(number, frame, &mut sink)?;
+            since_check += 1;
+            if since_check >= MEMORY_CHECK_FRAMES {
+                since_check = 0;
+                let too_much = |_| QueryError::Memory { limit: self.memory_bytes_max };
+                reservation.try_resize(sink.bytes()).map_err(too_much)?;
+            }
+        }
+        reservation.try_resize(sink.bytes()).map_err(|_| QueryError::Memory { limit: self.memory_bytes_max })?;
+        let batch = sink.into_batch(&self.plan, self.schema());
+        add(&self.counters.busy_nanos, u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX));
+        batch
+    }
+
+    /// One frame. A frame that cannot be read makes the answer partial.
+    fn frame(&self, number: usize, frame: &Frame, sink: &mut Sink) -> Result<(), QueryError> {
+        let late = |bound: &Bound| {
+            let time = bound.time.load(Ordering::Relaxed);
+            if bound.descending { frame.stats().time_max < time } else { frame.stats().time_min > time }
+        };
+        let conditions = &self.plan.conditions;
+        let hopeless = || conditions.iter().any(|c| !prune::may_hold(c, &self.plan.fields, frame));
+        if self.bound.as_ref().is_some_and(late) || (self.prune && hopeless()) {
+            add(&self.counters.frames_pruned, 1);
+            return Ok(());
+        }
+        add(&self.counters.frames_read, 1);
+        add(&self.counters.rows_scanned, frame.rows() as u64);
+        let mut reading = Reading { scan: self, frame, parts: Vec::new(), have: Wanted::new() };
+        match reading.matching() {
+            Ok(Matching::None) => Ok(()),
+            Ok(matching) => {
+                let selection = match &matching {
+                    Matching::Some(rows) => Some(rows),
+                    _ => None,
+                };
+                let read = reading.load(sink.nodes(&self.plan));
+                if self.give_up(read, frame)? {
+                    return Ok(());
+                }
+                let rows = reading.rows(selection);
+                add(&self.counters.rows_matched, rows.len(Level::Row) as u64);
+                sink.add(self, number, &rows, selection)
+            }
+            Err(error) => self.give_up(Err(error), frame).map(|_| ()),
+        }
+    }
+
+    /// Whether a frame is left out: its rows cannot be read, which the answer says.
+    fn give_up(&self, read: Result<(), QueryError>, frame: &Frame) -> Result<bool, QueryError> {
+        match read {
+            Ok(()) => Ok(false),
+            Err(QueryError::Store(error)) => {
+                tracing::error!(frame = frame.name(), %error, "a frame cannot be read");
+                self.partial.lock().push(Partial { what: format!("frame {}", frame.name()), why: error.to_string() });
+                Ok(true)
+            }
+            Err(other) => Err(other),
+        }
+    }
+
+    /// The columns of answers for some rows of a frame, ascending: one set of values for each column.
+    pub(crate) fn fetch(&self, number: usize, rows: &UInt32Array) -> Result<Option<Vec<eval::Vals>>, QueryError> {
+        let frame = &self.frames[number];
+        let mut reading = Reading { scan: self, frame, parts: Vec::new(), have: Wanted::new() };
+        let read = reading.load(self.plan.columns.iter().map(|c| &c.node));
+        if self.give_up(read, frame)? {
+            return Ok(None);
+        }
+        let rows = reading.rows(Some(rows));
+        let columns = self.plan.columns.iter().map(|c| eval::vals_at(&c.node, Level::Row, &rows));
+        Ok(Some(columns.collect::<Result<_, _>>()?))
+    }
+}
+
+fn add(counter: &AtomicU64, n: u64) {
+    counter.fetch_add(n, Ordering::Relaxed);
+}
+
+/// Which rows of a frame fulfil the conditions.
+enum Matching {
+    None,
+    All,
+    Some(UInt32Array),
+}
+
+/// A frame as far as it has been read.
+struct Reading<'s> {
+    scan: &'s Scan,
+    frame: &'s Frame,
+    parts: Vec<Batch>,
+    have: Wanted,
+}
+
+impl Reading<'_> {
+    fn rows<'r>(&'r self, selection: Option<&'r UInt32Array>) -> FrameRows<'r> {
+        FrameRows::new(&self.scan.plan.fields, self.frame, &self.parts, self.frame.rows(), selection)
+    }
+
+    fn wanted<'n>(&self, nodes: impl Iterator<Item = &'n Node>) -> Wanted {
+        let mut fields = HashSet::new();
+        nodes.for_each(|n| {
+            n.fields(&mut |f| {
+                fields.insert(f);
+            })
+        });
+        let mut wanted = Wanted::new();
+        for field in fields {
+            self.scan.plan.fields[field].wanted(self.frame, &mut |table, id| {
+                wanted.entry(table).or_default().insert(id);
+            });
+        }
+        wanted
+    }
+
+    /// Reads the columns of some nodes that are not here yet.
+    fn load<'n>(&mut self, nodes: impl Iterator<Item = &'n Node>) -> Result<(), QueryError> {
+        let wanted = self.wanted(nodes);
+        self.read(wanted)
+    }
+
+    fn read(&mut self, mut wanted: Wanted) -> Result<(), QueryError> {
+        for (table, ids) in &mut wanted {
+            if let Some(have) = self.have.get(table) {
+                ids.retain(|id| !have.contains(id));
+            }
+            // Absent columns hold their default; asking for them would open the file for nothing.
+            let there = self.frame.columns(*table);
+            ids.retain(|id| there.iter().any(|c| c.id == *id));
+        }
+        wanted.retain(|_, ids| !ids.is_empty());
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        let (batch, cost) = self.frame.read(&|table, id| wanted.get(&table).is_some_and(|ids| ids.contains(id)))?;
+        self.parts.push(batch);
+        for (table, ids) in wanted {
+            self.have.entry(table).or_default().extend(ids);
+        }
+        add(&self.scan.counters.bytes_read, cost.bytes);
+        add(&self.scan.counters.reads, cost.reads);
+        match self.scan.bytes_max {
+            Some(limit) if self.scan.counters.bytes_read.load(Ordering::Relaxed) > limit => {
+                Err(QueryError::Bytes { limit })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Evaluates the conditions, the cheap ones first.
+    fn matching(&mut self) -> Result<Matching, QueryError> {
+        let plan = &self.scan.plan;
+        let interned = |node: &&Node| {
+            let pointer = |id: &ColumnId| matches!(id, ColumnId::Intrinsic(Intrinsic::Resource | Intrinsic::Scope));
+            self.wanted(std::iter::once(*node)).iter().all(|(table, ids)| match table {
+                TableKind::Resources | TableKind::Scopes => true,
+                TableKind::Items => ids.iter().all(pointer),
+                _ => false,
+            })
+        };
+        let (cheap, dear): (Vec<&Node>, Vec<&Node>) = plan.conditions.iter().partition(interned);
+        let rows = self.frame.rows();
+        let mut mask: Option<BooleanBuffer> = None;
+        for step in [cheap, dear] {
+            if step.is_empty() {
+                continue;
+            }
+            self.load(step.iter().copied())?;
+            let columns = self.rows(None);
+            for condition in step {
+                let found = eval::mask(condition, &columns)?;
+                let set = found.of.count_set_bits();
+                if set == 0 {
+                    return Ok(Matching::None);
+                }
+                if set == found.of.len() {
+                    continue;
+                }
+                let found = eval::mask_at(condition, Level::Row, &columns)?;
+                mask = Some(match mask {
+                    Some(mask) => &mask & &found,
+                    None => found,
+                });
+            }
+            if mask.as_ref().is_some_and(|m| m.count_set_bits() == 0) {
+                return Ok(Matching::None);
+            }
+        }
+        for more in [self.in_range()?, self.not_superseded()?].into_iter().flatten() {
+            mask = Some(match mask {
+                Some(mask) => &mask & &more,
+                None => more,
+            });
+        }
+        Ok(match mask {
+            None if rows == 0 => Matching::None,
+            None => Matching::All,
+            Some(mask) => match mask.count_set_bits() {
+                0 => Matching::None,
+                set if set == rows => Matching::All,
+                _ => Matching::Some(UInt32Array::from_iter_values(mask.set_indices().map(|i| i as u32))),
+            },
+        })
+    }
+
+    /// QU-1: rows outside of the range, of which a frame may hold some.
+    fn in_range(&mut self) -> Result<Option<BooleanBuffer>, QueryError> {
+        let plan = &self.scan.plan;
+        let stats = self.frame.stats();
+        if plan.range.covers(stats.time_min, stats.time_max) {
+            return Ok(None);
+        }
+        self.load(std::iter::once(&plan.time))?;
+        let times = eval::vals_at(&plan.time, Level::Row, &self.rows(None))?;
+        let inside = |row: usize| matches!(times.get(row), Scalar::Int(time) if plan.range.contains(time));
+        Ok(Some(match times.int.as_ref() {
+            Some(ints) => BooleanBuffer::collect_bool(times.len, |row| plan.range.contains(ints.value(row))),
+            None => BooleanBuffer::collect_bool(times.len, inside),
+        }))
+    }
+
+    /// A span that has started gives way to its end.
+    fn not_superseded(&mut self) -> Result<Option<BooleanBuffer>, QueryError> {
+        if !self.scan.superseded.touches(self.frame) {
+            return Ok(None);
+        }
+        self.read(HashMap::from([(TableKind::Items, Superseded::columns())]))?;
+        Ok(self.scan.superseded.others(&self.parts))
+    }
+}
+
+/// What the rows become.
+enum Sink {
+    Groups(Groups),
+    First { heap: BinaryHeap<(Vec<u8>, i64)>, limit: usize },
+}
+
+impl Sink {
+    fn new(plan: &Plan) -> Sink {
+        match &plan.shape {
+            Shape::Groups { spec, .. } => Sink::Groups(Groups::new(spec)),
+            Shape::Rows => Sink::First { heap: BinaryHeap::new(), limit: plan.limit },
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        match self {
+            Sink::Groups(groups) => groups.bytes(),
+            Sink::First { heap, .. } => heap.iter().map(|(key, _)| key.capacity() + 32).sum(),
+        }
+    }
+
+    fn nodes<'p>(&self, plan: &'p Plan) -> Box<dyn Iterator<Item = &'p Node> + 'p> {
+        match &plan.shape {
+            Shape::Groups { spec, .. } => Box::new(spec.nodes()),
+            Shape::Rows => Box::new(plan.order.iter().map(|key| &key.node)),
+        }
+    }
+
+    fn add(
+        &mut self,
+        scan: &Scan,
+        number: usize,
+        rows: &FrameRows<'_>,
+        selection: Option<&UInt32Array>,
+    ) -> Result<(), QueryError> {
+        match (self, &scan.plan.shape) {
+            (Sink::Groups(groups), Shape::Groups { spec, .. }) => Ok(groups.add(spec, rows)?),
+            (Sink::First { heap, limit }, _) if *limit > 0 => {
+                let keys = scan.plan.order.iter().map(|key| eval::vals_at(&key.node, Level::Row, rows));
+                let keys: Vec<eval::Vals> = keys.collect::<Result<_, _>>()?;
+                for at in 0..rows.len(Level::Row) {
+                    let mut time = 0;
+                    if let Some(bound) = &scan.bound {
+                        if let Some(Scalar::Int(of_row)) = keys.first().map(|k| k.get(at)) {
+                            time = of_row;
+                        }
+                        let best = bound.time.load(Ordering::Relaxed);
+                        if if bound.descending { time < best } else { time > best } {
+                            continue;
+                        }
+                    }
+                    let row = selection.map_or(at as u32, |s| s.value(at));
+                    let key = row_key(&scan.plan, &keys, at, number, row);
+                    if heap.len() == *limit {
+                        if heap.peek().is_some_and(|(worst, _)| *worst <= key) {
+                            continue;
+                        }
+                        heap.pop();
+                    }
+                    heap.push((key, time));
+                    if let (Some(bound), true, Some((_, worst))) = (&scan.bound, heap.len() == *limit, heap.peek()) {
+                        // The last of this partition's first rows bounds those of all.
+                        if bound.descending {
+                            bound.time.fetch_max(*worst, Ordering::Relaxed);
+                        } else {
+                            bound.time.fetch_min(*worst, Ordering::Relaxed);
+                        }
+                    }
+                }
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn into_batch(self, plan: &Plan, schema: SchemaRef) -> Result<RecordBatch, QueryError> {
+        match (self, &plan.shape) {
+            (Sink::Groups(groups), Shape::Groups { spec, .. }) => Ok(groups.to_batch(spec)?),
+            (Sink::First { heap, .. }, _) => {
+                let keys = BinaryArray::from_iter_values(heap.iter().map(|(key, _)| key.as_slice()));
+                Ok(RecordBatch::try_new(schema, vec![Arc::new(keys)])?)
+            }
+            (Sink::Groups(_), Shape::Rows) => Err(QueryError::Engine("groups of plain rows".into())),
+        }
+    }
+}
+
+/// The order of a row as bytes, with its frame and number behind, which tell equal rows apart.
+fn row_key(plan: &Plan, keys: &[eval::Vals], at: usize, frame: usize, row: u32) -> Vec<u8> {
+    let mut out = Vec::with_capacity(keys.len() * 24 + 8);
+    let mut encoded = Vec::with_capacity(24);
+    for (key, vals) in plan.order.iter().zip(keys) {
+        encoded.clear();
+        encode::encode(&vals.get(at), &mut encoded);
+        encode::order_key(&encoded, key.descending, &mut out);
+    }
+    out.extend((frame as u32).to_be_bytes());
+    out.extend(row.to_be_bytes());
+    out
+}
+
+/// Frame and row behind a [`row_key`].
+pub(crate) fn frame_and_row(key: &[u8]) -> Option<(usize, u32)> {
+    let tail = key.last_chunk::<8>()?;
+    let (frame, row) = tail.split_first_chunk::<4>()?;
+    Some((u32::from_be_bytes(*frame) as usize, u32::from_be_bytes(*row.first_chunk::<4>()?)))
+}
+
+/// The scan as a plan of DataFusion, which runs its partitions.
+#[derive(Clone)]
+pub(crate) struct ScanExec {
+    scan: Arc<Scan>,
+    properties: Arc<PlanProperties>,
+}
+
+impl ScanExec {
+    pub(crate) fn new(scan: Arc<Scan>, partitions: usize) -> ScanExec {
+        let properties = PlanProperties::new(
+            EquivalenceProperties::new(scan.schema()),
+            Partitioning::UnknownPartitioning(partitions.max(1)),
+            EmissionType::Final,
+            Boundedness::Bounded,
+        );
+        ScanExec { scan, properties: Arc::new(properties) }
+    }
+}
+
+impl fmt::Debug for ScanExec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ScanExec").field("frames", &self.scan.frames.len()).finish_non_exhaustive()
+    }
+}
+
+impl DisplayAs for ScanExec {
+    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ScanExec: {} frames of {}", self.scan.frames.len(), self.scan.plan.signal)
+    }
+}
+
+impl ExecutionPlan for ScanExec {
+    fn name(&self) -> &str {
+        "ScanExec"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        &self.properties
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        Vec::new()
+    }
+
+    fn apply_expressions(
+        &self,
+        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> datafusion::error::Result<TreeNodeRecursion>,
+    ) -> datafusion::error::Result<TreeNodeRecursion> {
+        // Its expressions are bound nodes, none of DataFusion's.
+        Ok(TreeNodeRecursion::Continue)
+    }
+
+    fn with_new_children(
+        self: Arc<Self>,
+        children: Vec<Arc<dyn ExecutionPlan>>,
+    ) -> datafusion::error::Result<Arc<dyn ExecutionPlan>> {
+        if children.is_empty() { Ok(self) } else { Err(DataFusionError::Internal("a scan has no children".into())) }
+    }
+
+    fn execute(&self, _: usize, context: Arc<TaskContext>) -> datafusion::error::Result<SendableRecordBatchStream> {
+        let mut stream = RecordBatchReceiverStreamBuilder::new(self.scan.schema(), 1);
+        let (scan, sender) = (self.scan.clone(), stream.tx());
+        stream.spawn_blocking(move || {
+            let batch = scan.work(&context).map_err(|error| {
+                // The others need not go on.
+                scan.stop.store(true, Ordering::Relaxed);
+                DataFusionError::External(Box::new(error))
+            });
+            // Nobody listens any more where the query was given up.
+            let _ = sender.blocking_send(batch);
+            Ok(())
+        });
+        Ok(stream.build())
+    }
+}

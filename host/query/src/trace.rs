@@ -1,0 +1,158 @@
+//! One trace by its id, without a time range: every frame's filter is asked, only those that may hold it are read.
+
+use std::collections::HashSet;
+use std::time::Instant;
+
+use arrow::array::{Array, AsArray, UInt32Array};
+use arrow::row::{RowConverter, SortField};
+use prism_model::window::TimeRange;
+use prism_model::{Batch, Intrinsic, Signal, TableKind, TenantId};
+use prism_store::Frame;
+
+use crate::answer::{Partial, Stats};
+use crate::engine::{Engine, blocking, nanos};
+use crate::error::QueryError;
+use crate::running::Superseded;
+
+/// The spans of a trace.
+#[derive(Clone, Debug)]
+pub struct TraceAnswer {
+    /// Spans with everything that belongs to them, in the order in which they were stored; none where the trace is not
+    /// known. Spans that are identical in every byte are there once.
+    pub batches: Vec<Batch>,
+    /// What it cost, and what is missing.
+    pub stats: Stats,
+}
+
+impl TraceAnswer {
+    /// How many spans.
+    pub fn spans(&self) -> usize {
+        self.batches.iter().map(Batch::rows).sum()
+    }
+}
+
+impl Engine {
+    /// The spans of one trace of one tenant (QU-1: bound to an id instead of a range).
+    ///
+    /// # Errors
+    /// `Retry` where the store cannot be listed. Parts that cannot be read make the answer partial instead.
+    pub async fn trace(&self, tenant: &TenantId, id: &[u8; 16]) -> Result<TraceAnswer, QueryError> {
+        let (reader, tenant, id) = (self.reader.clone(), tenant.clone(), *id);
+        blocking(move || {
+            let started = Instant::now();
+            let snapshot = reader.snapshot(&tenant, Signal::Spans, TimeRange::ALL)?;
+            let mut stats = Stats {
+                from: i64::MIN,
+                to: i64::MAX,
+                complete_through: i64::MAX,
+                frames_total: snapshot.frames.len() as u64,
+                ..Stats::default()
+            };
+            let unreadable = snapshot.unreadable.iter();
+            stats.partial = unreadable
+                .map(|u| Partial {
+                    what: format!("segment {} from byte {}", u.segment, u.offset),
+                    why: u.reason.clone(),
+                })
+                .collect();
+            let frames: Vec<Frame> = snapshot.frames.into_iter().filter(|f| f.may_contain_trace(&id)).collect();
+            stats.frames_pruned = stats.frames_total - frames.len() as u64;
+            let superseded = Superseded::find(Signal::Spans, &frames)?;
+            let mut batches = Vec::new();
+            for frame in &frames {
+                match of_frame(frame, &id, &superseded, &mut stats) {
+                    Ok(batch) => batches.extend(batch),
+                    Err(QueryError::Store(error)) => {
+                        tracing::error!(frame = frame.name(), %error, "a frame cannot be read");
+                        stats.partial.push(Partial { what: format!("frame {}", frame.name()), why: error.to_string() });
+                    }
+                    Err(other) => return Err(other),
+                }
+            }
+            let batches = once(batches)?;
+            stats.elapsed_nanos = nanos(started.elapsed());
+            stats.cpu_nanos = stats.elapsed_nanos;
+            Ok(TraceAnswer { batches, stats })
+        })
+        .await
+    }
+}
+
+/// The trace's spans in a frame: its ids first, everything else only where they are.
+fn of_frame(
+    frame: &Frame,
+    id: &[u8; 16],
+    superseded: &Superseded,
+    stats: &mut Stats,
+) -> Result<Option<Batch>, QueryError> {
+    let ids = Superseded::columns();
+    let (batch, cost) = frame.read(&|table, column| table == TableKind::Items && ids.contains(column))?;
+    stats.frames_read += 1;
+    stats.rows_scanned += frame.rows() as u64;
+    stats.bytes_read += cost.bytes;
+    stats.reads += cost.reads;
+    let Some(traces) = batch.items().intrinsic(Intrinsic::TraceId) else { return Ok(None) };
+    let traces = traces.as_fixed_size_binary();
+    let stays = superseded.others(std::slice::from_ref(&batch));
+    let wanted =
+        |row: &usize| traces.is_valid(*row) && traces.value(*row) == id && stays.as_ref().is_none_or(|s| s.value(*row));
+    let rows: UInt32Array = (0..traces.len()).filter(wanted).map(|row| row as u32).collect::<Vec<_>>().into();
+    if rows.is_empty() {
+        return Ok(None);
+    }
+    stats.rows_matched += rows.len() as u64;
+    let (whole, cost) = frame.read(&|_, _| true)?;
+    stats.bytes_read += cost.bytes;
+    stats.reads += cost.reads;
+    Ok(Some(whole.select(&rows).map_err(|e| QueryError::Engine(e.to_string()))?))
+}
+
+/// Drops spans that repeat an earlier one in every byte: retried exports store them twice, and stay counted twice, but a
+/// trace shows them once.
+fn once(batches: Vec<Batch>) -> Result<Vec<Batch>, QueryError> {
+    let bug = |e: &dyn std::fmt::Display| QueryError::Engine(e.to_string());
+    if batches.is_empty() {
+        return Ok(batches);
+    }
+    let whole = Batch::concat(&batches).map_err(|e| bug(&e))?;
+    let mut seen = HashSet::new();
+    let mut kept = Vec::new();
+    for row in 0..whole.rows() as u32 {
+        // Selecting one row brings everything that belongs to it, in a canonical arrangement.
+        let one = whole.select(&UInt32Array::from(vec![row])).map_err(|e| bug(&e))?;
+        if seen.insert(fingerprint(&one)?) {
+            kept.push(row);
+        }
+    }
+    if kept.len() == whole.rows() {
+        return Ok(vec![whole]);
+    }
+    let rows = UInt32Array::from(kept);
+    Ok(vec![whole.select(&rows).map_err(|e| bug(&e))?])
+}
+
+/// All bytes of a batch, but for where it came from.
+fn fingerprint(batch: &Batch) -> Result<Vec<u8>, QueryError> {
+    let mut out = Vec::new();
+    for table in batch.tables() {
+        out.push(table.kind() as u8);
+        out.extend((table.rows() as u64).to_le_bytes());
+        let mut columns: Vec<_> = table.columns().iter().collect();
+        columns.sort_by(|a, b| a.id.cmp(&b.id));
+        for column in columns {
+            let plain = arrow::compute::cast(&column.array, &column.id.data_type())?;
+            // A column of defaults and an absent one are the same fact.
+            if plain == prism_model::reshape::default_array(&column.id, table.rows()) {
+                continue;
+            }
+            out.extend(column.id.to_string().as_bytes());
+            out.push(0);
+            let converter = RowConverter::new(vec![SortField::new(plain.data_type().clone())])?;
+            for row in converter.convert_columns(&[plain])?.iter() {
+                out.extend((row.data().len() as u64).to_le_bytes());
+                out.extend_from_slice(row.data());
+            }
+        }
+    }
+    Ok(out)
+}
