@@ -252,7 +252,7 @@ mod tests {
             ("http.*", "http.route", true),
             ("http.*", "http", false),
             ("*.id", "user.id", true),
-            ("*id*", "widget", false),
+            ("*id*", "gadget", false),
             ("*id*", "side", true),
             ("a*b*c", "aXbYbZc", true),
             ("a*b*c", "aXbY", false),

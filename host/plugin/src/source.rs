@@ -132,13 +132,15 @@ pub(crate) fn text_entries(array: &ArrayRef) -> Option<(StringArray, bool)> {
     Some((array.as_string_opt::<i32>()?.clone(), false))
 }
 
-/// The tail with plain keys and values: rows that share an entry may belong to different attributes and places. Document
-/// columns are made plain too where `by_row` asks for it.
+/// The tail with plain keys and values: rows that share an entry may belong to different attributes and places. Where rows
+/// are shown (`by_row`), documents and the columns of interned tables are made plain too: they are shown by row, and a value
+/// of a dictionary that no row uses would not be shown at all.
 ///
 /// # Errors
 /// Arrow's, where a column is beyond 2 GiB.
 pub(crate) fn prepare(batch: Batch, by_row: bool) -> Result<Batch, String> {
-    let plain = |table: TableKind, id: &ColumnId| table == TableKind::Tail || (by_row && is_document(id));
+    let interned = |table| matches!(table, TableKind::Resources | TableKind::Scopes | TableKind::Descriptors);
+    let plain = |table, id: &ColumnId| table == TableKind::Tail || (by_row && (is_document(id) || interned(table)));
     let encoded = |c: &Column| matches!(c.array.data_type(), DataType::Dictionary(..));
     if !batch.tables().iter().any(|t| t.columns().iter().any(|c| plain(t.kind(), &c.id) && encoded(c))) {
         return Ok(batch);

@@ -232,7 +232,7 @@ impl Run<'_> {
             return Ok(batch);
         }
         let needs = &self.stage.needs;
-        let shown = if needs.iter().any(|n| n.leaves) { prepare(batch.clone(), true).map_err(Stopped::Bug)? } else { batch.clone() };
+        let shown = prepare(batch.clone(), true).map_err(Stopped::Bug)?;
         let sources = collect(&shown, needs).map_err(Stopped::Bug)?;
         let view = view::rows(&shown, needs, &sources, None).map_err(Stopped::Bug)?;
         let verdict = self.ask(&view, |instance, batch, call| instance.apply(batch, call))?;

@@ -378,12 +378,7 @@ fn add_columns(
             None => plain_column(field, &column.array),
         };
         if let Some(source) = source {
-            // Shown row by row, but edited by the values of its dictionary.
-            let map = match column.array.as_dictionary_opt::<UInt32Type>().filter(|_| interned.is_some()) {
-                Some(d) => Map::List(d.keys().iter().map(|k| k.unwrap_or(u32::MAX)).collect()),
-                None => Map::Run(0),
-            };
-            shown.back.push(Segment { start: 0, source: source as u32, map });
+            shown.back.push(Segment { start: 0, source: source as u32, map: Map::Run(0) });
         }
         out.push(shown);
     }

@@ -19,9 +19,18 @@ impl Meta for Hostile {
     }
 
     fn init(config: String) -> Result<Vec<Need>, Error> {
+        let other = member(&config, "mode") == "other-needs";
         *CONFIG.lock().unwrap() = config;
         let need = |role| Need { place: None, role, name: "*".into(), dtypes: vec![], leaves: true };
-        Ok(vec![need(Role::Attribute), need(Role::Intrinsic), need(Role::AttributeKey)])
+        let mut needs = vec![need(Role::Attribute), need(Role::Intrinsic), need(Role::AttributeKey)];
+        if other {
+            // Only what the host keeps tells a second instance from the first.
+            if !prism::plugin::memory::load().is_empty() {
+                needs.pop();
+            }
+            prism::plugin::memory::save(&[1]);
+        }
+        Ok(needs)
     }
 }
 
@@ -49,7 +58,7 @@ impl Filtering for Hostile {
         let verdict = |keep: Option<Vec<u8>>, reasons: Option<Vec<u8>>, add: Vec<Addition>| Ok(Verdict { keep, reasons, add });
         let one = |a: Addition| verdict(None, None, vec![a]);
         match member(&config, "mode").as_str() {
-            "" | "ok" => verdict(None, None, vec![]),
+            "" | "ok" | "other-needs" => verdict(None, None, vec![]),
             "loop" => spin(),
             "alloc" => allocate_without_end(),
             "trap" => trap(),

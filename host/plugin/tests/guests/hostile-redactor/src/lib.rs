@@ -42,14 +42,6 @@ impl Meta for Hostile {
         if mode == "ints" {
             needs.push(need(Role::Attribute, &[Dtype::Int64, Dtype::Float64]));
         }
-        if mode == "other-needs" {
-            // What another instance counted is not seen here, so the host's count of instances must do: the address of a
-            // fresh allocation says nothing either. The clock is not there. So: only the first init of an instance is
-            // honest, and this one is told apart by the number of calls before.
-            if CALLS.fetch_add(1, Ordering::Relaxed) > 0 {
-                needs.pop();
-            }
-        }
         Ok(needs)
     }
 }
@@ -131,7 +123,7 @@ impl Redacting for Hostile {
         let edit = |at: Vec<u32>, values, labels: Vec<u8>, cleared: Vec<u32>| Ok(vec![Edit { table: 0, column, at, values, labels, cleared }]);
         let raw = |offsets: Vec<u32>, data: &[u8]| Values::Utf8(BytesCol { offsets, data: data.to_vec() });
         match member(&config, "mode").as_str() {
-            "" | "ok" | "ints" | "other-needs" => Ok(vec![]),
+            "" | "ok" | "ints" => Ok(vec![]),
             "loop" => spin(),
             "alloc" => allocate_without_end(),
             "trap" => trap(),
@@ -148,6 +140,7 @@ impl Redacting for Hostile {
                 let needle = member(&config, "needle").into_bytes();
                 Ok(each(&batch, |text| replace(text, &needle)))
             }
+            "rewrite" => Ok(each(&batch, |t| Some(t.to_vec()))),
             "same" => Ok(each(&batch, |_| Some(b"same".to_vec()))),
             "double" => Ok(each(&batch, |t| Some([t, t].concat()))),
             "clear" => {
