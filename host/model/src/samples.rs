@@ -25,7 +25,7 @@ pub struct Random(pub u64);
 
 impl Random {
     /// Any number.
-    pub fn next(&mut self) -> u64 {
+    pub fn number(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -35,7 +35,7 @@ impl Random {
 
     /// A number below `n`, or 0.
     pub fn below(&mut self, n: usize) -> usize {
-        (self.next() % n.max(1) as u64) as usize
+        (self.number() % n.max(1) as u64) as usize
     }
 
     /// True once in `n`.
@@ -126,7 +126,7 @@ pub fn batch(signal: Signal, rows: usize, now: i64, seed: u64) -> Batch {
     items.extend(attributes(rows, r));
     if !r.one_in(10) {
         let spread = r.pick(&[1_000, 1_000_000_000, 3_000_000_000_000]);
-        let times = (0..rows).map(|_| if r.one_in(40) { 0 } else { now - (r.next() % spread) as i64 });
+        let times = (0..rows).map(|_| if r.one_in(40) { 0 } else { now - (r.number() % spread) as i64 });
         let times: ArrayRef = Arc::new(Int64Array::from_iter_values(times.collect::<Vec<_>>()));
         items.push(Column { id: Intrinsic::Time.into(), array: times });
     }
@@ -181,14 +181,14 @@ fn origins(rows: usize, r: &mut Random) -> Vec<Origin> {
                 plugin: "pii".into(),
                 version: "ab".repeat(32),
                 label: format!("l{i}"),
-                count: r.next(),
+                count: r.number(),
             })
             .collect();
         origins.push(Origin {
-            batch_id: std::array::from_fn(|_| r.next() as u8),
+            batch_id: std::array::from_fn(|_| r.number() as u8),
             first_row: first as u32,
             rows: n as u32,
-            received_unix_nanos: r.next() as i64,
+            received_unix_nanos: r.number() as i64,
             redactions,
         });
         first += n;
@@ -212,7 +212,7 @@ fn tail(tables: &[Table], r: &mut Random) -> Option<Table> {
     let keys: Vec<&str> = (0..n).map(|_| r.pick(&KEYS)).collect();
     let values: Vec<String> = (0..n)
         .map(|_| match r.below(3) {
-            0 => Value::Int(r.next() as i64).to_text(),
+            0 => Value::Int(r.number() as i64).to_text(),
             1 => Value::Str(r.pick(&TEXTS).to_owned()).to_text(),
             _ => Value::Array(vec![Value::Null, Value::Str("a".into())]).to_text(),
         })
@@ -265,7 +265,7 @@ fn array(data_type: &DataType, rows: usize, nullable: bool, r: &mut Random) -> A
     let nulls = (density != usize::MAX).then(|| arrow::buffer::NullBuffer::from(valid));
     let mut numbers = || -> Vec<i64> {
         let wide = r.one_in(4);
-        (0..n).map(|i| if wide { r.next() as i64 } else { i as i64 * 3 + r.below(3) as i64 }).collect()
+        (0..n).map(|i| if wide { r.number() as i64 } else { i as i64 * 3 + r.below(3) as i64 }).collect()
     };
     let array: ArrayRef = match data_type {
         DataType::Utf8 => {
@@ -279,7 +279,7 @@ fn array(data_type: &DataType, rows: usize, nullable: bool, r: &mut Random) -> A
         DataType::Float64 => {
             let values: Vec<f64> = (0..n)
                 .map(|_| match r.below(5) {
-                    0 => f64::from_bits(r.next()),
+                    0 => f64::from_bits(r.number()),
                     1 => -0.0,
                     _ => r.below(1000) as f64 / 8.0,
                 })
@@ -293,7 +293,7 @@ fn array(data_type: &DataType, rows: usize, nullable: bool, r: &mut Random) -> A
             let values: Vec<Option<Vec<u8>>> = (0..n)
                 .map(|i| {
                     let valid = nulls.as_ref().is_none_or(|v| v.is_valid(i));
-                    valid.then(|| (0..r.below(9)).map(|_| r.next() as u8).collect())
+                    valid.then(|| (0..r.below(9)).map(|_| r.number() as u8).collect())
                 })
                 .collect();
             Arc::new(BinaryArray::from_iter(values))
@@ -302,8 +302,8 @@ fn array(data_type: &DataType, rows: usize, nullable: bool, r: &mut Random) -> A
             let distinct = r.pick(&[3, usize::MAX]);
             let bytes: Vec<u8> = (0..n)
                 .flat_map(|_| {
-                    let mut id = Random(r.next() % distinct as u64);
-                    (0..*width).map(move |_| id.next() as u8)
+                    let mut id = Random(r.number() % distinct as u64);
+                    (0..*width).map(move |_| id.number() as u8)
                 })
                 .collect();
             Arc::new(FixedSizeBinaryArray::new(*width, bytes.into(), nulls))
@@ -415,7 +415,7 @@ pub fn spans(rows: usize, start: i64, seed: u64) -> Batch {
     let r = &mut Random(seed);
     let services = 8;
     let names: Vec<String> = (0..services).map(|i| format!("shop-service-{i}")).collect();
-    let pods: Vec<String> = names.iter().map(|n| format!("{n}-{:08x}", r.next() as u32)).collect();
+    let pods: Vec<String> = names.iter().map(|n| format!("{n}-{:08x}", r.number() as u32)).collect();
     let plain = |texts: Vec<String>| -> ArrayRef { Arc::new(StringArray::from(texts)) };
     let resources = vec![
         Column { id: ColumnId::attr("service.name", AttrType::Str), array: plain(names) },
@@ -434,11 +434,11 @@ pub fn spans(rows: usize, start: i64, seed: u64) -> Batch {
     let mut last: Option<[u8; 8]> = None;
     for _ in 0..rows {
         if r.one_in(10) || last.is_none() {
-            trace[..8].copy_from_slice(&r.next().to_le_bytes());
-            trace[8..].copy_from_slice(&r.next().to_le_bytes());
+            trace[..8].copy_from_slice(&r.number().to_le_bytes());
+            trace[8..].copy_from_slice(&r.number().to_le_bytes());
             last = None;
         }
-        let id = r.next().to_le_bytes();
+        let id = r.number().to_le_bytes();
         traces.extend_from_slice(&trace);
         ids.extend_from_slice(&id);
         parents.push(last);
@@ -453,11 +453,11 @@ pub fn spans(rows: usize, start: i64, seed: u64) -> Batch {
     push(Intrinsic::ParentId.into(), Arc::new(parents.unwrap_or_else(|e| unreachable!("eight bytes each: {e}"))));
     let mut time = start;
     let times = (0..rows).map(|_| {
-        time += (r.next() % 2_000_000) as i64;
-        time - (r.next() % 50_000_000) as i64
+        time += (r.number() % 2_000_000) as i64;
+        time - (r.number() % 50_000_000) as i64
     });
     push(Intrinsic::Time.into(), Arc::new(Int64Array::from_iter_values(times.collect::<Vec<_>>())));
-    let durations = (0..rows).map(|_| (r.next() % 100_000) as i64 * (1 + r.below(2_000)) as i64).collect::<Vec<_>>();
+    let durations = (0..rows).map(|_| (r.number() % 100_000) as i64 * (1 + r.below(2_000)) as i64).collect::<Vec<_>>();
     push(Intrinsic::Duration.into(), Arc::new(Int64Array::from(durations)));
     push(
         Intrinsic::Kind.into(),
@@ -485,7 +485,7 @@ pub fn spans(rows: usize, start: i64, seed: u64) -> Batch {
     }
     let unique = |prefix: &str, r: &mut Random| -> ArrayRef {
         Arc::new(StringArray::from_iter_values(
-            (0..rows).map(|_| format!("{prefix}{}", r.next() % 10_000_000)).collect::<Vec<_>>(),
+            (0..rows).map(|_| format!("{prefix}{}", r.number() % 10_000_000)).collect::<Vec<_>>(),
         ))
     };
     push(ColumnId::attr("url.path", AttrType::Str), unique("/api/v1/orders/", r));
@@ -499,7 +499,7 @@ pub fn spans(rows: usize, start: i64, seed: u64) -> Batch {
     let scopes =
         vec![Column { id: Intrinsic::Name.into(), array: plain(vec!["http".into(), "grpc".into(), "sql".into()]) }];
     let origin = Origin {
-        batch_id: std::array::from_fn(|_| r.next() as u8),
+        batch_id: std::array::from_fn(|_| r.number() as u8),
         first_row: 0,
         rows: rows as u32,
         received_unix_nanos: start,

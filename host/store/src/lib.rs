@@ -24,6 +24,8 @@ mod read;
 pub mod control;
 
 pub use error::{Damage, StoreError};
+#[doc(hidden)]
+pub use frame::alone as frame_bytes;
 pub use frame::stats::{ColumnMeta, Range, TextRange};
 pub use metrics::Metrics;
 pub use options::StoreOptions;

@@ -193,7 +193,7 @@ fn double_range(numbers: impl Iterator<Item = f64>) -> Option<Range> {
 }
 
 fn put_fixed(id: &ColumnId, array: &FixedSizeBinaryArray, to: &mut Encoder<'_>) -> Result<(), StoreError> {
-    let width = array.value_size() as usize;
+    let width = array.value_size();
     let note = *id == ColumnId::Intrinsic(Intrinsic::TraceId);
     to.scratch.clear();
     if array.null_count() == 0 {

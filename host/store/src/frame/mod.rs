@@ -17,6 +17,7 @@ pub(crate) mod column;
 mod origins;
 pub(crate) mod encode;
 pub(crate) mod decode;
+pub mod alone;
 
 #[cfg(test)]
 mod tests;

@@ -1,5 +1,6 @@
 //! A disk in memory that fails, fills up, and forgets what was not synced; and batches whose rows can be counted.
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses a part")]
+#![allow(clippy::unwrap_used, reason = "a test that fails here should say where")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -220,7 +221,7 @@ impl File for SimFile {
         if let Err(e) = state.operation() {
             // A failed write may have written a part.
             let part = state.random.below(bytes.len());
-            if !(state.die_in == Some(0)) {
+            if state.die_in != Some(0) {
                 self.put(&state, &bytes[..part], offset as usize)?;
             }
             return Err(e);
