@@ -45,14 +45,18 @@ pub(crate) enum Wire<'a> {
 #[inline]
 pub(crate) fn parse(message: &[u8], depth: usize) -> Result<Wire<'_>> {
     // One field that fills the message: every value that a sane client sends.
-    if let [tag, length, text @ ..] = message
-        && u32::from(*tag) == STRING
-        && usize::from(*length) == text.len()
-        && *length < 0x80
-    {
-        return Ok(Wire::Str(text));
+    match *message {
+        [tag, length, ref text @ ..]
+            if u32::from(tag) == STRING && usize::from(length) == text.len() && length < 0x80 =>
+        {
+            Ok(Wire::Str(text))
+        }
+        [tag, a] if u32::from(tag) == INT && a < 0x80 => Ok(Wire::Int(i64::from(a))),
+        [tag, a, b] if u32::from(tag) == INT && a >= 0x80 && b < 0x80 => {
+            Ok(Wire::Int(i64::from(a & 0x7f) | i64::from(b) << 7))
+        }
+        _ => parse_any(message, depth),
     }
-    parse_any(message, depth)
 }
 
 #[inline(never)]

@@ -9,3 +9,4 @@ mod properties;
 mod recorded;
 mod limits;
 mod json;
+mod seeds;
