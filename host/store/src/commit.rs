@@ -56,6 +56,7 @@ impl LaneFiles {
 
     /// Keeps the items and answers each.
     pub(crate) fn commit(&mut self, shared: &Shared, items: Vec<Item>, now: Instant) {
+        self.undo_leftovers(shared);
         if !self.settled() {
             return items.into_iter().for_each(|i| drop(i.reply.send(Err(StoreError::Undoing))));
         }
@@ -94,8 +95,15 @@ impl LaneFiles {
         }
     }
 
+    /// Frames are pending here only where a commit panicked half-way: nobody was told that they are kept.
+    fn undo_leftovers(&mut self, shared: &Shared) {
+        let left: Vec<Slot> = self.open.iter().filter(|(_, s)| s.is_pending()).map(|(slot, _)| *slot).collect();
+        self.undo(shared, left.into_iter(), Vec::new());
+    }
+
     /// Ends segments that had no row for a while.
     pub(crate) fn close_idle(&mut self, shared: &Shared, now: Instant) {
+        self.undo_leftovers(shared);
         self.settled();
         let idle = Duration::from_millis(shared.options.segment_idle_ms);
         let slots: Vec<Slot> = self
@@ -109,6 +117,7 @@ impl LaneFiles {
 
     /// Ends all segments.
     pub(crate) fn close_all(&mut self, shared: &Shared) {
+        self.undo_leftovers(shared);
         self.settled();
         while let Some(slot) = self.open.keys().next().copied() {
             self.close(shared, slot);

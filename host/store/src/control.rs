@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
+use crate::disk::make_dirs;
 use crate::error::{Damage, StoreError};
 
 /// Bytes of one object: bindings and settings are kilobytes, plugins of Python up to tens of megabytes.
@@ -228,22 +229,6 @@ fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = fs::OpenOptions::new().write(true).create_new(true).open(path)?;
     file.write_all(bytes)?;
     file.sync_all()
-}
-
-/// Makes the folder and those above it, and their names durable.
-fn make_dirs(dir: &Path) -> io::Result<()> {
-    if dir.is_dir() {
-        return Ok(());
-    }
-    let parent = dir.parent().filter(|p| !p.as_os_str().is_empty());
-    if let Some(parent) = parent {
-        make_dirs(parent)?;
-    }
-    match fs::create_dir(dir) {
-        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
-        _ => {}
-    }
-    parent.map_or(Ok(()), |parent| fs::File::open(parent)?.sync_all())
 }
 
 /// Removes what processes that died left behind. Best effort: it is only room on the disk.

@@ -135,6 +135,23 @@ impl Disk for RealDisk {
     }
 }
 
+/// Makes a folder and those above it where they do not exist, and the new names durable.
+pub(crate) fn make_dirs(dir: &Path) -> io::Result<()> {
+    if dir.is_dir() {
+        return Ok(());
+    }
+    let parent = match dir.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    make_dirs(parent)?;
+    match fs::create_dir(dir) {
+        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
+        _ => {}
+    }
+    fs::File::open(parent)?.sync_all()
+}
+
 /// Creates a folder and those above it, down from `root`, which exists; each name is durable when this returns.
 ///
 /// A folder that exists may have been made a moment ago by a process that did not sync it yet, so its parent is synced here

@@ -109,6 +109,11 @@ impl SegmentWriter {
         })
     }
 
+    /// Whether a group was begun and neither committed nor undone.
+    pub(crate) fn is_pending(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
     /// Number of the next frame.
     pub(crate) fn next_frame(&self) -> u32 {
         self.frames
@@ -184,7 +189,7 @@ impl SegmentWriter {
         let undone = blanked.and_then(|()| self.file.sync_data());
         if undone.is_err() || failed {
             let limbo = Limbo { disk: self.disk.clone(), path: self.path.clone(), valid: self.confirmed };
-            // A blank that is synced without an error is enough where the file itself did not fail.
+            // After a failed sync even a successful one proves nothing: the kernel forgets pages that it could not write.
             return (None, limbo.settle().err().map(|_| limbo));
         }
         if let Some(first) = self.pending.first() {

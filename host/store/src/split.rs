@@ -60,17 +60,18 @@ pub(crate) fn by_window(
 /// The batches of one slot as those that frames are made of: about `rows` each, in the same order.
 pub(crate) fn into_frames(batches: Vec<Cleared>, rows: usize) -> Result<Vec<Cleared>, StoreError> {
     let rows = rows.max(1);
+    // A quarter more is not worth a frame of its own.
+    let rows_max = rows + rows / 4;
     let mut out = Vec::new();
     let mut group: Vec<Cleared> = Vec::new();
     let mut grouped = 0;
     for batch in batches {
         let n = batch.batch().rows();
-        if grouped > 0 && grouped + n > rows {
+        if grouped > 0 && grouped + n > rows_max {
             out.push(join(std::mem::take(&mut group))?);
             grouped = 0;
         }
-        // A quarter more is not worth a frame of its own.
-        if n > rows + rows / 4 {
+        if n > rows_max {
             out.extend(cut(batch, n.div_ceil(rows))?);
         } else {
             grouped += n;

@@ -18,7 +18,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::commit::{Item, LaneFiles};
-use crate::disk::{Disk, RealDisk};
+use crate::disk::{Disk, RealDisk, make_dirs};
 use crate::error::StoreError;
 use crate::metrics::Metrics;
 use crate::options::StoreOptions;
@@ -100,7 +100,7 @@ impl Store {
     /// # Errors
     /// `Retry` where the folder cannot be made or there is no randomness for the writer's id.
     pub fn open(root: &Path, options: StoreOptions) -> Result<Arc<Store>, StoreError> {
-        std::fs::create_dir_all(root).map_err(|e| StoreError::io("made its folder", e))?;
+        make_dirs(root).map_err(|e| StoreError::io("made its folder", e))?;
         let mut id = [0; 8];
         getrandom::fill(&mut id)
             .map_err(|e| StoreError::io("chose a writer id", std::io::Error::other(e.to_string())))?;
@@ -151,8 +151,8 @@ impl Store {
                 Err(mpsc::error::SendError(back)) => queued = back,
             }
         }
-        // The sender is dropped without an answer only where the lane's task was torn down.
-        answer.await.unwrap_or(Err(StoreError::Closed)).map(|token| Receipt { token })
+        // The sender is dropped without an answer only where a commit panicked or the runtime goes down.
+        answer.await.unwrap_or(Err(StoreError::Uncertain)).map(|token| Receipt { token })
     }
 
     /// A reader of the same folder.

@@ -165,6 +165,83 @@ fn a_full_disk_refuses_with_retry_and_recovers_by_itself() {
     });
 }
 
+const OK: bool = false;
+const FAILS: bool = true;
+
+#[test]
+fn st1_a_frame_that_cannot_be_blanked_is_cut_off_by_an_end_link() {
+    runtime().block_on(async {
+        // After body, header: the sync fails, and so does blanking the header.
+        for (after, uncertain) in
+            [(&[OK][..], false), (&[FAILS, OK], false), (&[FAILS, FAILS], true), (&[FAILS, OK, FAILS], true)]
+        {
+            let disk = SimDisk::new(Path::new(ROOT), 1);
+            let store = open(&disk, 1);
+            let live = reader(&disk);
+            store.append(&tenant(), numbered(0, &[NOW; 3])).await.unwrap();
+            disk.plan(&[&[OK, OK, FAILS], after].concat());
+            let error = store.append(&tenant(), numbered(10, &[NOW; 3])).await.unwrap_err();
+            assert_eq!(error.kind(), Kind::Retry);
+            assert_eq!(matches!(error, StoreError::Uncertain), uncertain, "{after:?}: {error}");
+            assert!(disk.plan_is_done());
+            if !uncertain {
+                assert_eq!(numbers(&all(&live)), [0, 1, 2]);
+            }
+            // While it cannot be undone nothing is accepted; then the file is left alone and all goes on in another.
+            if uncertain {
+                disk.plan(&[FAILS]);
+                let refused = store.append(&tenant(), numbered(20, &[NOW; 3])).await.unwrap_err();
+                assert!(matches!(refused, StoreError::Undoing), "{refused}");
+            }
+            store.append(&tenant(), numbered(30, &[NOW; 3])).await.unwrap();
+            assert_eq!(numbers(&all(&live)), [0, 1, 2, 30, 31, 32]);
+            assert_eq!(numbers(&all(&reader(&disk.crash()))), [0, 1, 2, 30, 31, 32]);
+        }
+    });
+}
+
+#[test]
+fn st1_a_reader_that_saw_a_frame_before_it_was_undone_forgets_it() {
+    runtime().block_on(async {
+        let disk = SimDisk::new(Path::new(ROOT), 1);
+        let store = open(&disk, 1);
+        let live = reader(&disk);
+        let two_windows = [NOW, NOW - WINDOW_NANOS];
+        store.append(&tenant(), numbered(0, &two_windows)).await.unwrap();
+        let seen = Arc::new(parking_lot::Mutex::new(Vec::new()));
+        disk.before_sync(Some(Arc::new({
+            let (live, seen) = (live.clone(), seen.clone());
+            move || seen.lock().push(numbers(&all(&live)))
+        })));
+        // Two bodies and headers, then two syncs of which one fails: the other file is used again at the same place.
+        disk.plan(&[OK, OK, OK, OK, FAILS]);
+        store.append(&tenant(), numbered(10, &two_windows)).await.unwrap_err();
+        disk.before_sync(None);
+        assert_eq!(seen.lock()[0], [0, 1, 10, 11], "before the sync both frames stood");
+        assert_eq!(numbers(&all(&live)), [0, 1]);
+        store.append(&tenant(), numbered(20, &two_windows)).await.unwrap();
+        assert_eq!(numbers(&all(&live)), [0, 1, 20, 21]);
+    });
+}
+
+#[test]
+fn a_last_frame_without_its_payload_was_never_acknowledged() {
+    runtime().block_on(async {
+        let disk = SimDisk::new(Path::new(ROOT), 1);
+        let store = open(&disk, 1);
+        store.append(&tenant(), numbered(0, &[NOW; 3])).await.unwrap();
+        store.append(&tenant(), numbered(10, &[NOW; 8])).await.unwrap();
+        let frames = all(&reader(&disk)).frames;
+        let end = 256 + frames.iter().map(|f| f.stats().bytes).sum::<u64>() as usize;
+        let name = disk.names().into_iter().find(|n| n.ends_with(".seg")).unwrap();
+        // The header and all statistics are there, some of the rows are not.
+        disk.edit(&name, |b| b[end - 40..end].fill(0));
+        let snapshot = all(&reader(&disk));
+        assert_eq!(numbers(&snapshot), [0, 1, 2]);
+        assert!(snapshot.unreadable.is_empty());
+    });
+}
+
 /// Bytes of the only segment after four appends of 3 rows; `closed` says whether it has its end mark.
 async fn segment(disk: &SimDisk, closed: bool) -> (String, Vec<u8>) {
     let store = open(disk, 1);

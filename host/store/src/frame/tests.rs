@@ -99,7 +99,7 @@ fn sample(signal: usize, rows: usize, seed: u64, large: bool) -> Batch {
 
 proptest! {
     #[test]
-    fn any_batch_reads_back(signal in 0..3usize, rows in 0..40usize, seed in any::<u64>(), large in proptest::bool::weighted(0.1)) {
+    fn any_batch_reads_back(signal in 0..3usize, rows in 0..40usize, seed in any::<u64>(), large in proptest::bool::weighted(0.05)) {
         let batch = sample(signal, rows, seed, large);
         let bytes = bytes_of(&encode(&batch, 1).unwrap());
         let (back, _) = read(&bytes, ALL).unwrap();
@@ -109,7 +109,7 @@ proptest! {
 
     #[test]
     fn a_projection_equals_the_columns_of_a_full_read(
-        signal in 0..3usize, rows in 1..40usize, seed in any::<u64>(), large in proptest::bool::weighted(0.2), pick in any::<u64>(),
+        signal in 0..3usize, rows in 1..40usize, seed in any::<u64>(), large in proptest::bool::weighted(0.05), pick in any::<u64>(),
     ) {
         let batch = sample(signal, rows, seed, large);
         let bytes = bytes_of(&encode(&batch, 1).unwrap());

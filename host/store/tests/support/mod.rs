@@ -32,6 +32,10 @@ struct State {
     die_in: Option<u64>,
     capacity: u64,
     inodes: u64,
+    /// Whether each of the next operations fails.
+    plan: std::collections::VecDeque<bool>,
+    /// Called before each sync of a file.
+    before_sync: Option<Arc<dyn Fn() + Send + Sync>>,
 }
 
 impl Default for State {
@@ -44,6 +48,8 @@ impl Default for State {
             die_in: None,
             capacity: u64::MAX,
             inodes: 0,
+            plan: std::collections::VecDeque::new(),
+            before_sync: None,
         }
     }
 }
@@ -99,6 +105,20 @@ impl SimDisk {
 
     pub fn fail_one_in(&self, n: usize) {
         self.0.lock().fail_one_in = n;
+    }
+
+    /// Says of each of the next operations whether it fails.
+    pub fn plan(&self, fails: &[bool]) {
+        self.0.lock().plan = fails.iter().copied().collect();
+    }
+
+    /// Whether all planned operations came.
+    pub fn plan_is_done(&self) -> bool {
+        self.0.lock().plan.is_empty()
+    }
+
+    pub fn before_sync(&self, hook: Option<Arc<dyn Fn() + Send + Sync>>) {
+        self.0.lock().before_sync = hook;
     }
 
     pub fn die_in(&self, operations: u64) {
@@ -174,6 +194,9 @@ impl State {
             Some(left) => *left -= 1,
             None => {}
         }
+        if self.plan.pop_front() == Some(true) {
+            return Err(io::Error::other("planned"));
+        }
         if self.fail_one_in > 0 && self.random.one_in(self.fail_one_in) {
             return Err(io::Error::other("injected"));
         }
@@ -238,6 +261,10 @@ impl File for SimFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
+        let hook = self.disk.0.lock().before_sync.clone();
+        if let Some(hook) = hook {
+            hook();
+        }
         let mut state = self.disk.0.lock();
         let failed = state.operation();
         if state.die_in == Some(0) && failed.is_err() {
