@@ -355,7 +355,9 @@ fn item_text(batch: &Batch, row: usize) -> String {
         let Some((table, parents)) = batch.table(kind).and_then(|t| Some((t, t.index(Intrinsic::Parent)?))) else {
             continue;
         };
-        for child in (0..table.rows()).filter(|c| parents.value(*c) as usize == row) {
+        // Children lie in the order of their parents.
+        let before = |end: usize| parents.values().partition_point(|p| (*p as usize) < end);
+        for child in before(row)..before(row + 1) {
             out += &format!(" {kind:?}({})", row_text(batch, table, child));
         }
     }

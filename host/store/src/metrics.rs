@@ -29,7 +29,7 @@ pub struct Metrics {
     pub inflight_bytes: AtomicU64,
     /// Segments open for writing now.
     pub segments_open: AtomicU64,
-    /// Nanoseconds of threads in encoding.
+    /// Nanoseconds of wall time of threads in encoding.
     pub encode_nanos: AtomicU64,
     /// fdatasync calls by duration, see [`SYNC_BOUNDS_NANOS`].
     pub syncs: [AtomicU64; 9],

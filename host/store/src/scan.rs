@@ -95,7 +95,6 @@ impl SegmentIndex {
     ) -> Result<SegmentIndex, NoIndex> {
         let file = disk.open(path)?;
         let (inode, len) = file.identity()?;
-        let fingerprint = expected.fingerprint();
         let mut index = match before.filter(|b| b.inode == inode) {
             Some(before) if before.closed && valid.is_none() => return Ok(before.clone()),
             Some(before) => {
@@ -119,8 +118,7 @@ impl SegmentIndex {
         if let Some(valid) = valid {
             index.cut(|frame| frame.end() <= valid);
         }
-        let mut walk =
-            Walk { file: &*file, fingerprint, len: valid.map_or(len, |v| v.min(len)), chunk: Vec::new(), chunk_at: 0 };
+        let mut walk = Walk::new(&*file, expected, valid.map_or(len, |v| v.min(len)));
         let found = walk.on(&mut index)?;
         index.verify(&*file)?;
         let known = index.fault.take().filter(|f| f.at == index.next && f.file_len == len);
@@ -206,7 +204,7 @@ fn check_segment(file: &dyn File, expected: &SegmentHeader, len: u64) -> Result<
         Err(damage) => {
             // The header is durable before any frame is acknowledged. A blank one is from before a crash, unless a frame tells
             // of an acknowledged one before it; a torn one is of a file that could not be begun, unless there is any frame.
-            let walk = Walk { file, fingerprint: expected.fingerprint(), len, chunk: Vec::new(), chunk_at: 0 };
+            let walk = Walk::new(file, expected, len);
             let begin = SEGMENT_HEADER as u64;
             let ended = walk.end_mark()?.is_some_and(|mark| mark.confirmed > begin);
             let lost = ended || walk.later_header(begin, if blank { begin + 1 } else { begin })?;
@@ -220,12 +218,17 @@ fn check_segment(file: &dyn File, expected: &SegmentHeader, len: u64) -> Result<
 struct Walk<'a> {
     file: &'a dyn File,
     fingerprint: u64,
+    epoch: u64,
     len: u64,
     chunk: Vec<u8>,
     chunk_at: u64,
 }
 
-impl Walk<'_> {
+impl<'a> Walk<'a> {
+    fn new(file: &'a dyn File, expected: &SegmentHeader, len: u64) -> Walk<'a> {
+        Walk { file, fingerprint: expected.fingerprint(), epoch: expected.epoch, len, chunk: Vec::new(), chunk_at: 0 }
+    }
+
     /// Adds frames to the index up to the end, the end mark, or the first failure.
     fn on(&mut self, index: &mut SegmentIndex) -> Result<Option<Damage>, NoIndex> {
         while !index.closed && index.next + FRAME_HEADER as u64 <= self.len {
@@ -252,7 +255,7 @@ impl Walk<'_> {
         };
         let in_order =
             header.number as usize == index.frames.len() && header.schema_base as usize == index.columns.len();
-        if header.segment != self.fingerprint {
+        if header.segment != self.fingerprint || header.epoch != self.epoch {
             return Ok(Err(Damage::Foreign("frame")));
         }
         if !in_order || header.confirmed > at {
