@@ -10,7 +10,11 @@
 mod role;
 mod key;
 mod directory;
+mod change;
+mod live;
 
-pub(crate) use directory::{Directory, DirectoryError, Holder};
+pub(crate) use change::{change, log, read};
+pub(crate) use directory::{DirectoryError, Holder};
 pub(crate) use key::Key;
+pub(crate) use live::Access;
 pub(crate) use role::{Role, Roles};

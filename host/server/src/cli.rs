@@ -55,9 +55,12 @@ pub(crate) enum Command {
     /// Plugins, and which tenant's data runs through them
     #[command(subcommand)]
     Plugin(PluginCommand),
-    /// Settings
-    #[command(subcommand)]
-    Config(ConfigCommand),
+    /// Settings, with their documentation, values and sources
+    Config {
+        /// What to do; prints where nothing is said
+        #[command(subcommand)]
+        command: Option<ConfigCommand>,
+    },
     /// Check that Prism can run here, and say what to do where it cannot
     Doctor,
 }
@@ -90,8 +93,9 @@ pub(crate) struct Remote {
 /// `prism query`
 #[derive(Debug, Args)]
 pub(crate) struct Query {
-    /// Query as text or JSON, `@FILE`, or `-` for standard input
-    pub(crate) query: String,
+    /// Query as text or JSON, `@FILE`, or `-` for standard input; several words are one query
+    #[arg(required = true)]
+    pub(crate) query: Vec<String>,
     /// The server's answer as it is
     #[arg(long)]
     pub(crate) json: bool,

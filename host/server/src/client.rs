@@ -6,6 +6,7 @@ use anyhow::{Context as _, bail};
 use serde_json::Value;
 
 use crate::cli::Remote;
+use crate::show::clean;
 
 /// The server gives up before (`http.answer_timeout_ms`).
 const TIMEOUT: Duration = Duration::from_secs(180);
@@ -30,10 +31,10 @@ pub(crate) struct Refused(pub(crate) String);
 /// # Errors
 /// No answer, or a refusal as [`Refused`].
 pub(crate) fn get(remote: &Remote, path: &str) -> anyhow::Result<Answer> {
-    ask(remote, |client, base| client.get(format!("{base}{path}")), "")
+    ask(remote, |client, base| client.get(format!("{base}{path}")))
 }
 
-/// `POST path` with a query. `query` is shown under its error.
+/// `POST path` with a query.
 ///
 /// # Errors
 /// As [`get`].
@@ -42,13 +43,12 @@ pub(crate) fn post(remote: &Remote, path: &str, query: &str) -> anyhow::Result<A
     let build = |client: &reqwest::blocking::Client, base: &str| {
         client.post(format!("{base}{path}")).header("content-type", media_type).body(query.to_owned())
     };
-    ask(remote, build, query)
+    ask(remote, build)
 }
 
 fn ask(
     remote: &Remote,
     build: impl Fn(&reqwest::blocking::Client, &str) -> reqwest::blocking::RequestBuilder,
-    query: &str,
 ) -> anyhow::Result<Answer> {
     let base = remote.url.trim_end_matches('/');
     let client = reqwest::blocking::Client::builder().timeout(TIMEOUT).connect_timeout(CONNECT_TIMEOUT).build()?;
@@ -64,7 +64,7 @@ fn ask(
     if status.is_success() {
         return Ok(Answer { text, took });
     }
-    bail!(Refused(refusal(status.as_u16(), &text, query)));
+    bail!(Refused(refusal(status.as_u16(), &text)));
 }
 
 fn unreachable(base: &str, error: &reqwest::Error) -> anyhow::Error {
@@ -73,31 +73,22 @@ fn unreachable(base: &str, error: &reqwest::Error) -> anyhow::Error {
     anyhow::anyhow!("no answer from {base}: {reason}{hint}")
 }
 
-/// The server's error with its place in the query.
-///
-/// ```text
-/// expected a field, found `and`
-///   from spans where and x = 1
-///                    ^
-/// hint: ...
-/// ```
-fn refusal(status: u16, body: &str, query: &str) -> String {
+/// The server's error, with the line at fault and a caret where there is one.
+fn refusal(status: u16, body: &str) -> String {
     let parsed: Value = serde_json::from_str(body).unwrap_or_default();
     let error = &parsed["error"];
     let Some(message) = error["message"].as_str() else {
-        return format!("status {status}: {}", crate::show::clean(body.trim()));
+        return format!("status {status}: {}", clean(body.trim()));
     };
-    let mut out = crate::show::clean(message);
-    let place = |key: &str| error[key].as_u64().and_then(|n| usize::try_from(n).ok()).filter(|n| *n > 0);
-    if let (Some(line), Some(column)) = (place("line"), place("column"))
-        && let Some(text) = query.lines().nth(line - 1)
-    {
-        // A tab is wider than the column that it counts as.
-        let text = text.replace('\t', " ");
-        out.push_str(&format!("\n  {text}\n  {}^", " ".repeat(column - 1)));
+    let mut out = clean(message);
+    for line in error["snippet"].as_str().unwrap_or_default().lines() {
+        out.push_str(&format!("\n{}", clean(line)));
+    }
+    if let Some(pointer) = error["pointer"].as_str() {
+        out.push_str(&format!("\nin {}", clean(pointer)));
     }
     if let Some(hint) = error["hint"].as_str() {
-        out.push_str(&format!("\nhint: {}", crate::show::clean(hint)));
+        out.push_str(&format!("\nhint: {}", clean(hint)));
     }
     out
 }
@@ -108,12 +99,15 @@ mod tests {
 
     #[test]
     fn errors_point_into_the_query() {
-        let body = r#"{"error":{"code":"bad_request","message":"expected a field, found `and`","hint":"x","line":2,"column":7}}"#;
+        let error = serde_json::json!({"error": {
+            "code": "query_syntax", "message": "expected a field, found `and`", "hint": "x", "line": 1, "column": 2,
+            "snippet": "  |\n1 | q and\n  |   ^", "pointer": "/where"
+        }});
         assert_eq!(
-            refusal(400, body, "from spans\nwhere and x = 1"),
-            "expected a field, found `and`\n  where and x = 1\n        ^\nhint: x"
+            refusal(400, &error.to_string()),
+            "expected a field, found `and`\n  |\n1 | q and\n  |   ^\nin /where\nhint: x"
         );
-        assert_eq!(refusal(502, "<html>", "q"), "status 502: <html>");
-        assert_eq!(refusal(401, r#"{"error":{"message":"no"}}"#, "q"), "no");
+        assert_eq!(refusal(502, "<html>"), "status 502: <html>");
+        assert_eq!(refusal(401, r#"{"error":{"message":"no"}}"#), "no");
     }
 }

@@ -23,6 +23,7 @@ use std::borrow::Cow;
 
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use prism_model::{Classify, Kind};
+//Q use prism_query::QueryError;
 
 /// What is told to a client by number and name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -110,13 +111,17 @@ impl From<Kind> for Code {
     }
 }
 
-/// Where in a query an error is; both from 1.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Where in a query an error is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Place {
-    /// Line.
-    pub(crate) line: usize,
-    /// Column, in characters.
-    pub(crate) column: usize,
+    /// From 1; 0 where it is not known.
+    pub(crate) line: u32,
+    /// In characters, from 1; 0 where it is not known.
+    pub(crate) column: u32,
+    /// JSON pointer to the value at fault, in a JSON document.
+    pub(crate) pointer: Option<String>,
+    /// The line with a caret below; may be empty.
+    pub(crate) snippet: String,
 }
 
 /// An error on its way to a client.
@@ -124,6 +129,8 @@ pub(crate) struct Place {
 pub(crate) struct Failure {
     /// What kind.
     pub(crate) code: Code,
+    /// A name more exact than that of the code, such as `query_syntax`.
+    pub(crate) detail: Option<&'static str>,
     /// What is told: what was expected and found. Never paths, other tenants, or what the system said.
     pub(crate) message: Cow<'static, str>,
     /// What to do instead, where there is something.
@@ -139,7 +146,7 @@ pub(crate) struct Failure {
 impl Failure {
     /// An error with its message.
     pub(crate) fn new(code: Code, message: impl Into<Cow<'static, str>>) -> Failure {
-        Failure { code, message: message.into(), hint: None, place: None, retry_after_s: 1, inner: None }
+        Failure { code, detail: None, message: message.into(), hint: None, place: None, retry_after_s: 1, inner: None }
     }
 
     /// The error of another crate. Its message is told, since by the rule of the house paths and foreign names stand in its
@@ -151,6 +158,22 @@ impl Failure {
         };
         Failure::new(error.kind().into(), told).inner(chain(error))
     }
+
+    /// An error of the query language, with its place.
+    pub(crate) fn of_language(error: &prism_dsl::DslError) -> Failure {
+        let too_long = error.code == prism_dsl::error::code::TOO_LONG;
+        let code = if too_long { Code::TooLarge } else { Code::BadRequest };
+        let place = Place {
+            line: error.line,
+            column: error.column,
+            pointer: error.pointer.as_deref().map(str::to_owned),
+            snippet: error.snippet.to_string(),
+        };
+        let failure = Failure::new(code, error.message.clone());
+        Failure { detail: Some(error.code), hint: error.hint.clone(), place: Some(place), ..failure }
+    }
+
+    //Q of_query
 
     /// With what to do instead.
     pub(crate) fn hint(self, hint: impl Into<String>) -> Failure {
@@ -164,11 +187,7 @@ impl Failure {
 
     /// The message, cut at a character so that it takes at most `bytes_max`.
     pub(crate) fn message_within(&self, bytes_max: usize) -> &str {
-        let mut end = self.message.len().min(bytes_max);
-        while !self.message.is_char_boundary(end) {
-            end -= 1;
-        }
-        &self.message[..end]
+        within(&self.message, bytes_max)
     }
 
     /// The headers that go with the status.
@@ -182,20 +201,38 @@ impl Failure {
         }
     }
 
-    /// The answer of query paths: `{"error": {"code", "message", "hint", "line", "column"}}`.
+    /// The answer of query paths: `{"error": {"code", "message", "hint", "line", "column", "pointer", "snippet"}}`.
     pub(crate) fn to_json(&self, message_bytes_max: usize) -> Vec<u8> {
         let mut error = serde_json::Map::new();
-        error.insert("code".into(), self.code.name().into());
+        error.insert("code".into(), self.detail.unwrap_or(self.code.name()).into());
         error.insert("message".into(), self.message_within(message_bytes_max).into());
         if let Some(hint) = &self.hint {
             error.insert("hint".into(), hint.as_str().into());
         }
-        if let Some(place) = self.place {
-            error.insert("line".into(), place.line.into());
-            error.insert("column".into(), place.column.into());
+        if let Some(place) = &self.place {
+            for (key, number) in [("line", place.line), ("column", place.column)] {
+                if number > 0 {
+                    error.insert(key.into(), number.into());
+                }
+            }
+            if let Some(pointer) = &place.pointer {
+                error.insert("pointer".into(), pointer.as_str().into());
+            }
+            if !place.snippet.is_empty() {
+                error.insert("snippet".into(), place.snippet.as_str().into());
+            }
         }
         serde_json::json!({ "error": error }).to_string().into_bytes()
     }
+}
+
+/// The text, cut at a character so that it takes at most `bytes_max`.
+pub(crate) fn within(text: &str, bytes_max: usize) -> &str {
+    let mut end = text.len().min(bytes_max);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
 }
 
 /// An error's message and those of its causes.
@@ -270,7 +307,7 @@ mod tests {
     #[test]
     fn answers_are_json_with_the_place() {
         let mut failure = Failure::new(Code::BadRequest, "expected a field, found `ü`").hint("x");
-        failure.place = Some(Place { line: 1, column: 7 });
+        failure.place = Some(Place { line: 1, column: 7, ..Place::default() });
         let text = String::from_utf8(failure.to_json(1_000)).unwrap();
         assert_eq!(
             text,

@@ -6,5 +6,55 @@
 //! ```
 
 pub(crate) mod connections;
+pub(crate) mod observe;
+pub(crate) mod caller;
 pub(crate) mod body;
+pub(crate) mod otlp;
+//Q mod query;
+mod operate;
 pub(crate) mod respond;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::Response;
+use axum::routing::{get, post};
+use http::Request;
+
+use crate::app::App;
+use crate::error::{Code, Failure};
+
+/// What is served over HTTP.
+pub(crate) fn router(app: Arc<App>) -> Router {
+    Router::new()
+        .route("/v1/traces", post(otlp::traces))
+        .route("/v1/logs", post(otlp::logs))
+        .route("/v1/metrics", post(otlp::metrics))
+        //Q .route("/v1/query", post(query::post).get(query::get))
+        //Q .route("/v1/traces/{id}", get(query::trace))
+        //Q .route("/v1/fields", get(query::fields))
+        //Q .route("/v1/fields/{name}/values", get(query::values))
+        .route("/health", get(operate::health))
+        .route("/ready", get(operate::ready))
+        .route("/metrics", get(operate::metrics))
+        .fallback(not_found)
+        .method_not_allowed_fallback(bad_method)
+        .layer(axum::middleware::from_fn_with_state(app.clone(), observe::observe))
+        .with_state(app)
+}
+
+async fn not_found(State(app): State<Arc<App>>, request: Request<Body>) -> Response {
+    let failure = Failure::new(Code::NotFound, "nothing is served at this path").hint(
+        "OTLP goes to /v1/traces and /v1/logs, queries to /v1/query; /v1/traces/{id}, /v1/fields, /health, /ready, /metrics",
+    );
+    body::discard(request.into_body()).await;
+    respond::json(&failure, app.config.http.message_bytes_max)
+}
+
+async fn bad_method(State(app): State<Arc<App>>, request: Request<Body>) -> Response {
+    let message = format!("`{}` is not served at this path: `Allow` says what is", request.method());
+    body::discard(request.into_body()).await;
+    respond::json(&Failure::new(Code::BadMethod, message), app.config.http.message_bytes_max)
+}

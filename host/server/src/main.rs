@@ -11,11 +11,16 @@
 mod cli;
 mod config;
 mod logs;
+mod serve;
+mod app;
+mod grpc;
+mod http;
 mod access;
+mod rpc;
 mod error;
 mod metrics;
-mod rpc;
-mod http;
+mod commands;
+mod bundled;
 mod client;
 mod doctor;
 mod show;
@@ -38,13 +43,23 @@ fn main() -> ExitCode {
 fn run(cli: &cli::Cli) -> anyhow::Result<ExitCode> {
     let loaded = config::load(&cli.flags(), std::env::vars())?;
     logs::start(loaded.config.log.format, &loaded.config.log.filter).map_err(anyhow::Error::msg)?;
-    match &cli.command {
-        cli::Command::Config(cli::ConfigCommand::Print) => {
-            print(&loaded.print());
-            Ok(ExitCode::SUCCESS)
+    let (config, screen) = (&loaded.config, show::Screen::of_stdout());
+    let text = match &cli.command {
+        cli::Command::Config { command: None | Some(cli::ConfigCommand::Print) } => loaded.print(),
+        cli::Command::Tenant(command) => commands::access::tenant(command, config, &screen)?,
+        cli::Command::Key(command) => commands::access::key(command, config, &screen)?,
+        cli::Command::Query(command) => commands::ask::query(command, &screen)?,
+        cli::Command::Trace(command) => commands::ask::trace(command, &screen)?,
+        cli::Command::Doctor => {
+            let (text, sound) = doctor::run(&loaded, &screen);
+            print(&text);
+            return Ok(if sound { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
-        _ => anyhow::bail!("not joined yet"),
-    }
+        cli::Command::Plugin(command) => commands::plugin::run(command, config, &screen)?,
+        cli::Command::Serve(_) => return serve::run(config),
+    };
+    print(&text);
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Writes to standard output; a reader that has gone away (`prism ... | head`) is no error.

@@ -9,6 +9,8 @@
 
 mod exposition;
 mod requests;
+mod inner;
 
-pub(crate) use exposition::{Exposition, Type};
+pub(crate) use exposition::{Exposition, MEDIA_TYPE as EXPOSITION_MEDIA_TYPE, Type};
+pub(crate) use inner::{expose_ingest, expose_store};
 pub(crate) use requests::{Requests, Route};

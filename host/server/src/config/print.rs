@@ -4,13 +4,17 @@ use std::fmt::Write as _;
 
 use toml::{Table, Value};
 
-use super::settings::{
-    AuthSettings, Config, HttpSettings, IngestSettings, LimitSettings, LogSettings, PluginSettings, QuerySettings,
-    StoreSettings,
-};
+use super::settings::{AuthSettings, Config, HttpSettings, LogSettings, QuerySettings};
 use super::sources::{Loaded, Source};
 
-type Docs = &'static [(&'static str, &'static [&'static str])];
+/// Settings in order, each with the lines of its documentation.
+type Docs<'s> = Vec<(&'s str, Vec<&'s str>)>;
+
+/// Sections whose settings another crate owns: the file that says what they are for, which is shown as it is.
+const LIMITS: &str = include_str!("../../../model/src/limits.rs");
+const STORE: &str = include_str!("../../../store/src/options.rs");
+const INGEST: &str = include_str!("../../../ingest/src/pipeline.rs");
+const PLUGIN: &str = include_str!("../../../plugin/src/options.rs");
 
 impl Loaded {
     /// Every setting with its documentation, its value, and who set it.
@@ -24,8 +28,8 @@ impl Loaded {
                     comment(docs, &mut out);
                     let _infallible = writeln!(out, "[{name}]");
                     for (setting, docs) in section_docs(name) {
-                        if let Some(value) = inner.get(*setting) {
-                            comment(docs, &mut out);
+                        if let Some(value) = inner.get(setting) {
+                            comment(&docs, &mut out);
                             self.setting(&format!("{name}.{setting}"), setting, value, &mut out);
                         }
                     }
@@ -60,18 +64,35 @@ fn comment(lines: &[&str], out: &mut String) {
     }
 }
 
-fn section_docs(name: &str) -> Docs {
+fn section_docs(name: &str) -> Docs<'static> {
+    let own = |docs: &'static [(&'static str, &'static [&'static str])]| docs.iter().map(|(n, d)| (*n, d.to_vec())).collect();
     match name {
-        "auth" => AuthSettings::DOCS,
-        "http" => HttpSettings::DOCS,
-        "limits" => LimitSettings::DOCS,
-        "ingest" => IngestSettings::DOCS,
-        "store" => StoreSettings::DOCS,
-        "query" => QuerySettings::DOCS,
-        "plugin" => PluginSettings::DOCS,
-        "log" => LogSettings::DOCS,
-        _ => &[],
+        "auth" => own(AuthSettings::DOCS),
+        "http" => own(HttpSettings::DOCS),
+        "limits" => fields_of(LIMITS),
+        "ingest" => fields_of(INGEST),
+        "store" => fields_of(STORE),
+        "query" => own(QuerySettings::DOCS),
+        "plugin" => fields_of(PLUGIN),
+        "log" => own(LogSettings::DOCS),
+        _ => Vec::new(),
     }
+}
+
+/// The public fields of a source file's struct with the doc comments before them.
+fn fields_of(source: &str) -> Docs<'_> {
+    let mut fields = Vec::new();
+    let mut docs = Vec::new();
+    for line in source.lines().map(str::trim) {
+        if let Some(doc) = line.strip_prefix("///") {
+            docs.push(doc);
+        } else if let Some((field, _)) = line.strip_prefix("pub ").and_then(|rest| rest.split_once(": ")) {
+            fields.push((field, std::mem::take(&mut docs)));
+        } else {
+            docs.clear();
+        }
+    }
+    fields
 }
 
 #[cfg(test)]
@@ -94,7 +115,8 @@ mod tests {
         for (name, value) in &all {
             assert!(Config::DOCS.iter().any(|(known, _)| known == name), "{name}");
             for setting in value.as_table().into_iter().flat_map(Table::keys) {
-                assert!(section_docs(name).iter().any(|(known, _)| known == setting), "{name}.{setting}");
+                let documented = section_docs(name).iter().any(|(known, docs)| known == setting && !docs.is_empty());
+                assert!(documented, "{name}.{setting}");
             }
         }
     }

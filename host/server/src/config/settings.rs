@@ -44,6 +44,8 @@ section! {
     Config {
         /// Folder of all data: a local disk, or a file system that several nodes share.
         data_dir: PathBuf = "prism-data".into(),
+        /// Folder of what this node may lose: compiled plugins. Empty: `cache` in `data_dir`; name a local one where that is shared.
+        cache_dir: PathBuf = PathBuf::new(),
         /// Address of OTLP/HTTP and of queries. Loopback by default: nothing is open to a network that nobody opened.
         http_addr: String = "127.0.0.1:4318".to_owned(),
         /// Address of OTLP/gRPC; empty switches it off.
@@ -55,15 +57,15 @@ section! {
         /// What listeners allow.
         http: HttpSettings = HttpSettings::default(),
         /// What one request may hold.
-        limits: LimitSettings = LimitSettings::default(),
+        limits: prism_model::Limits = prism_model::Limits::default(),
         /// What waits in memory before it is on disk.
-        ingest: IngestSettings = IngestSettings::default(),
+        ingest: prism_ingest::PipelineOptions = prism_ingest::PipelineOptions::default(),
         /// How rows come to disk.
-        store: StoreSettings = StoreSettings::default(),
+        store: prism_store::StoreOptions = prism_store::StoreOptions::default(),
         /// What one query may use.
         query: QuerySettings = QuerySettings::default(),
         /// What guests may use.
-        plugin: PluginSettings = PluginSettings::default(),
+        plugin: prism_plugin::PluginOptions = prism_plugin::PluginOptions::default(),
         /// Log lines on standard error.
         log: LogSettings = LogSettings::default(),
     }
@@ -101,42 +103,12 @@ section! {
 }
 
 section! {
-    /// What one request may hold.
-    LimitSettings {
-        /// Bytes of a request body, before and after decompression. OTLP recommends 64 MiB.
-        body_bytes_max: usize = prism_model::Limits::default().body_bytes_max,
-        /// Levels of arrays and maps in an attribute value.
-        value_depth_max: usize = prism_model::Limits::default().value_depth_max,
-        /// Attribute columns of a table; further keys are kept, and queried slower.
-        attribute_columns_max: usize = prism_model::Limits::default().attribute_columns_max,
-        /// Spans, log records or points of one request.
-        items_max: usize = prism_model::Limits::default().items_max,
-    }
-}
-
-section! {
     /// Log lines on standard error.
     LogSettings {
         /// `auto` (text on a terminal, else JSON), `text` or `json`.
         format: LogFormat = LogFormat::Auto,
         /// Which lines: a level, or a list such as `info,prism_store=debug`.
         filter: String = "info".to_owned(),
-    }
-}
-
-section! {
-    /// What waits in memory before it is on disk.
-    IngestSettings {
-        /// Placeholder until the pipeline's settings are joined.
-        queue_bytes_max: usize = 64 << 20,
-    }
-}
-
-section! {
-    /// How rows come to disk.
-    StoreSettings {
-        /// Placeholder until the store's settings are joined.
-        compression_level: i32 = 1,
     }
 }
 
@@ -148,27 +120,17 @@ section! {
     }
 }
 
-section! {
-    /// What guests may use.
-    PluginSettings {
-        /// Placeholder until the plugin host's settings are joined.
-        memory_bytes_max: usize = 64 << 20,
-    }
-}
-
-impl LimitSettings {
-    /// The bounds in the words of the decoders.
-    pub(crate) fn to_model(&self) -> prism_model::Limits {
-        prism_model::Limits {
-            body_bytes_max: self.body_bytes_max,
-            value_depth_max: self.value_depth_max,
-            attribute_columns_max: self.attribute_columns_max,
-            items_max: self.items_max,
-        }
-    }
-}
-
 impl Config {
+    /// Folder of what this node may lose.
+    pub(crate) fn cache_dir(&self) -> PathBuf {
+        if self.cache_dir.as_os_str().is_empty() { self.data_dir.join("cache") } else { self.cache_dir.clone() }
+    }
+
+    /// The bounds of guests, with the node's cache.
+    pub(crate) fn plugin_options(&self) -> prism_plugin::PluginOptions {
+        prism_plugin::PluginOptions { cache_dir: Some(self.cache_dir().join("compiled")), ..self.plugin.clone() }
+    }
+
     /// Refuses values that cannot work, with the setting's name and what was expected.
     pub(crate) fn check(&self) -> Result<(), String> {
         let address = |setting: &str, text: &str| match text.parse::<SocketAddr>() {

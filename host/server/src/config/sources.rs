@@ -11,13 +11,15 @@ use toml::{Table, Value};
 use super::settings::Config;
 
 /// Variables that begin with `PRISM_` and are no settings, and what they are for.
-const NO_SETTINGS: [(&str, &str); 6] = [
+const NO_SETTINGS: [(&str, &str); 8] = [
     ("PRISM_CONFIG", "path of the configuration file"),
     ("PRISM_LOG", "short for PRISM_LOG__FILTER"),
     ("PRISM_KEY", "key of the commands that talk to a server"),
     ("PRISM_URL", "server of the commands that talk to one"),
     ("PRISM_BUNDLED_PLUGINS", "read when Prism is built"),
+    ("PRISM_GUEST_TOOLCHAIN", "read when plugins are built"),
     ("PRISM_SHARED_DATA", "read by Prism's tests"),
+    ("PRISM_BIN_DIR", "read by Prism's tests"),
 ];
 
 /// Settings from the command line; they win over everything.

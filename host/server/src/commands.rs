@@ -1,0 +1,18 @@
+//! What the commands do that are not a server.
+//!
+//! ```text
+//! access (tenants, keys), plugins (bindings): control objects of the data folder; servers notice within a second
+//! ask (query, trace): a server over HTTP, shown as text
+//! ```
+
+pub(crate) mod access;
+pub(crate) mod plugin;
+pub(crate) mod ask;
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Now, in unix milliseconds.
+pub(crate) fn now_unix_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,89 @@
+//! `prism tenant`, `prism key`: tenants and keys in the data folder.
+
+use anyhow::Context as _;
+use chrono::DateTime;
+use prism_model::TenantId;
+
+use super::now_unix_ms;
+use crate::access::{Holder, Key, Role, change, log, read};
+use crate::cli::{KeyCommand, TenantCommand};
+use crate::config::Config;
+use crate::show::{Align, Grid, Screen, time};
+
+/// Runs `prism tenant`; returns what is printed.
+///
+/// # Errors
+/// In words for the user.
+pub(crate) fn tenant(command: &TenantCommand, config: &Config, screen: &Screen) -> anyhow::Result<String> {
+    let log = log(&config.data_dir)?;
+    match command {
+        TenantCommand::Create { name } => {
+            change(&log, |directory| directory.create_tenant(name, now_unix_ms()))?;
+            Ok(format!("tenant `{name}` is created; next: prism key create --tenant {name} --role ingest,query\n"))
+        }
+        TenantCommand::List => {
+            let (_, directory) = read(&log)?;
+            if directory.tenants.is_empty() {
+                return Ok("no tenants; create one: prism tenant create NAME\n".to_owned());
+            }
+            let columns = [("tenant", Align::Left), ("keys", Align::Right), ("created", Align::Left)];
+            let mut grid = Grid::new(columns.map(|(name, align)| (name.to_owned(), align)));
+            for (name, tenant) in &directory.tenants {
+                let keys = directory.keys.iter().filter(|k| k.holder.tenant() == Some(name)).count();
+                grid.push(vec![name.to_string(), keys.to_string(), shown(tenant.created_unix_ms, screen)]);
+            }
+            Ok(grid.render(screen))
+        }
+    }
+}
+
+/// Runs `prism key`; returns what is printed.
+///
+/// # Errors
+/// In words for the user.
+pub(crate) fn key(command: &KeyCommand, config: &Config, screen: &Screen) -> anyhow::Result<String> {
+    let log = log(&config.data_dir)?;
+    match command {
+        KeyCommand::Create { tenant, role, operator: _ } => {
+            let key = Key::generate(getrandom::fill).map_err(|e| anyhow::anyhow!("no random numbers: {e}"))?;
+            let holder = holder(tenant.as_ref(), role);
+            change(&log, |directory| directory.add_key(&key, holder.clone(), now_unix_ms()))?;
+            // The key alone on standard output, so that a script can take it; people see the rest.
+            eprintln!("this key is shown once and stored as a hash: keep it, and send it as `Authorization: Bearer` or `x-api-key`");
+            Ok(format!("{}\n", key.reveal()))
+        }
+        KeyCommand::List { tenant } => {
+            let (_, directory) = read(&log)?;
+            let columns = [("key", Align::Left), ("holder", Align::Left), ("roles", Align::Left), ("created", Align::Left)];
+            let mut grid = Grid::new(columns.map(|(name, align)| (name.to_owned(), align)));
+            let wanted = |holder: &Holder| tenant.is_none() || holder.tenant() == tenant.as_ref();
+            for record in directory.keys.iter().filter(|record| wanted(&record.holder)) {
+                let (name, roles) = match &record.holder {
+                    Holder::Tenant { name, roles } => (name.to_string(), roles.to_string()),
+                    Holder::Operator => ("(operator)".to_owned(), String::new()),
+                };
+                grid.push(vec![record.id.clone(), name, roles, shown(record.created_unix_ms, screen)]);
+            }
+            Ok(grid.render(screen))
+        }
+        KeyCommand::Revoke { id } => {
+            // A whole key names itself too.
+            let id = Key::parse(id).map_or_else(|| id.clone(), |key| key.id().to_owned());
+            let record = change(&log, |directory| directory.revoke_key(&id)).context("nothing is revoked")?;
+            let of = record.holder.tenant().map_or_else(|| "an operator".to_owned(), |name| format!("tenant `{name}`"));
+            Ok(format!("key `{id}` of {of} is revoked; servers refuse it within `auth.reload_ms`\n"))
+        }
+    }
+}
+
+/// clap has seen to it that there is a tenant where it is not an operator's.
+fn holder(tenant: Option<&TenantId>, roles: &[Role]) -> Holder {
+    match tenant {
+        Some(name) => Holder::Tenant { name: name.clone(), roles: roles.iter().copied().collect() },
+        None => Holder::Operator,
+    }
+}
+
+fn shown(unix_ms: i64, screen: &Screen) -> String {
+    DateTime::from_timestamp_millis(unix_ms).map_or_else(|| "?".to_owned(), |at| time(&at, &screen.zone))
+}

@@ -1,0 +1,142 @@
+//! `prism plugin`: bundled plugins, and which tenant's data runs through which.
+
+use std::path::Path;
+
+use anyhow::{Context as _, bail};
+use prism_ingest::bindings::{self, NewBinding};
+use prism_model::TenantId;
+use prism_plugin::{Binding, PluginHost};
+
+use crate::access;
+use crate::bundled;
+use crate::cli::PluginCommand;
+use crate::config::Config;
+use crate::show::{Align, Grid, Screen, bytes, clean};
+
+/// Letters of a content hash that are shown: enough to tell versions apart.
+const HASH_SHOWN: usize = 12;
+
+/// Runs `prism plugin`; returns what is printed.
+///
+/// # Errors
+/// In words for the user.
+pub(crate) fn run(command: &PluginCommand, config: &Config, screen: &Screen) -> anyhow::Result<String> {
+    match command {
+        PluginCommand::List { tenant } => list(tenant.as_ref(), config, screen),
+        PluginCommand::Bind { plugin, tenant, name, config: given, signals } => {
+            must_exist(tenant, config)?;
+            let component = component(plugin, config)?;
+            let given = given.as_deref().map(read_json).transpose()?;
+            let host = PluginHost::new(config.plugin_options())?;
+            let new = NewBinding { name: name.clone(), config: given, signals: signals.clone() };
+            let bound = bindings::bind(&config.data_dir, &host, tenant, &component, new)?;
+            Ok(format!(
+                "bound `{}` ({}) to tenant `{tenant}`, {}; servers run it within a second\n",
+                bound.name,
+                &bound.plugin[..HASH_SHOWN.min(bound.plugin.len())],
+                signals_of(&bound)
+            ))
+        }
+        PluginCommand::Unbind { name, tenant } => {
+            must_exist(tenant, config)?;
+            let gone = bindings::unbind(&config.data_dir, tenant, name)?;
+            Ok(format!("unbound `{}` from tenant `{tenant}`; servers stop running it within a second\n", gone.name))
+        }
+    }
+}
+
+fn list(tenant: Option<&TenantId>, config: &Config, screen: &Screen) -> anyhow::Result<String> {
+    let Some(tenant) = tenant else { return bundle(config, screen) };
+    must_exist(tenant, config)?;
+    let bound = bindings::list(&config.data_dir, tenant)?;
+    if bound.is_empty() {
+        return Ok(format!("tenant `{tenant}` has no bindings; bind one: prism plugin bind --tenant {tenant} redact-pii\n"));
+    }
+    let columns = [("binding", Align::Left), ("plugin", Align::Left), ("signals", Align::Left), ("config", Align::Left)];
+    let mut grid = Grid::new(columns.map(|(name, align)| (name.to_owned(), align)));
+    for binding in bound {
+        let hash = binding.plugin.get(..HASH_SHOWN).unwrap_or_default();
+        let plugin = bundled_name(&binding.plugin).map_or_else(|| hash.to_owned(), |name| format!("{name} {hash}"));
+        grid.push(vec![binding.name.clone(), plugin, signals_of(&binding), clean(&binding.config.to_string())]);
+    }
+    Ok(grid.render(screen))
+}
+
+/// The bundled plugins, as they tell about themselves.
+fn bundle(config: &Config, screen: &Screen) -> anyhow::Result<String> {
+    if bundled::all().is_empty() {
+        return Ok(format!("{}\na plugin of your own is bound by its file: prism plugin bind --tenant NAME FILE\n", bundled::HOW_TO_BUILD));
+    }
+    let host = PluginHost::new(config.plugin_options())?;
+    let columns = [
+        ("bundled", Align::Left),
+        ("version", Align::Left),
+        ("world", Align::Left),
+        ("size", Align::Right),
+        ("what it does", Align::Left),
+    ];
+    let mut grid = Grid::new(columns.map(|(name, align)| (name.to_owned(), align)));
+    for (name, component) in bundled::all() {
+        let plugin = host.load(component)?;
+        let about = plugin.metadata();
+        grid.push(vec![
+            (*name).to_owned(),
+            clean(&about.version),
+            plugin.world().as_str().to_owned(),
+            bytes(component.len() as u64),
+            clean(&about.description),
+        ]);
+    }
+    Ok(format!("{}\nbindings of a tenant: prism plugin list --tenant NAME\n", grid.render(screen)))
+}
+
+fn bundled_name(hash: &str) -> Option<&'static str> {
+    use sha2::{Digest as _, Sha256};
+    let of = |component: &[u8]| hex::encode(Sha256::digest(component));
+    bundled::all().iter().find(|(_, component)| of(component) == hash).map(|(name, _)| *name)
+}
+
+/// A misspelt tenant would get bindings that nobody's data runs through.
+fn must_exist(tenant: &TenantId, config: &Config) -> anyhow::Result<()> {
+    let (_, directory) = access::read(&access::log(&config.data_dir)?)?;
+    let dev = tenant.as_str() == crate::http::caller::DEV_TENANT;
+    if !dev && !directory.tenants.contains_key(tenant) {
+        bail!("there is no tenant `{tenant}` in `{}`: create it with `prism tenant create {tenant}`", config.data_dir.display());
+    }
+    Ok(())
+}
+
+/// A bundled plugin by its name, else a file. A name never looks like a path, so a file of that name is `./name`.
+fn component(text: &str, config: &Config) -> anyhow::Result<Vec<u8>> {
+    if let Some(component) = bundled::find(text) {
+        return Ok(component.to_vec());
+    }
+    let path = Path::new(text);
+    let missing = || match bundled::all() {
+        [] => format!("`{text}` is no file, and {}", bundled::HOW_TO_BUILD),
+        known => {
+            let names: Vec<String> = known.iter().map(|(name, _)| format!("`{name}`")).collect();
+            format!("expected a component file or one of {}, found `{text}`", names.join(", "))
+        }
+    };
+    let size = std::fs::metadata(path).with_context(missing)?.len();
+    if size > config.plugin.component_bytes_max as u64 {
+        bail!("expected a component of at most {} (`plugin.component_bytes_max`), found {}", config.plugin.component_bytes_max, size);
+    }
+    std::fs::read(path).with_context(|| format!("`{text}` cannot be read"))
+}
+
+fn read_json(text: &str) -> anyhow::Result<serde_json::Value> {
+    let json = match text.strip_prefix('@') {
+        Some(path) => std::fs::read_to_string(path).with_context(|| format!("expected a readable file, found `{path}`"))?,
+        None => text.to_owned(),
+    };
+    serde_json::from_str(&json).context("--config: expected JSON")
+}
+
+fn signals_of(binding: &Binding) -> String {
+    match binding.signals.as_slice() {
+        [] => "all signals".to_owned(),
+        signals => signals.iter().map(|s| s.as_str()).collect::<Vec<_>>().join(", "),
+    }
+}

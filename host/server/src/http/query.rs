@@ -1,0 +1,175 @@
+//! Questions: `/v1/query`, `/v1/traces/{id}`, `/v1/fields`.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{Path, RawQuery, State};
+use axum::response::Response;
+use http::{HeaderMap, Request, header};
+use prism_dsl::Query;
+use prism_model::TenantId;
+
+use super::body::{self, BodyLimits};
+use super::caller::{self, Head};
+use super::respond;
+use crate::access::Role;
+use crate::app::{App, Form};
+use crate::error::{Code, Failure};
+
+/// `POST /v1/query`: a JSON document or the text form, told apart by the first letter, since no text form begins with `{`.
+/// So `curl -d` works without a header.
+pub(super) async fn post(State(app): State<Arc<App>>, request: Request<Body>) -> Response {
+    let (head, body) = request.into_parts();
+    let head = Request::from_parts(head, ());
+    let answered = async {
+        let tenant = match caller::tenant(&app.access, Head::of(&head), Role::Query).await {
+            Ok(tenant) => tenant,
+            Err(failure) => {
+                body::discard(body).await;
+                return Err(failure);
+            }
+        };
+        let limits = BodyLimits { bytes_max: QUERY_BYTES_MAX, setting: "64 KiB are the longest query", ..app.body_limits() };
+        let held = body::read(body, limits, &tenant, &app.room).await?;
+        let query = parse(&held.bytes)?;
+        run(&app, &tenant, query, head.headers()).await
+    };
+    settle(&app, answered.await)
+}
+
+/// `GET /v1/query?q=`: the text form in the URL.
+pub(super) async fn get(State(app): State<Arc<App>>, RawQuery(raw): RawQuery, request: Request<Body>) -> Response {
+    let (head, _) = request.into_parts();
+    let head = Request::from_parts(head, ());
+    let answered = async {
+        let tenant = caller::tenant(&app.access, Head::of(&head), Role::Query).await?;
+        let text = parameter(raw.as_deref(), "q")?;
+        let text = text.ok_or_else(|| Failure::new(Code::BadRequest, "expected the query as `?q=`"))?;
+        run(&app, &tenant, parse(text.as_bytes())?, head.headers()).await
+    };
+    settle(&app, answered.await)
+}
+
+/// `GET /v1/traces/{id}`: OTLP/JSON, or columns with `?format=rows`.
+pub(super) async fn trace(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    RawQuery(raw): RawQuery,
+    request: Request<Body>,
+) -> Response {
+    let (head, _) = request.into_parts();
+    let head = Request::from_parts(head, ());
+    let answered = async {
+        let tenant = caller::tenant(&app.access, Head::of(&head), Role::Query).await?;
+        let trace_id = trace_id(&id)?;
+        app.wait_for(&tenant, head.headers().get(respond::TOKEN)).await?;
+        match parameter(raw.as_deref(), "format")?.as_deref() {
+            None | Some("otlp") => Ok(respond::ok("application/json", app.trace_otlp(&tenant, trace_id).await?)),
+            Some("rows") => {
+                let text = format!("{ALL_OF_TIME} where trace_id = '{}' order time limit 10000", hex::encode(trace_id));
+                run(&app, &tenant, parse(text.as_bytes())?, head.headers()).await
+            }
+            Some(other) => Err(Failure::new(Code::BadRequest, format!("`format`: expected `otlp` or `rows`, found `{other}`"))),
+        }
+    };
+    settle(&app, answered.await)
+}
+
+/// The range of a question by id. Years that fit unix nanoseconds.
+const ALL_OF_TIME: &str = "from spans from t'1678-01-01T00:00:00Z' to t'2262-01-01T00:00:00Z'";
+/// One more than the language takes, so that its own error is answered.
+const QUERY_BYTES_MAX: usize = prism_dsl::MAX_BYTES + 1;
+
+fn parse(bytes: &[u8]) -> Result<Query, Failure> {
+    let text = std::str::from_utf8(bytes).map_err(|_| Failure::new(Code::BadRequest, "expected the query in UTF-8"))?;
+    let parsed = if text.trim_start().starts_with('{') { prism_dsl::parse_json(bytes) } else { prism_dsl::parse_text(text) };
+    parsed.map_err(|error| Failure::of_language(&error))
+}
+
+async fn run(app: &Arc<App>, tenant: &TenantId, query: Query, headers: &HeaderMap) -> Result<Response, Failure> {
+    let form = form(headers);
+    app.wait_for(tenant, headers.get(respond::TOKEN)).await?;
+    let bytes = app.query(tenant, query, form).await?;
+    Ok(respond::ok(form.media_type(), bytes))
+}
+
+/// The form of the answer by `Accept`; JSON where nothing that is known is asked for.
+fn form(headers: &HeaderMap) -> Form {
+    let accept = headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    let asked = accept.split(',').filter_map(|part| part.split(';').next());
+    asked.filter_map(|media_type| Form::of(media_type.trim())).next().unwrap_or(Form::Json)
+}
+
+fn settle(app: &App, answered: Result<Response, Failure>) -> Response {
+    answered.unwrap_or_else(|failure| respond::json(&failure, app.config.http.message_bytes_max))
+}
+
+fn trace_id(text: &str) -> Result<[u8; 16], Failure> {
+    let mut id = [0; 16];
+    match hex::decode_to_slice(text, &mut id) {
+        Ok(()) if id != [0; 16] => Ok(id),
+        _ => {
+            let found: String = text.chars().take(80).collect();
+            let message = format!("expected a trace id of 32 hexadecimal digits, not all 0, found `{found}`");
+            Err(Failure::new(Code::BadRequest, message))
+        }
+    }
+}
+
+/// A parameter of the URL, decoded as forms are.
+fn parameter(raw: Option<&str>, name: &str) -> Result<Option<String>, Failure> {
+    let pairs = raw.unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
+    let mut found = pairs.filter(|(key, _)| *key == name).map(|(_, value)| value);
+    let value = found.next();
+    if found.next().is_some() {
+        return Err(Failure::new(Code::BadRequest, format!("expected one `{name}`, found several")));
+    }
+    value.map(decode).transpose()
+}
+
+fn decode(text: &str) -> Result<String, Failure> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    let broken = || Failure::new(Code::BadRequest, "expected percent-encoded UTF-8 in the URL");
+    while let Some(byte) = rest.next() {
+        match byte {
+            b'+' => bytes.push(b' '),
+            b'%' => {
+                let digit = |b: Option<u8>| b.and_then(|b| char::from(b).to_digit(16)).ok_or_else(broken);
+                let (high, low) = (digit(rest.next())?, digit(rest.next())?);
+                bytes.push(u8::try_from(high * 16 + low).map_err(|_| broken())?);
+            }
+            byte => bytes.push(byte),
+        }
+    }
+    String::from_utf8(bytes).map_err(|_| broken())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_are_decoded_as_forms_are() {
+        let check = |raw: &str| parameter(Some(raw), "q").map_err(|f| f.message.into_owned());
+        assert_eq!(check("q=from+spans%20where%20x%3D'%C3%BC'&y=1"), Ok(Some("from spans where x='ü'".into())));
+        assert_eq!(check("p=1"), Ok(None));
+        assert!(check("q=1&q=2").is_err() && check("q=%4").is_err() && check("q=%ff").is_err() && check("q=%zz").is_err());
+    }
+
+    #[test]
+    fn trace_ids_are_32_digits() {
+        assert!(trace_id("0AF7651916cd43dd8448eb211c80319c").is_ok());
+        for bad in ["", "0af7", "00000000000000000000000000000000", "zaf7651916cd43dd8448eb211c80319c", "ü"] {
+            assert_eq!(trace_id(bad).unwrap_err().code, Code::BadRequest, "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_form_is_what_is_asked_for() {
+        let of = |accept: &str| form(&HeaderMap::from_iter([(header::ACCEPT, accept.parse().unwrap())]));
+        assert_eq!(of("*/*"), Form::Json);
+        assert_eq!(of("application/x-ndjson"), Form::Ndjson);
+        assert_eq!(of("text/html, application/vnd.apache.arrow.stream;q=0.9"), Form::Arrow);
+    }
+}

@@ -1,0 +1,114 @@
+//! The counters of ingest and store under their names.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use prism_ingest::{IngestMetrics, Labelled, SignalMetrics};
+use prism_model::Signal;
+
+use super::exposition::{Exposition, Type};
+
+/// A counter of each signal: its name, its help, and where it is.
+type OfSignal = (&'static str, &'static str, fn(&SignalMetrics) -> &AtomicU64);
+
+const OF_SIGNAL: [OfSignal; 7] = [
+    ("prism_ingest_requests_total", "Requests that came.", |m| &m.requests),
+    ("prism_ingest_requests_failed_total", "Requests answered with an error.", |m| &m.failed),
+    ("prism_ingest_body_bytes_total", "Bytes of bodies as they came.", |m| &m.bytes),
+    ("prism_ingest_body_decompressed_bytes_total", "Bytes of bodies, decompressed.", |m| &m.bytes_decompressed),
+    ("prism_ingest_items_total", "Spans or log records stored.", |m| &m.items),
+    ("prism_ingest_items_rejected_total", "Spans or log records rejected by partial success.", |m| &m.rejected),
+    ("prism_ingest_items_dropped_total", "Spans or log records dropped by tenants' filters.", |m| &m.dropped),
+];
+
+/// What ingest counts.
+pub(crate) fn expose_ingest(metrics: &IngestMetrics, text: &mut Exposition) {
+    for (name, help, counter) in OF_SIGNAL {
+        text.family(name, Type::Counter, help);
+        for signal in Signal::ALL {
+            if let Some(of_signal) = metrics.of(signal) {
+                text.sample(&[("signal", signal.as_str())], load(counter(of_signal)));
+            }
+        }
+    }
+    text.family("prism_ingest_requests_refused_total", Type::Counter, "Requests refused because too many were under way.");
+    text.sample(&[("reason", "tenant_full")], load(&metrics.refused_tenant_full));
+    text.sample(&[("reason", "node_full")], load(&metrics.refused_node_full));
+    let gauge = |text: &mut Exposition, name, help, counter| drop(text.one(name, Type::Gauge, help, load(counter)));
+    gauge(text, "prism_ingest_queued_requests", "Requests that wait or are worked on.", &metrics.queued_requests);
+    gauge(text, "prism_ingest_queued_bytes", "Bytes of their bodies.", &metrics.queued_bytes);
+    seconds(text, "prism_ingest_decode_seconds_total", "Time of threads in decompression and decoding.", &metrics.decode_nanos);
+    seconds(text, "prism_plugin_chain_seconds_total", "Time of threads in plugin chains.", &metrics.chain_nanos);
+    seconds(text, "prism_plugin_guest_seconds_total", "Of these, time in guests.", &metrics.guest_nanos);
+    counter(text, "prism_plugin_guest_calls_total", "Calls of guests.", &metrics.guest_calls);
+    text.family("prism_plugin_verdicts_total", Type::Counter, "Values that redactors judged.");
+    text.sample(&[("from", "memory")], load(&metrics.verdicts_remembered));
+    text.sample(&[("from", "guest")], load(&metrics.verdicts_asked));
+    counter(text, "prism_plugin_batches_failed_total", "Batches that a plugin failed on.", &metrics.plugin_failures);
+    counter(
+        text,
+        "prism_plugin_chains_missing_total",
+        "Requests refused because the tenant's plugins could not be loaded.",
+        &metrics.chains_missing,
+    );
+    labelled(text, "prism_plugin_redacted_values_total", "Values redacted.", "plugin", &metrics.redacted);
+    labelled(text, "prism_plugin_dropped_items_total", "Spans or log records dropped by filters.", "binding", &metrics.dropped);
+}
+
+/// What the store counts.
+pub(crate) fn expose_store(metrics: &prism_store::Metrics, text: &mut Exposition) {
+    counter(text, "prism_store_batches_total", "Batches acknowledged.", &metrics.batches);
+    counter(text, "prism_store_rows_total", "Rows acknowledged.", &metrics.rows);
+    counter(text, "prism_store_frames_total", "Frames acknowledged.", &metrics.frames);
+    counter(text, "prism_store_written_bytes_total", "Bytes of acknowledged frames.", &metrics.bytes_written);
+    counter(text, "prism_store_groups_failed_total", "Groups of batches that failed and were undone.", &metrics.groups_failed);
+    counter(text, "prism_store_undo_failed_total", "Failed groups that could not be undone at once.", &metrics.undo_failed);
+    counter(text, "prism_store_batches_refused_total", "Batches refused because too much waited.", &metrics.refused_busy);
+    counter(text, "prism_store_rows_late_total", "Rows that came too late for their window.", &metrics.rows_late);
+    text.one("prism_store_in_flight_bytes", Type::Gauge, "Bytes of batches that wait for the disk.", load(&metrics.inflight_bytes));
+    text.one("prism_store_segments_open", Type::Gauge, "Segments open for writing.", load(&metrics.segments_open));
+    seconds(text, "prism_store_encode_seconds_total", "Time of threads in encoding frames.", &metrics.encode_nanos);
+    let bounds: Vec<f64> = prism_store::metrics::SYNC_BOUNDS_NANOS.iter().map(|nanos| *nanos as f64 / 1e9).collect();
+    let counts: Vec<u64> = metrics.syncs.iter().map(|bucket| bucket.load(Relaxed)).collect();
+    text.histograms("prism_store_sync_duration_seconds", "Time of an fdatasync.");
+    text.histogram(&[], &bounds, &counts, load(&metrics.sync_nanos) / 1e9);
+}
+
+fn load(counter: &AtomicU64) -> f64 {
+    counter.load(Relaxed) as f64
+}
+
+fn counter(text: &mut Exposition, name: &str, help: &str, value: &AtomicU64) {
+    text.one(name, Type::Counter, help, load(value));
+}
+
+fn seconds(text: &mut Exposition, name: &str, help: &str, nanos: &AtomicU64) {
+    text.one(name, Type::Counter, help, load(nanos) / 1e9);
+}
+
+fn labelled(text: &mut Exposition, name: &str, help: &str, first: &str, counts: &Labelled) {
+    text.family(name, Type::Counter, help);
+    for ((of, label), count) in counts.counts() {
+        text.sample(&[(first, of.as_str()), ("label", label.as_str())], count as f64);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_follow_the_rule() {
+        let mut text = Exposition::default();
+        expose_ingest(&IngestMetrics::default(), &mut text);
+        expose_store(&prism_store::Metrics::default(), &mut text);
+        let text = text.finish();
+        let mut seen = std::collections::HashSet::new();
+        for line in text.lines().filter_map(|l| l.strip_prefix("# TYPE ")) {
+            let (name, kind) = line.split_once(' ').unwrap();
+            let crates = ["prism_ingest_", "prism_plugin_", "prism_store_"];
+            assert!(crates.iter().any(|c| name.starts_with(c)), "{name}");
+            assert_eq!(name.ends_with("_total"), kind == "counter", "{name} {kind}");
+            assert!(seen.insert(name.to_owned()), "{name} twice");
+        }
+    }
+}
