@@ -1,0 +1,194 @@
+//! Buffers to columns. Every number is checked: the bytes come from disk.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use arrow::array::{
+    ArrayRef, BinaryArray, BooleanArray, DictionaryArray, FixedSizeBinaryArray, Float64Array, Int32Array, Int64Array,
+    StringArray, UInt8Array, UInt32Array, new_null_array,
+};
+use arrow::buffer::{BooleanBuffer, Buffer as ArrowBuffer, NullBuffer, OffsetBuffer, ScalarBuffer};
+use arrow::datatypes::DataType;
+use prism_model::ColumnId;
+
+use super::super::buffer::Buffer;
+use super::super::ints;
+use super::{BOOLS, BYTES, ColumnDir, DICTIONARY, DOUBLES, FIXED, INTS, NULLS};
+use crate::error::Damage;
+
+/// The column out of its buffers. `fetch` gives the raw bytes of one.
+pub(in crate::frame) fn decode<'a>(
+    id: &ColumnId,
+    dir: &ColumnDir,
+    rows: usize,
+    fetch: impl Fn(&Buffer) -> Result<Cow<'a, [u8]>, Damage>,
+) -> Result<ArrayRef, Damage> {
+    let data_type = id.data_type();
+    let bad = || Damage::Bounds("column");
+    let broken = |e: arrow::error::ArrowError| Damage::Rows(e.to_string());
+    if dir.layout == NULLS {
+        return Ok(new_null_array(&data_type, rows));
+    }
+    let validity = match &dir.validity {
+        None => None,
+        Some(buffer) => Some(validity(&fetch(buffer)?, rows, dir.nulls as usize)?),
+    };
+    let count = rows - dir.nulls as usize;
+    let main = fetch(dir.main.as_ref().ok_or_else(bad)?)?;
+    let numbers = || ints::decode(dir.form.ok_or_else(bad)?, count, &main);
+    let array: ArrayRef = match (dir.layout, &data_type) {
+        (BOOLS, DataType::Boolean) => {
+            let dense = bits(&main, count)?;
+            let values = match &validity {
+                None => dense,
+                Some(v) => {
+                    let mut next = dense.iter();
+                    v.iter().map(|there| there && next.next().unwrap_or(false)).collect()
+                }
+            };
+            Arc::new(BooleanArray::new(values, validity))
+        }
+        (INTS, DataType::Int64) => {
+            let values = scatter(numbers()?, validity.as_ref());
+            Arc::new(Int64Array::try_new(values.into(), validity).map_err(broken)?)
+        }
+        (INTS, DataType::Int32) => {
+            let values = narrow(numbers()?, validity.as_ref())?;
+            Arc::new(Int32Array::try_new(values, validity).map_err(broken)?)
+        }
+        (INTS, DataType::UInt32) => {
+            let values = narrow(numbers()?, validity.as_ref())?;
+            Arc::new(UInt32Array::try_new(values, validity).map_err(broken)?)
+        }
+        (INTS, DataType::UInt8) => {
+            let values = narrow(numbers()?, validity.as_ref())?;
+            Arc::new(UInt8Array::try_new(values, validity).map_err(broken)?)
+        }
+        (DOUBLES, DataType::Float64) => {
+            let (chunks, rest) = main.as_chunks::<8>();
+            if chunks.len() != count || !rest.is_empty() {
+                return Err(bad());
+            }
+            let values = scatter(chunks.iter().map(|c| f64::from_le_bytes(*c)).collect(), validity.as_ref());
+            Arc::new(Float64Array::try_new(values.into(), validity).map_err(broken)?)
+        }
+        (FIXED, DataType::FixedSizeBinary(width)) => fixed(&main, *width, count, rows, validity)?,
+        (BYTES, DataType::Utf8 | DataType::Binary) => {
+            let offsets = offsets(&numbers()?, validity.as_ref(), rows)?;
+            let data = fetch(dir.second.as_ref().ok_or_else(bad)?)?;
+            bytes_array(&data_type, offsets, &data, validity)?
+        }
+        (DICTIONARY, DataType::Utf8) => {
+            let keys = narrow(numbers()?, validity.as_ref())?;
+            let keys = UInt32Array::try_new(keys, validity).map_err(broken)?;
+            let form = dir.values_form.ok_or_else(bad)?;
+            let count = dir.values as usize;
+            let stored = fetch(dir.third.as_ref().ok_or_else(bad)?)?;
+            let (lengths, data) = stored.split_at_checked(form.len(count)).ok_or_else(bad)?;
+            let offsets = offsets(&ints::decode(form, count, lengths)?, None, count)?;
+            let values = bytes_array(&DataType::Utf8, offsets, data, None)?;
+            Arc::new(DictionaryArray::try_new(keys, values).map_err(broken)?)
+        }
+        _ => return Err(Damage::Bounds("layout of a column")),
+    };
+    Ok(array)
+}
+
+fn bits(bytes: &[u8], count: usize) -> Result<BooleanBuffer, Damage> {
+    if bytes.len() != count.div_ceil(8) {
+        return Err(Damage::Bounds("bitmap"));
+    }
+    Ok(BooleanBuffer::new(ArrowBuffer::from(bytes.to_vec()), 0, count))
+}
+
+fn validity(bytes: &[u8], rows: usize, nulls: usize) -> Result<NullBuffer, Damage> {
+    let validity = NullBuffer::new(bits(bytes, rows)?);
+    if validity.null_count() == nulls { Ok(validity) } else { Err(Damage::Bounds("nulls of a column")) }
+}
+
+/// Puts dense values where the column is not null; zeros elsewhere.
+fn scatter<T: Copy + Default>(dense: Vec<T>, validity: Option<&NullBuffer>) -> Vec<T> {
+    let Some(validity) = validity else { return dense };
+    let mut values = vec![T::default(); validity.len()];
+    for (to, value) in validity.valid_indices().zip(dense) {
+        values[to] = value;
+    }
+    values
+}
+
+fn narrow<T>(numbers: Vec<i64>, validity: Option<&NullBuffer>) -> Result<ScalarBuffer<T>, Damage>
+where
+    T: TryFrom<i64> + Copy + Default + arrow::datatypes::ArrowNativeType,
+{
+    let dense: Vec<T> =
+        numbers.into_iter().map(|n| T::try_from(n).map_err(|_| Damage::Bounds("number"))).collect::<Result<_, _>>()?;
+    Ok(scatter(dense, validity).into())
+}
+
+fn fixed(
+    bytes: &[u8],
+    width: i32,
+    count: usize,
+    rows: usize,
+    validity: Option<NullBuffer>,
+) -> Result<ArrayRef, Damage> {
+    let size = width as usize;
+    if bytes.len() != size * count {
+        return Err(Damage::Bounds("fixed column"));
+    }
+    let values = match &validity {
+        None => bytes.to_vec(),
+        Some(v) => {
+            let mut values = vec![0; size * rows];
+            for (to, value) in v.valid_indices().zip(bytes.chunks_exact(size)) {
+                values[to * size..][..size].copy_from_slice(value);
+            }
+            values
+        }
+    };
+    let array =
+        FixedSizeBinaryArray::try_new(width, values.into(), validity).map_err(|e| Damage::Rows(e.to_string()))?;
+    Ok(Arc::new(array))
+}
+
+/// Offsets out of the lengths of the values that are there.
+fn offsets(lengths: &[i64], validity: Option<&NullBuffer>, rows: usize) -> Result<OffsetBuffer<i32>, Damage> {
+    let mut offsets = Vec::with_capacity(rows + 1);
+    let mut end = 0i32;
+    offsets.push(0);
+    let mut push = |length: i64| {
+        end = i32::try_from(length)
+            .ok()
+            .filter(|l| *l >= 0)
+            .and_then(|l| end.checked_add(l))
+            .ok_or(Damage::Bounds("text"))?;
+        offsets.push(end);
+        Ok(())
+    };
+    match validity {
+        None => lengths.iter().try_for_each(|l| push(*l))?,
+        Some(v) => {
+            let mut next = lengths.iter();
+            v.iter().try_for_each(|there| push(if there { next.next().copied().unwrap_or(0) } else { 0 }))?;
+        }
+    }
+    Ok(OffsetBuffer::new(offsets.into()))
+}
+
+fn bytes_array(
+    data_type: &DataType,
+    offsets: OffsetBuffer<i32>,
+    data: &[u8],
+    validity: Option<NullBuffer>,
+) -> Result<ArrayRef, Damage> {
+    if offsets[offsets.len() - 1] as usize != data.len() {
+        return Err(Damage::Bounds("text"));
+    }
+    let broken = |e: arrow::error::ArrowError| Damage::Rows(e.to_string());
+    let data = ArrowBuffer::from(data.to_vec());
+    Ok(if *data_type == DataType::Utf8 {
+        Arc::new(StringArray::try_new(offsets, data, validity).map_err(broken)?)
+    } else {
+        Arc::new(BinaryArray::try_new(offsets, data, validity).map_err(broken)?)
+    })
+}

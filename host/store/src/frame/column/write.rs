@@ -1,0 +1,264 @@
+//! Columns to buffers.
+
+use std::borrow::Cow;
+
+use arrow::array::{Array, ArrayRef, AsArray, DictionaryArray, FixedSizeBinaryArray, StringArray};
+use arrow::buffer::{BooleanBuffer, NullBuffer, OffsetBuffer};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Float64Type, Int32Type, Int64Type, UInt8Type, UInt32Type};
+use prism_model::{ColumnId, Intrinsic};
+
+use super::super::bloom;
+use super::super::buffer::Sink;
+use super::super::ints;
+use super::super::stats::{ColumnMeta, Range, SMALL_DICTIONARY, TextRange};
+use super::super::wire::Put as _;
+use super::{BOOLS, BYTES, DICTIONARY, DOUBLES, FIXED, INTS, NULLS};
+use crate::error::StoreError;
+
+/// What [`encode`] needs besides the column.
+pub(in crate::frame) struct Encoder<'a> {
+    pub(in crate::frame) sink: &'a mut Sink,
+    pub(in crate::frame) directory: &'a mut Vec<u8>,
+    pub(in crate::frame) tokens: &'a mut Vec<u64>,
+    pub(in crate::frame) traces: &'a mut Vec<u64>,
+    pub(in crate::frame) scratch: &'a mut Vec<u8>,
+    pub(in crate::frame) numbers: &'a mut Vec<i64>,
+}
+
+impl Encoder<'_> {
+    /// Puts `numbers` as one buffer.
+    fn push_numbers(&mut self) -> Result<Option<(i64, i64)>, StoreError> {
+        self.scratch.clear();
+        let (form, range) = ints::encode(self.numbers, self.scratch);
+        form.put(self.directory);
+        self.sink.push(self.scratch, self.directory)?;
+        Ok(range)
+    }
+}
+
+/// The key under which a text column's values are in the token filter; `None` for texts that nobody compares as a whole.
+pub(in crate::frame) fn token_key(id: &ColumnId) -> Option<&str> {
+    match id {
+        ColumnId::Attr { key, ty: prism_model::AttrType::Str } => Some(key),
+        ColumnId::Intrinsic(i) => match i {
+            Intrinsic::Name | Intrinsic::SeverityText | Intrinsic::EventName | Intrinsic::StatusMessage => {
+                Some(i.name())
+            }
+            _ => None,
+        },
+        ColumnId::Attr { .. } => None,
+    }
+}
+
+/// Appends the column's buffers to the sink, its line to the directory; gives its statistics.
+pub(in crate::frame) fn encode(
+    id: &ColumnId,
+    array: &ArrayRef,
+    to: &mut Encoder<'_>,
+) -> Result<ColumnMeta, StoreError> {
+    let arrow_failed = |e: arrow::error::ArrowError| StoreError::Rows(e.to_string());
+    let array = match array.data_type() {
+        // A dictionary with nulls among its values has two ways to say null: plain text has one.
+        DataType::Dictionary(..) if array.as_dictionary::<UInt32Type>().values().null_count() > 0 => {
+            Cow::Owned(cast(array, &DataType::Utf8).map_err(arrow_failed)?)
+        }
+        _ => Cow::Borrowed(array),
+    };
+    let (rows, nulls) = (array.len(), array.null_count());
+    let mut meta = ColumnMeta { id: id.clone(), null_count: nulls as u32, range: None, dictionary: None };
+    let layout = match array.data_type() {
+        _ if nulls == rows => NULLS,
+        DataType::Boolean => BOOLS,
+        DataType::UInt8 | DataType::UInt32 | DataType::Int32 | DataType::Int64 => INTS,
+        DataType::Float64 => DOUBLES,
+        DataType::FixedSizeBinary(_) => FIXED,
+        DataType::Utf8 | DataType::Binary => BYTES,
+        DataType::Dictionary(..) => DICTIONARY,
+        other => return Err(StoreError::Rows(format!("column `{id}` has type {other}"))),
+    };
+    to.directory.u8(layout);
+    to.directory.var(nulls as u64);
+    if layout == NULLS {
+        return Ok(meta);
+    }
+    let validity = array.nulls().filter(|n| n.null_count() > 0);
+    if let Some(validity) = validity {
+        to.sink.push(&bitmap(validity.inner()), to.directory)?;
+    }
+    match array.data_type() {
+        DataType::Boolean => {
+            let values = array.as_boolean();
+            let dense: BooleanBuffer = match validity {
+                None => values.values().clone(),
+                Some(_) => values.iter().flatten().collect(),
+            };
+            let trues = dense.count_set_bits();
+            meta.range = Some(Range::Bool { any_true: trues > 0, any_false: trues < dense.len() });
+            to.sink.push(&bitmap(&dense), to.directory)?;
+        }
+        DataType::UInt8 => put_ints(dense(array.as_primitive::<UInt8Type>().values(), validity), &mut meta, to)?,
+        DataType::UInt32 => put_ints(dense(array.as_primitive::<UInt32Type>().values(), validity), &mut meta, to)?,
+        DataType::Int32 => put_ints(dense(array.as_primitive::<Int32Type>().values(), validity), &mut meta, to)?,
+        DataType::Int64 => put_ints(dense(array.as_primitive::<Int64Type>().values(), validity), &mut meta, to)?,
+        DataType::Float64 => {
+            let values = array.as_primitive::<Float64Type>().values();
+            to.scratch.clear();
+            dense(values, validity).for_each(|d| to.scratch.extend_from_slice(&d.to_le_bytes()));
+            meta.range = double_range(dense(values, validity));
+            to.sink.push(to.scratch, to.directory)?;
+        }
+        DataType::FixedSizeBinary(_) => put_fixed(id, array.as_fixed_size_binary(), to)?,
+        DataType::Binary => {
+            let values = array.as_binary::<i32>();
+            put_bytes(values.offsets(), values.value_data(), validity, to)?;
+        }
+        DataType::Utf8 => {
+            let values = array.as_string::<i32>();
+            put_bytes(values.offsets(), values.value_data(), validity, to)?;
+            note_text(id, values.iter().flatten(), &mut meta, to);
+        }
+        _ => put_dictionary(id, array.as_dictionary::<UInt32Type>(), &mut meta, to)?,
+    }
+    Ok(meta)
+}
+
+/// The values that are there.
+fn dense<'a, T: Copy>(values: &'a [T], validity: Option<&'a NullBuffer>) -> impl Iterator<Item = T> + 'a {
+    // One of the two is empty: chaining keeps one iterator type without a branch a value.
+    let all = if validity.is_none() { values } else { &[] };
+    let some = validity.map(|v| v.valid_indices().map(|i| values[i]));
+    all.iter().copied().chain(some.into_iter().flatten())
+}
+
+fn put_ints<T: Into<i64>>(
+    numbers: impl Iterator<Item = T>,
+    meta: &mut ColumnMeta,
+    to: &mut Encoder<'_>,
+) -> Result<(), StoreError> {
+    to.numbers.clear();
+    to.numbers.extend(numbers.map(Into::into));
+    meta.range = to.push_numbers()?.map(|(min, max)| Range::Int { min, max });
+    Ok(())
+}
+
+/// `None` where a NaN is among them: engines disagree on where it stands.
+fn double_range(numbers: impl Iterator<Item = f64>) -> Option<Range> {
+    let (mut min, mut max, mut any_nan) = (f64::INFINITY, f64::NEG_INFINITY, false);
+    for n in numbers {
+        any_nan |= n.is_nan();
+        min = min.min(n);
+        max = max.max(n);
+    }
+    // -0.0 and 0.0 are equal to some engines and ordered for others.
+    let (min, max) = (if min == 0.0 { -0.0 } else { min }, if max == 0.0 { 0.0 } else { max });
+    (!any_nan).then_some(Range::Double { min, max })
+}
+
+fn put_fixed(id: &ColumnId, array: &FixedSizeBinaryArray, to: &mut Encoder<'_>) -> Result<(), StoreError> {
+    let width = array.value_size();
+    let note = *id == ColumnId::Intrinsic(Intrinsic::TraceId);
+    to.scratch.clear();
+    if array.null_count() == 0 {
+        to.scratch.extend_from_slice(&array.values()[..array.len() * width]);
+    } else {
+        array.iter().flatten().for_each(|v| to.scratch.extend_from_slice(v));
+    }
+    if note {
+        let mut previous: &[u8] = &[];
+        for value in to.scratch.chunks_exact(width) {
+            if value != previous {
+                to.traces.push(bloom::trace_hash(value));
+                previous = value;
+            }
+        }
+    }
+    to.sink.push(to.scratch, to.directory)
+}
+
+fn put_bytes(
+    offsets: &OffsetBuffer<i32>,
+    data: &[u8],
+    validity: Option<&NullBuffer>,
+    to: &mut Encoder<'_>,
+) -> Result<(), StoreError> {
+    let (first, last) = (offsets[0] as usize, offsets[offsets.len() - 1] as usize);
+    let length = |i: usize| i64::from(offsets[i + 1] - offsets[i]);
+    to.numbers.clear();
+    match validity {
+        None => to.numbers.extend((0..offsets.len() - 1).map(length)),
+        Some(v) => to.numbers.extend(v.valid_indices().map(length)),
+    }
+    let total = to.numbers.iter().sum::<i64>() as usize;
+    to.push_numbers()?;
+    if total == last - first {
+        return to.sink.push(&data[first..last], to.directory);
+    }
+    // Some null hides bytes: leave them out.
+    to.scratch.clear();
+    for i in validity.into_iter().flat_map(NullBuffer::valid_indices) {
+        to.scratch.extend_from_slice(&data[offsets[i] as usize..offsets[i + 1] as usize]);
+    }
+    to.sink.push(to.scratch, to.directory)
+}
+
+fn put_dictionary(
+    id: &ColumnId,
+    array: &DictionaryArray<UInt32Type>,
+    meta: &mut ColumnMeta,
+    to: &mut Encoder<'_>,
+) -> Result<(), StoreError> {
+    let values: &StringArray = array.values().as_string();
+    let keys = array.keys();
+    let mut used = vec![false; values.len()];
+    dense(keys.values(), keys.nulls()).for_each(|k| used[k as usize] = true);
+    let count = used.iter().filter(|u| **u).count();
+    to.numbers.clear();
+    if count == used.len() {
+        to.numbers.extend(dense(keys.values(), keys.nulls()).map(i64::from));
+    } else {
+        let mut next = 0;
+        let new: Vec<i64> = used.iter().map(|u| if *u { (next, next += 1).0 } else { 0 }).collect();
+        to.numbers.extend(dense(keys.values(), keys.nulls()).map(|k| new[k as usize]));
+    }
+    to.push_numbers()?;
+    let text = |i: usize| values.value(i);
+    let present = (0..values.len()).filter(|i| used[*i]);
+    to.directory.var(count as u64);
+    to.scratch.clear();
+    to.numbers.clear();
+    to.numbers.extend(present.clone().map(|i| text(i).len() as i64));
+    let (form, _) = ints::encode(to.numbers, to.scratch);
+    form.put(to.directory);
+    present.clone().for_each(|i| to.scratch.extend_from_slice(text(i).as_bytes()));
+    to.sink.push(to.scratch, to.directory)?;
+    note_text(id, present.clone().map(text), meta, to);
+    let bytes: usize = present.clone().map(|i| text(i).len()).sum();
+    if count <= SMALL_DICTIONARY.values && bytes <= SMALL_DICTIONARY.bytes {
+        meta.dictionary = Some(present.map(|i| text(i).into()).collect());
+    }
+    Ok(())
+}
+
+/// Range and tokens of a text column.
+fn note_text<'a>(
+    id: &ColumnId,
+    texts: impl Iterator<Item = &'a str> + Clone,
+    meta: &mut ColumnMeta,
+    to: &mut Encoder<'_>,
+) {
+    meta.range = TextRange::of(texts.clone()).map(Range::Text);
+    if let Some(key) = token_key(id) {
+        let seed = bloom::key_seed(key);
+        to.tokens.extend(texts.map(|t| bloom::token_hash(seed, t)));
+    }
+}
+
+/// The bits from the first one on, with zeros behind the last.
+fn bitmap(bits: &BooleanBuffer) -> Vec<u8> {
+    let mut bytes = bits.sliced().as_slice()[..bits.len().div_ceil(8)].to_vec();
+    if let (Some(last), 1..) = (bytes.last_mut(), bits.len() % 8) {
+        *last &= (1 << (bits.len() % 8)) - 1;
+    }
+    bytes
+}
