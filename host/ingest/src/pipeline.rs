@@ -1,6 +1,6 @@
 //! A request's way in: place in the queue, bytes, columns, plugin chain, disk, acknowledgement.
 //!
-//! Work that costs processor time runs on blocking threads, as many at once as there are processors. Memory stays flat in a
+//! Work that costs processor time runs on blocking threads, a bounded number of them per tenant and node. Memory stays flat in a
 //! storm: bodies under way are bounded per tenant and node, and columns that wait for the disk keep the next request from
 //! being decoded. Not here: HTTP and gRPC (`prism-server`).
 
@@ -35,7 +35,10 @@ pub struct PipelineOptions {
     /// Bytes of columns that may wait for the disk before decoding waits too. Below `store.inflight_bytes_max`, so that it is
     /// here that they wait.
     pub columns_bytes_max: usize,
-    /// Requests that are decoded and run through plugins at once; 0 for the number of processors.
+    /// Requests of one tenant that are decoded and run through plugins at once; 0 for the number of processors.
+    pub tenant_workers: usize,
+    /// The same of all tenants; 0 for four times the number of processors, so that tenants whose plugins take all the time
+    /// that they may leave some to others.
     pub workers: usize,
 }
 
@@ -47,17 +50,18 @@ impl Default for PipelineOptions {
             requests_max: 4_096,
             bytes_max: 192 << 20,
             columns_bytes_max: 64 << 20,
+            tenant_workers: 0,
             workers: 0,
         }
     }
 }
 
 impl PipelineOptions {
-    fn resolved_workers(&self) -> usize {
-        match self.workers {
-            0 => std::thread::available_parallelism().map_or(2, usize::from),
-            n => n,
-        }
+    /// Workers of one tenant and of the node, resolved.
+    fn resolved_workers(&self) -> (usize, usize) {
+        let processors = std::thread::available_parallelism().map_or(2, usize::from);
+        let or = |n: usize, default: usize| if n == 0 { default } else { n };
+        (or(self.tenant_workers, processors), or(self.workers, 4 * processors))
     }
 }
 
@@ -184,15 +188,17 @@ impl Pipeline {
         clock: Clock,
     ) -> Arc<Pipeline> {
         let metrics = Arc::new(IngestMetrics::default());
+        let (tenant_turns, workers) = options.resolved_workers();
         let bounds = Bounds {
             tenant_requests: options.tenant_requests_max,
             tenant_bytes: options.tenant_bytes_max,
             node_requests: options.requests_max,
             node_bytes: options.bytes_max,
+            tenant_turns,
         };
         Arc::new(Pipeline {
             queue: Queue::new(bounds, metrics.clone()),
-            workers: Arc::new(Semaphore::new(options.resolved_workers())),
+            workers: Arc::new(Semaphore::new(workers)),
             room: Room::new(options.columns_bytes_max),
             store,
             chains,
@@ -232,7 +238,7 @@ impl Pipeline {
         counts: &SignalMetrics,
     ) -> Result<Accepted, IngestError> {
         let now = (self.clock)();
-        let _place = self.queue.enter(tenant, request.body.len()).map_err(|full| match full {
+        let place = self.queue.enter(tenant, request.body.len()).map_err(|full| match full {
             Full::Tenant => IngestError::TenantFull {
                 requests: self.options.tenant_requests_max,
                 bytes: self.options.tenant_bytes_max,
@@ -241,16 +247,17 @@ impl Pipeline {
         })?;
         // Before a processor is taken: loading a plugin may take seconds, and is this tenant's matter alone (PL-3).
         let chain = self.chains.of(tenant).await.inspect_err(|_| add(&self.metrics.chains_missing, 1))?;
-        let closed = |_| IngestError::Broken("the workers are closed");
-        let worker = self.workers.clone().acquire_owned().await.map_err(closed)?;
+        let closed = || IngestError::Broken("the workers are closed");
+        let turn = place.turn().await.ok_or_else(closed)?;
+        let worker = self.workers.clone().acquire_owned().await.map_err(|_| closed())?;
         let (limits, metrics, scope) = (self.limits.clone(), self.metrics.clone(), tenant.clone());
         let work = move || {
             let worked = work(&scope, signal, &request, &chain, now, &limits, &metrics);
-            // The worker goes back only when the work is over, also where nobody waits for it any more.
-            (worked, worker)
+            // Given back only when the work is over, also where nobody waits for it any more.
+            (worked, place, (turn, worker))
         };
         let done = tokio::task::spawn_blocking(work).await;
-        let (worked, worker) = done.map_err(|_| IngestError::Broken("a worker panicked"))?;
+        let (worked, _place, worker) = done.map_err(|_| IngestError::Broken("a worker panicked"))?;
         let Worked { passed, rejected, bytes } = worked?;
         add(&counts.bytes_decompressed, bytes as u64);
         self.count(&passed);

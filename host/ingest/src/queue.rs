@@ -1,7 +1,7 @@
 //! How many requests may be under way, and how many of them at once may cost processor time and memory.
 //!
 //! ```text
-//! enter (counted per tenant and node, refused where full) -> a processor -> room for the columns -> leave
+//! enter (counted per tenant and node, refused where full) -> a turn and a worker -> room for the columns -> leave
 //! ```
 
 use std::collections::HashMap;
@@ -20,6 +20,8 @@ pub(crate) struct Bounds {
     pub(crate) tenant_bytes: usize,
     pub(crate) node_requests: usize,
     pub(crate) node_bytes: usize,
+    /// Requests of one tenant that are worked on at once.
+    pub(crate) tenant_turns: usize,
 }
 
 /// Which bound a request met.
@@ -55,8 +57,15 @@ impl Load {
 /// The requests under way.
 pub(crate) struct Queue {
     bounds: Bounds,
-    loads: Mutex<(Load, HashMap<TenantId, Load>)>,
+    loads: Mutex<Loads>,
     metrics: Arc<IngestMetrics>,
+}
+
+#[derive(Default)]
+struct Loads {
+    node: Load,
+    /// Tenants that have something under way, with the turns that they may take.
+    tenants: HashMap<TenantId, (Load, Arc<Semaphore>)>,
 }
 
 /// A request's place among those under way; given back when dropped.
@@ -64,6 +73,7 @@ pub(crate) struct Place {
     queue: Arc<Queue>,
     tenant: TenantId,
     bytes: usize,
+    turns: Arc<Semaphore>,
 }
 
 impl Queue {
@@ -75,31 +85,43 @@ impl Queue {
     pub(crate) fn enter(self: &Arc<Self>, tenant: &TenantId, bytes: usize) -> Result<Place, Full> {
         let bounds = &self.bounds;
         let mut loads = self.loads.lock();
-        let of_tenant = loads.1.get(tenant).copied().unwrap_or_default();
+        let entry = loads.tenants.get(tenant).cloned();
+        let (of_tenant, turns) =
+            entry.unwrap_or_else(|| (Load::default(), Arc::new(Semaphore::new(bounds.tenant_turns))));
         if !of_tenant.fits(bytes, bounds.tenant_requests, bounds.tenant_bytes) {
             add(&self.metrics.refused_tenant_full, 1);
             return Err(Full::Tenant);
         }
-        if !loads.0.fits(bytes, bounds.node_requests, bounds.node_bytes) {
+        if !loads.node.fits(bytes, bounds.node_requests, bounds.node_bytes) {
             add(&self.metrics.refused_node_full, 1);
             return Err(Full::Node);
         }
-        loads.0 = loads.0.with(bytes);
-        loads.1.insert(tenant.clone(), of_tenant.with(bytes));
+        loads.node = loads.node.with(bytes);
+        loads.tenants.insert(tenant.clone(), (of_tenant.with(bytes), turns.clone()));
         drop(loads);
         add(&self.metrics.queued_requests, 1);
         add(&self.metrics.queued_bytes, bytes as u64);
-        Ok(Place { queue: self.clone(), tenant: tenant.clone(), bytes })
+        Ok(Place { queue: self.clone(), tenant: tenant.clone(), bytes, turns })
+    }
+}
+
+impl Place {
+    /// Waits for one of the tenant's turns. `None` only if the semaphore were closed, which it is not.
+    pub(crate) async fn turn(&self) -> Option<OwnedSemaphorePermit> {
+        self.turns.clone().acquire_owned().await.ok()
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         let mut loads = self.queue.loads.lock();
-        loads.0 = loads.0.without(self.bytes);
-        match loads.1.get(&self.tenant).map(|load| load.without(self.bytes)) {
-            Some(left) if left.requests > 0 => drop(loads.1.insert(self.tenant.clone(), left)),
-            _ => drop(loads.1.remove(&self.tenant)),
+        loads.node = loads.node.without(self.bytes);
+        let left = loads.tenants.get_mut(&self.tenant).map(|(load, _)| {
+            *load = load.without(self.bytes);
+            load.requests
+        });
+        if left == Some(0) {
+            loads.tenants.remove(&self.tenant);
         }
         drop(loads);
         subtract(&self.queue.metrics.queued_requests, 1);
@@ -138,7 +160,8 @@ mod tests {
 
     #[test]
     fn a_full_tenant_leaves_room_for_others_until_the_node_is_full() {
-        let bounds = Bounds { tenant_requests: 3, tenant_bytes: 100, node_requests: 5, node_bytes: 250 };
+        let bounds =
+            Bounds { tenant_requests: 3, tenant_bytes: 100, node_requests: 5, node_bytes: 250, tenant_turns: 2 };
         let metrics = Arc::new(IngestMetrics::default());
         let queue = Queue::new(bounds, metrics.clone());
         let (a, b, c) = (tenant("a"), tenant("b"), tenant("c"));
@@ -152,7 +175,20 @@ mod tests {
         assert_eq!((metrics.queued_requests.load(Relaxed), metrics.queued_bytes.load(Relaxed)), (5, 121));
         drop((places, large, last));
         assert_eq!((metrics.queued_requests.load(Relaxed), metrics.queued_bytes.load(Relaxed)), (0, 0));
-        assert!(queue.loads.lock().1.is_empty());
+        assert!(queue.loads.lock().tenants.is_empty());
         assert!(queue.enter(&a, 1_000).is_ok(), "one alone is never impossible");
+    }
+    #[tokio::test]
+    async fn pl_3_a_tenant_whose_work_never_ends_takes_no_turns_of_others() {
+        let bounds =
+            Bounds { tenant_requests: 9, tenant_bytes: 99, node_requests: 99, node_bytes: 999, tenant_turns: 2 };
+        let queue = Queue::new(bounds, Arc::default());
+        let enter = |name| queue.enter(&tenant(name), 1).unwrap_or_else(|_| panic!());
+        let (first, second, third, other) = (enter("a"), enter("a"), enter("a"), enter("b"));
+        let (_turn, ended) = (first.turn().await, second.turn().await);
+        assert!(other.turn().await.is_some());
+        assert_eq!(third.turns.available_permits(), 0);
+        drop(ended);
+        assert!(third.turn().await.is_some());
     }
 }
