@@ -7,16 +7,21 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
+use http::HeaderValue;
+use prism_dsl::{Query, Range};
 use prism_ingest::chains::Clock;
 use prism_ingest::{Accepted, Chains, Pipeline, Request};
+use prism_model::window::TimeRange;
 use prism_model::{Signal, TenantId};
 use prism_plugin::PluginHost;
-use prism_store::Store;
+use prism_query::{Engine, QueryError, RunOptions};
+use prism_store::{Store, Token};
 
 use crate::access::{self, Access};
 use crate::config::Config;
 use crate::error::{Code, Failure};
 use crate::http::body::{BodyLimits, Held, InFlight};
+use crate::seats::Seats;
 use crate::metrics::{Exposition, Requests, Type, expose_ingest, expose_store};
 
 /// How long a query waits for a batch that its token names. Another process sees a batch well under a second after it was
@@ -64,7 +69,8 @@ pub(crate) struct App {
     pub(crate) room: Arc<InFlight>,
     store: Arc<Store>,
     pipeline: Arc<Pipeline>,
-    //Q engine: Arc<Engine>,
+    engine: Engine,
+    seats: Arc<Seats>,
     ready: AtomicBool,
 }
 
@@ -83,14 +89,15 @@ impl App {
         let clock: Clock = Arc::new(now_unix_nanos);
         let chains = Chains::new(root.clone(), host, clock.clone());
         let pipeline = Pipeline::new(store.clone(), chains, config.limits.clone(), config.ingest.clone(), clock);
-        //Q let engine = Engine::new(store.reader(), config.query.clone());
+        let engine = Engine::new(store.reader(), config.query.engine_options());
         Ok(Arc::new(App {
             access,
             requests: Arc::default(),
             room: InFlight::new(config.http.body_bytes_in_flight_max, config.limits.body_bytes_max),
             store,
             pipeline,
-            //Q engine,
+            engine,
+            seats: Seats::new(&config.query),
             ready: AtomicBool::new(false),
             config,
         }))
@@ -167,6 +174,124 @@ impl App {
                 Err(Failure::new(Code::Bug, message).inner(panic.to_string()))
             }
         }
+    }
+
+    /// Waits until the tenant's queries see the batch that a token names.
+    ///
+    /// # Errors
+    /// [`Code::BadRequest`] where it is no token, [`Code::Unavailable`] where the batch does not appear in time.
+    pub(crate) async fn wait_for(&self, tenant: &TenantId, token: Option<&HeaderValue>) -> Result<(), Failure> {
+        let Some(token) = token else { return Ok(()) };
+        let parsed = token.to_str().ok().and_then(|text| text.parse::<Token>().ok());
+        let message = "expected in `prism-token` what an acknowledgement brought in that header";
+        let token = Arc::new(parsed.ok_or_else(|| Failure::new(Code::BadRequest, message))?);
+        let began = Instant::now();
+        loop {
+            let (reader, tenant, looked_for) = (self.store.reader(), tenant.clone(), token.clone());
+            let seen = tokio::task::spawn_blocking(move || reader.sees(&tenant, &looked_for)).await;
+            match seen {
+                Ok(Ok(true)) => return Ok(()),
+                Ok(Ok(false)) => {}
+                Ok(Err(error)) => return Err(Failure::of(&error)),
+                Err(panic) => return Err(Failure::new(Code::Bug, "looking for a batch failed").inner(panic.to_string())),
+            }
+            if began.elapsed() >= WAIT_FOR_MAX {
+                let message = "the batch that `prism-token` names is not there yet: ask again later";
+                return Err(Failure::new(Code::Unavailable, message));
+            }
+            tokio::time::sleep(WAIT_FOR_STEP).await;
+        }
+    }
+
+    /// Answers a query.
+    ///
+    /// # Errors
+    /// The engine's, and [`Code::Busy`] where too many queries run.
+    pub(crate) async fn query(&self, tenant: &TenantId, query: &Query, form: Form) -> Result<Vec<u8>, Failure> {
+        let _seat = self.seats.take(tenant).await?;
+        let answer = self.engine.run(tenant, query, now_unix_nanos(), RunOptions::default()).await;
+        let answer = answer.map_err(|error| Failure::of_query(&error))?;
+        encoded(move || match form {
+            Form::Json => Ok(answer.to_json().into_bytes()),
+            Form::Ndjson => Ok(answer.to_ndjson().into_bytes()),
+            Form::Arrow => answer.to_arrow_stream(),
+        })
+        .await
+    }
+
+    /// A trace as OTLP/JSON, and the parts of the data that could not be read and may hold more of it.
+    ///
+    /// # Errors
+    /// The engine's, [`Code::NotFound`] where the tenant has no such trace.
+    pub(crate) async fn trace(&self, tenant: &TenantId, id: [u8; 16]) -> Result<(Vec<u8>, Vec<String>), Failure> {
+        let _seat = self.seats.take(tenant).await?;
+        let trace = self.engine.trace(tenant, &id).await.map_err(|error| Failure::of_query(&error))?;
+        if trace.spans() == 0 {
+            // What cannot be read may hold it: not known is another answer than not there.
+            return Err(match trace.stats.partial.first() {
+                None => Failure::new(Code::NotFound, format!("there is no trace `{}`", hex::encode(id))),
+                Some(part) => Failure::new(Code::Unavailable, "part of the stored spans cannot be read at the moment")
+                    .inner(format!("{}: {}", part.what, part.why)),
+            });
+        }
+        let missing = trace.stats.partial.iter().map(|part| part.what.clone()).collect();
+        let bytes = encoded(move || Ok(prism_ingest::encode::traces_json(&trace.batches).into_bytes())).await?;
+        Ok((bytes, missing))
+    }
+
+    /// The fields of a tenant's rows in a range: `{"fields": [{"name", "scope", "signal", "types", "count"}]}`.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub(crate) async fn fields(&self, tenant: &TenantId, range: &Range, signal: Option<Signal>) -> Result<Vec<u8>, Failure> {
+        let _seat = self.seats.take(tenant).await?;
+        let fields = self.engine.fields(tenant, time_range(range)).await.map_err(|error| Failure::of_query(&error))?;
+        let shown = fields.iter().filter(|f| signal.is_none_or(|signal| signal == f.signal));
+        let list: Vec<serde_json::Value> = shown
+            .map(|f| {
+                let (name, signal) = (&f.name, f.signal.as_str());
+                serde_json::json!({ "name": name, "scope": f.scope, "signal": signal, "types": f.types, "count": f.count })
+            })
+            .collect();
+        Ok(serde_json::json!({ "fields": list }).to_string().into_bytes())
+    }
+
+    /// The most frequent values of a field: `{"values": [{"value", "count"}]}`.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub(crate) async fn values(
+        &self,
+        tenant: &TenantId,
+        signal: Signal,
+        field: &str,
+        range: &Range,
+        limit: u64,
+    ) -> Result<Vec<u8>, Failure> {
+        let _seat = self.seats.take(tenant).await?;
+        let values = self.engine.field_values(tenant, signal, field, time_range(range), limit).await;
+        let values = values.map_err(|error| Failure::of_query(&error))?;
+        let list: Vec<serde_json::Value> =
+            values.iter().map(|v| serde_json::json!({ "value": v.value, "count": v.count })).collect();
+        Ok(serde_json::json!({ "values": list }).to_string().into_bytes())
+    }
+}
+
+/// Encoding an answer of 10,000 rows takes tens of milliseconds, which the threads of connections must not.
+async fn encoded(work: impl FnOnce() -> Result<Vec<u8>, QueryError> + Send + 'static) -> Result<Vec<u8>, Failure> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(bytes) => bytes.map_err(|error| Failure::of_query(&error)),
+        Err(panic) => Err(Failure::new(Code::Bug, "the answer could not be encoded").inner(panic.to_string())),
+    }
+}
+
+fn time_range(range: &Range) -> TimeRange {
+    match range {
+        Range::Last(nanos) => {
+            let to = now_unix_nanos();
+            TimeRange { from: to.saturating_sub(*nanos), to }
+        }
+        Range::Between { from, to } => TimeRange { from: *from, to: *to },
     }
 }
 

@@ -26,8 +26,9 @@ pub(crate) struct Cli {
 /// Flags of every command.
 #[derive(Debug, Args)]
 pub(crate) struct Shared {
-    /// Configuration file (TOML); `prism config print` shows every setting
-    #[arg(long, global = true, value_name = "FILE")]
+    /// Configuration file (TOML), named before the command; `prism config print` shows every setting
+    // Not global: `plugin bind` has a --config of its own.
+    #[arg(long = "config", id = "config_file", value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
     /// Folder of all data
     #[arg(long, global = true, value_name = "DIR")]
@@ -68,6 +69,9 @@ pub(crate) enum Command {
 /// `prism serve`
 #[derive(Debug, Args)]
 pub(crate) struct Serve {
+    /// Configuration file (TOML); `prism config print` shows every setting
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
     /// Address of OTLP/HTTP and queries; port 0 takes a free one
     #[arg(long, value_name = "ADDR")]
     pub(crate) http: Option<String>,
@@ -216,14 +220,16 @@ impl Cli {
             };
             set.push(("log.format", text(name)));
         }
+        let mut file = self.shared.config.clone();
         if let Command::Serve(serve) = &self.command {
+            file = serve.config.clone().or(file);
             set.extend(serve.http.iter().map(|addr| ("http_addr", text(addr))));
             set.extend(serve.grpc.iter().map(|addr| ("grpc_addr", text(addr))));
             if serve.dev {
                 set.push(("auth.dev", toml::Value::Boolean(true)));
             }
         }
-        Flags { file: self.shared.config.clone(), set }
+        Flags { file, set }
     }
 }
 

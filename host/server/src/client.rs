@@ -19,6 +19,8 @@ pub(crate) struct Answer {
     pub(crate) text: String,
     /// Time of the whole request.
     pub(crate) took: Duration,
+    /// What the server could not read, where the form of the answer has no place for it.
+    pub(crate) missing: Option<String>,
 }
 
 /// A refused request, as it is shown.
@@ -59,10 +61,11 @@ fn ask(
     let began = Instant::now();
     let response = request.send().map_err(|error| unreachable(base, &error))?;
     let status = response.status();
+    let missing = response.headers().get("prism-partial").and_then(|v| v.to_str().ok()).map(str::to_owned);
     let text = response.text().with_context(|| format!("the answer of {base} broke off"))?;
     let took = began.elapsed();
     if status.is_success() {
-        return Ok(Answer { text, took });
+        return Ok(Answer { text, took, missing });
     }
     bail!(Refused(refusal(status.as_u16(), &text)));
 }

@@ -23,7 +23,7 @@ use std::borrow::Cow;
 
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use prism_model::{Classify, Kind};
-//Q use prism_query::QueryError;
+use prism_query::QueryError;
 
 /// What is told to a client by number and name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -173,7 +173,17 @@ impl Failure {
         Failure { detail: Some(error.code), hint: error.hint.clone(), place: Some(place), ..failure }
     }
 
-    //Q of_query
+    /// An error of a query that was understood.
+    pub(crate) fn of_query(error: &QueryError) -> Failure {
+        if let Some(error) = error.dsl() {
+            return Failure::of_language(error);
+        }
+        let mut failure = Failure::of(error);
+        if matches!(error, QueryError::Time { .. } | QueryError::Bytes { .. } | QueryError::Memory { .. }) {
+            failure.code = Code::OverBudget;
+        }
+        Failure { detail: Some(error.code()), hint: error.hint().map(str::to_owned), ..failure }
+    }
 
     /// With what to do instead.
     pub(crate) fn hint(self, hint: impl Into<String>) -> Failure {

@@ -10,7 +10,7 @@ pub(crate) mod observe;
 pub(crate) mod caller;
 pub(crate) mod body;
 pub(crate) mod otlp;
-//Q mod query;
+mod query;
 mod operate;
 pub(crate) mod respond;
 
@@ -32,10 +32,10 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/v1/traces", post(otlp::traces))
         .route("/v1/logs", post(otlp::logs))
         .route("/v1/metrics", post(otlp::metrics))
-        //Q .route("/v1/query", post(query::post).get(query::get))
-        //Q .route("/v1/traces/{id}", get(query::trace))
-        //Q .route("/v1/fields", get(query::fields))
-        //Q .route("/v1/fields/{name}/values", get(query::values))
+        .route("/v1/query", post(query::post).get(query::get))
+        .route("/v1/traces/{id}", get(query::trace))
+        .route("/v1/fields", get(query::fields))
+        .route("/v1/fields/{name}/values", get(query::values))
         .route("/health", get(operate::health))
         .route("/ready", get(operate::ready))
         .route("/metrics", get(operate::metrics))

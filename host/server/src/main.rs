@@ -13,6 +13,7 @@ mod config;
 mod logs;
 mod serve;
 mod app;
+mod seats;
 mod grpc;
 mod http;
 mod access;

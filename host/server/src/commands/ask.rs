@@ -36,6 +36,9 @@ pub(crate) fn trace(command: &Trace, screen: &Screen) -> anyhow::Result<String> 
         bail!("expected a trace id of 32 hexadecimal digits, found `{}`", crate::show::clean(&id));
     }
     let response = client::get(&command.remote, &format!("/v1/traces/{id}"))?;
+    if let Some(missing) = &response.missing {
+        eprintln!("warning: spans may be missing, because this could not be read: {}", crate::show::clean(missing));
+    }
     if command.json {
         return Ok(with_line_end(response.text));
     }

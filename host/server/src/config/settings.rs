@@ -2,7 +2,9 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
+use prism_query::EngineOptions;
 use serde::{Deserialize, Serialize};
 
 /// A section of the configuration: the struct, its defaults, and its doc comments as text for `prism config print`.
@@ -62,7 +64,7 @@ section! {
         ingest: prism_ingest::PipelineOptions = prism_ingest::PipelineOptions::default(),
         /// How rows come to disk.
         store: prism_store::StoreOptions = prism_store::StoreOptions::default(),
-        /// What one query may use.
+        /// What queries may use.
         query: QuerySettings = QuerySettings::default(),
         /// What guests may use.
         plugin: prism_plugin::PluginOptions = prism_plugin::PluginOptions::default(),
@@ -113,10 +115,35 @@ section! {
 }
 
 section! {
-    /// What one query may use.
+    /// What queries may use.
     QuerySettings {
-        /// Time for one query.
-        time_max_ms: u64 = 60_000,
+        /// Rows of an answer; a larger limit is lowered to this, with a warning. An answer is built in memory.
+        limit_max: usize = EngineOptions::default().limit_max,
+        /// Time of a query, in milliseconds; its own budget can only lower it.
+        time_max_ms: u64 = EngineOptions::default().time_max.as_millis() as u64,
+        /// Bytes that the groups of one query may take.
+        memory_bytes_max: usize = EngineOptions::default().memory_bytes_max,
+        /// Threads of one query; 0 for the number of processors.
+        threads: usize = EngineOptions::default().threads,
+        /// Queries at once, over all tenants. Each uses every processor, so more at once make none of them faster, and memory
+        /// is this times `memory_bytes_max` at worst.
+        concurrent_max: usize = 8,
+        /// Queries of one tenant at once: half, so that one tenant's dashboard does not keep the others waiting.
+        tenant_concurrent_max: usize = 4,
+        /// How long a query waits for its turn before it is refused with "wait".
+        wait_max_ms: u64 = 5_000,
+    }
+}
+
+impl QuerySettings {
+    /// The bounds in the words of the engine.
+    pub(crate) fn engine_options(&self) -> EngineOptions {
+        EngineOptions {
+            limit_max: self.limit_max,
+            time_max: Duration::from_millis(self.time_max_ms),
+            memory_bytes_max: self.memory_bytes_max,
+            threads: self.threads,
+        }
     }
 }
 
@@ -141,7 +168,7 @@ impl Config {
         if !self.grpc_addr.is_empty() {
             address("grpc_addr", &self.grpc_addr)?;
         }
-        let positive: [(&str, u64); 9] = [
+        let positive: [(&str, u64); 12] = [
             ("auth.reload_ms", self.auth.reload_ms),
             ("http.connections_max", self.http.connections_max as u64),
             ("http.header_timeout_ms", self.http.header_timeout_ms),
@@ -149,6 +176,9 @@ impl Config {
             ("http.body_timeout_ms", self.http.body_timeout_ms),
             ("http.answer_timeout_ms", self.http.answer_timeout_ms),
             ("http.message_bytes_max", self.http.message_bytes_max as u64),
+            ("query.time_max_ms", self.query.time_max_ms),
+            ("query.concurrent_max", self.query.concurrent_max as u64),
+            ("query.tenant_concurrent_max", self.query.tenant_concurrent_max as u64),
             ("limits.body_bytes_max", self.limits.body_bytes_max as u64),
             ("limits.items_max", self.limits.items_max as u64),
         ];

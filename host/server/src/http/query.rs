@@ -6,15 +6,15 @@ use axum::body::Body;
 use axum::extract::{Path, RawQuery, State};
 use axum::response::Response;
 use http::{HeaderMap, Request, header};
-use prism_dsl::Query;
-use prism_model::TenantId;
+use prism_dsl::{Query, Range};
+use prism_model::{Signal, TenantId};
 
 use super::body::{self, BodyLimits};
 use super::caller::{self, Head};
 use super::respond;
 use crate::access::Role;
 use crate::app::{App, Form};
-use crate::error::{Code, Failure};
+use crate::error::{Code, Failure, within};
 
 /// `POST /v1/query`: a JSON document or the text form, told apart by the first letter, since no text form begins with `{`.
 /// So `curl -d` works without a header.
@@ -64,7 +64,12 @@ pub(super) async fn trace(
         let trace_id = trace_id(&id)?;
         app.wait_for(&tenant, head.headers().get(respond::TOKEN)).await?;
         match parameter(raw.as_deref(), "format")?.as_deref() {
-            None | Some("otlp") => Ok(respond::ok("application/json", app.trace_otlp(&tenant, trace_id).await?)),
+            None | Some("otlp") => {
+                let (bytes, missing) = app.trace(&tenant, trace_id).await?;
+                let mut response = respond::ok("application/json", bytes);
+                respond::partial(&mut response, &missing);
+                Ok(response)
+            }
             Some("rows") => {
                 let text = format!("{ALL_OF_TIME} where trace_id = '{}' order time limit 10000", hex::encode(trace_id));
                 run(&app, &tenant, parse(text.as_bytes())?, head.headers()).await
@@ -73,6 +78,79 @@ pub(super) async fn trace(
         }
     };
     settle(&app, answered.await)
+}
+
+/// `GET /v1/fields?last=1h&signal=spans`: names for completion.
+pub(super) async fn fields(State(app): State<Arc<App>>, RawQuery(raw): RawQuery, request: Request<Body>) -> Response {
+    let (head, _) = request.into_parts();
+    let head = Request::from_parts(head, ());
+    let answered = async {
+        let tenant = caller::tenant(&app.access, Head::of(&head), Role::Query).await?;
+        let signal = parameter(raw.as_deref(), "signal")?.map(|text| signal(&text)).transpose()?;
+        let bytes = app.fields(&tenant, &range(raw.as_deref())?, signal).await?;
+        Ok(respond::ok("application/json", bytes))
+    };
+    settle(&app, answered.await)
+}
+
+/// `GET /v1/fields/{name}/values?last=1h&signal=spans&limit=20`: values for completion, most frequent first.
+pub(super) async fn values(
+    State(app): State<Arc<App>>,
+    Path(name): Path<String>,
+    RawQuery(raw): RawQuery,
+    request: Request<Body>,
+) -> Response {
+    let (head, _) = request.into_parts();
+    let head = Request::from_parts(head, ());
+    let answered = async {
+        let tenant = caller::tenant(&app.access, Head::of(&head), Role::Query).await?;
+        let signal = parameter(raw.as_deref(), "signal")?.map_or(Ok(Signal::Spans), |text| signal(&text))?;
+        let limit = parameter(raw.as_deref(), "limit")?.map_or(Ok(VALUES_DEFAULT), |text| limit(&text))?;
+        let bytes = app.values(&tenant, signal, &field(&name), &range(raw.as_deref())?, limit).await?;
+        Ok(respond::ok("application/json", bytes))
+    };
+    settle(&app, answered.await)
+}
+
+/// Values that a list for completion shows, where the asker does not say.
+const VALUES_DEFAULT: u64 = 20;
+/// Values at most.
+const VALUES_MAX: u64 = 1_000;
+/// Range of names and values, where the asker does not say.
+const FIELDS_LAST: &str = "1h";
+
+/// A name as an expression: in backticks where it has letters that a bare name has not, unless the asker has put them.
+fn field(name: &str) -> String {
+    let bare = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'.');
+    if bare || name.contains('`') { name.to_owned() } else { format!("`{name}`") }
+}
+
+fn signal(text: &str) -> Result<Signal, Failure> {
+    text.parse().map_err(|error: prism_model::signal::UnknownSignal| Failure::new(Code::BadRequest, error.to_string()))
+}
+
+fn limit(text: &str) -> Result<u64, Failure> {
+    match text.parse() {
+        Ok(n @ 1..=VALUES_MAX) => Ok(n),
+        _ => Err(Failure::new(Code::BadRequest, format!("`limit`: expected 1 to {VALUES_MAX}, found `{}`", within(text, 40)))),
+    }
+}
+
+/// `last=1h`, or `from=` and `to=` in RFC 3339, in the words of the language.
+fn range(raw: Option<&str>) -> Result<Range, Failure> {
+    let of = |name| parameter(raw, name);
+    let plain = |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric() || b":.+-".contains(&b));
+    let text = match (of("last")?, of("from")?, of("to")?) {
+        (Some(last), None, None) if plain(&last) => format!("last {last}"),
+        (None, Some(from), Some(to)) if plain(&from) && plain(&to) => format!("from t'{from}' to t'{to}'"),
+        (None, None, None) => format!("last {FIELDS_LAST}"),
+        _ => {
+            let message = "expected the range as `last=1h`, or as `from=` and `to=` with RFC 3339 times";
+            return Err(Failure::new(Code::BadRequest, message));
+        }
+    };
+    let query = prism_dsl::parse_text(&format!("from spans {text}")).map_err(|error| Failure::of_language(&error))?;
+    query.range.ok_or_else(|| Failure::new(Code::BadRequest, "expected a range"))
 }
 
 /// The range of a question by id. Years that fit unix nanoseconds.
@@ -89,7 +167,7 @@ fn parse(bytes: &[u8]) -> Result<Query, Failure> {
 async fn run(app: &Arc<App>, tenant: &TenantId, query: Query, headers: &HeaderMap) -> Result<Response, Failure> {
     let form = form(headers);
     app.wait_for(tenant, headers.get(respond::TOKEN)).await?;
-    let bytes = app.query(tenant, query, form).await?;
+    let bytes = app.query(tenant, &query, form).await?;
     Ok(respond::ok(form.media_type(), bytes))
 }
 
@@ -163,6 +241,22 @@ mod tests {
         for bad in ["", "0af7", "00000000000000000000000000000000", "zaf7651916cd43dd8448eb211c80319c", "ü"] {
             assert_eq!(trace_id(bad).unwrap_err().code, Code::BadRequest, "{bad}");
         }
+    }
+
+    #[test]
+    fn ranges_are_those_of_the_language() {
+        assert_eq!(range(None).unwrap(), Range::Last(3_600_000_000_000));
+        assert_eq!(range(Some("last=5m")).unwrap(), Range::Last(300_000_000_000));
+        let between = range(Some("from=1970-01-01T00:00:00Z&to=1970-01-01T00:00:01Z")).unwrap();
+        assert_eq!(between, Range::Between { from: 0, to: 1_000_000_000 });
+        for bad in ["last=x", "last=1h+where+a", "last=1h&from=2020-01-01T00:00:00Z", "from=1'2", "last="] {
+            assert_eq!(range(Some(bad)).unwrap_err().code, Code::BadRequest, "{bad}");
+        }
+    }
+
+    #[test]
+    fn odd_names_are_quoted() {
+        assert_eq!([field("http.route"), field("a b"), field("attr.`a b`")].join(" "), "http.route `a b` attr.`a b`");
     }
 
     #[test]

@@ -4,10 +4,13 @@ use axum::body::Body;
 use axum::response::Response;
 use http::{HeaderName, HeaderValue, StatusCode, header};
 
-use crate::error::{Code, Failure};
+use crate::error::{Code, Failure, within};
 
 /// The header of an acknowledgement that a query may be sent back with, to see at least what was acknowledged.
 pub(crate) const TOKEN: HeaderName = HeaderName::from_static("prism-token");
+
+/// The header that names what is missing from an answer whose form has no place for it.
+pub(crate) const PARTIAL: HeaderName = HeaderName::from_static("prism-partial");
 
 /// What the log and the counters need of an answer; travels beside it.
 #[derive(Clone, Debug)]
@@ -57,6 +60,19 @@ pub(crate) fn token(response: &mut Response, token: &str) {
         response.headers_mut().insert(TOKEN, value);
     }
 }
+
+/// Says that the answer lacks parts that could not be read; none is no header.
+pub(crate) fn partial(response: &mut Response, missing: &[String]) {
+    let text = missing.join("; ");
+    if let Ok(value) = HeaderValue::from_str(within(&text, PARTIAL_BYTES_MAX))
+        && !missing.is_empty()
+    {
+        response.headers_mut().insert(PARTIAL, value);
+    }
+}
+
+/// Proxies refuse heads of some KiB.
+const PARTIAL_BYTES_MAX: usize = 1_024;
 
 /// A status with a line of text.
 pub(crate) fn line(status: StatusCode, text: &'static str) -> Response {

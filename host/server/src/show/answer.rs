@@ -99,18 +99,18 @@ fn double(n: f64) -> String {
 /// `3 rows in 12ms  ·  read 1,234 rows, 4.1kB in 7 frames, 120 pruned`
 fn footer(answer: &Value, rows: usize, took_ns: i64) -> String {
     let stats = answer.get("stats").unwrap_or(&Value::Null);
-    let number = |names: &[&str]| names.iter().find_map(|name| stats.get(*name).and_then(Value::as_i64));
+    let number = |name: &str| stats.get(name).and_then(Value::as_i64);
     let mut read = Vec::new();
-    if let Some(n) = number(&["rows_read", "rows_scanned", "rows"]) {
+    if let Some(n) = number("rows_scanned") {
         read.push(format!("{} rows", count(n)));
     }
-    if let Some(n) = number(&["bytes_read", "bytes"]) {
+    if let Some(n) = number("bytes_read") {
         read.push(bytes(n.unsigned_abs()));
     }
-    if let Some(n) = number(&["frames_read"]) {
+    if let Some(n) = number("frames_read") {
         read.push(format!("{} frames", count(n)));
     }
-    if let Some(n) = number(&["frames_pruned"]) {
+    if let Some(n) = number("frames_pruned") {
         read.push(format!("{} pruned", count(n)));
     }
     let rows = format!("{} {}", count(rows as i64), if rows == 1 { "row" } else { "rows" });
@@ -124,10 +124,12 @@ fn footer(answer: &Value, rows: usize, took_ns: i64) -> String {
     out
 }
 
+/// Warnings, and the parts that are missing because they could not be read.
 fn warnings(answer: &Value) -> Vec<String> {
-    let lists = [answer.get("warnings"), answer.pointer("/stats/warnings")];
-    let texts = lists.into_iter().flatten().filter_map(Value::as_array).flatten();
-    texts.map(|w| w.as_str().map_or_else(|| w.to_string(), str::to_owned)).collect()
+    let list = |key: &str| answer["stats"][key].as_array().cloned().unwrap_or_default();
+    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let missing = |part: &Value| format!("{} could not be read and is missing: {}", text(&part["what"]), text(&part["why"]));
+    list("warnings").iter().map(text).chain(list("partial").iter().map(missing)).collect()
 }
 
 #[cfg(test)]
@@ -149,8 +151,11 @@ mod tests {
                 ["checkout", "2026-01-02T03:04:00.000000000Z", 12345, 12_345_678.9, 0.015625],
                 [null, "2026-01-02T03:05:00.000000000Z", "9007199254740993", 850, "NaN"]
             ],
-            "stats": {"rows_read": 12390, "bytes_read": 4096, "frames_read": 7, "frames_pruned": 120},
-            "warnings": ["limit 5000 is clamped to 1000"]
+            "stats": {
+                "rows_scanned": 12390, "bytes_read": 4096, "frames_read": 7, "frames_pruned": 120,
+                "warnings": ["limit 5000 is clamped to 1000"],
+                "partial": [{"what": "segment x from byte 5", "why": "damaged"}]
+            }
         });
         let screen = Screen { width: Some(100), colour: false, zone: chrono::FixedOffset::east_opt(0).unwrap() };
         assert_eq!(
@@ -163,6 +168,7 @@ checkout      2026-01-02 03:04:00                 12,345  12.3ms  0.0156
 
 2 rows in 12ms  ·  read 12,390 rows, 4.1kB, 7 frames, 120 pruned
 warning: limit 5000 is clamped to 1000
+warning: segment x from byte 5 could not be read and is missing: damaged
 "
         );
     }
