@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BinaryBuilder, DictionaryArray, Float64Array, Int64Array, StringArray, StringBuilder, UInt8Array,
-    UInt32Array,
+    Array, ArrayRef, AsArray, BinaryBuilder, DictionaryArray, Float64Array, Int64Array, StringArray, StringBuilder,
+    UInt8Array, UInt32Array,
 };
 use arrow::compute::{cast, take};
 use arrow::datatypes::{DataType, Float64Type, Int64Type, UInt8Type, UInt32Type};
@@ -248,7 +248,13 @@ fn rename(
 }
 
 /// Moves to the tail what stands in a second sibling of a key.
-fn part_siblings(table: TableKind, rows: usize, columns: &mut Vec<Column>, key: &str, tail: &mut Vec<TailRow>) -> Result<(), String> {
+fn part_siblings(
+    table: TableKind,
+    rows: usize,
+    columns: &mut Vec<Column>,
+    key: &str,
+    tail: &mut Vec<TailRow>,
+) -> Result<(), String> {
     let of_key = |c: &Column| matches!(&c.id, ColumnId::Attr { key: k, .. } if **k == *key);
     let siblings: Vec<usize> = (0..columns.len()).filter(|&i| of_key(&columns[i])).collect();
     if siblings.len() < 2 {
@@ -282,7 +288,13 @@ fn take_clean(array: &ArrayRef, rows: &UInt32Array) -> Result<ArrayRef, String> 
     take(&plain, rows, None).map_err(|e| e.to_string())
 }
 
-fn merge(table: TableKind, rows: usize, there: &Column, more: &Column, tail: &mut Vec<TailRow>) -> Result<ArrayRef, String> {
+fn merge(
+    table: TableKind,
+    rows: usize,
+    there: &Column,
+    more: &Column,
+    tail: &mut Vec<TailRow>,
+) -> Result<ArrayRef, String> {
     let plain = |c: &Column| cast(&c.array, &c.id.data_type()).map_err(|e| e.to_string());
     let (a, b) = (plain(there)?, plain(more)?);
     let mut indices = Vec::with_capacity(rows);
@@ -321,7 +333,8 @@ fn rebuild_tail(
         let text = |i: Intrinsic| tail.intrinsic(i).and_then(|a| a.as_string_opt::<i32>());
         let of = tail.intrinsic(Intrinsic::Of).and_then(|a| a.as_primitive_opt::<UInt8Type>());
         let parents = tail.index(Intrinsic::Parent);
-        let (Some(old_keys), Some(values), Some(of), Some(parents)) = (text(Intrinsic::Key), text(Intrinsic::Value), of, parents)
+        let (Some(old_keys), Some(values), Some(of), Some(parents)) =
+            (text(Intrinsic::Key), text(Intrinsic::Value), of, parents)
         else {
             return Err("a tail without keys, values or parents".into());
         };
@@ -340,9 +353,18 @@ fn rebuild_tail(
     rows.sort_by_key(|r| (r.of, r.parent));
     let columns = vec![
         Column { id: Intrinsic::Of.into(), array: Arc::new(rows.iter().map(|r| Some(r.of)).collect::<UInt8Array>()) },
-        Column { id: Intrinsic::Parent.into(), array: Arc::new(rows.iter().map(|r| Some(r.parent)).collect::<UInt32Array>()) },
-        Column { id: Intrinsic::Key.into(), array: Arc::new(StringArray::from_iter_values(rows.iter().map(|r| &r.key))) },
-        Column { id: Intrinsic::Value.into(), array: Arc::new(StringArray::from_iter_values(rows.iter().map(|r| &r.value))) },
+        Column {
+            id: Intrinsic::Parent.into(),
+            array: Arc::new(rows.iter().map(|r| Some(r.parent)).collect::<UInt32Array>()),
+        },
+        Column {
+            id: Intrinsic::Key.into(),
+            array: Arc::new(StringArray::from_iter_values(rows.iter().map(|r| &r.key))),
+        },
+        Column {
+            id: Intrinsic::Value.into(),
+            array: Arc::new(StringArray::from_iter_values(rows.iter().map(|r| &r.value))),
+        },
     ];
     Table::try_new(TableKind::Tail, rows.len(), columns).map_err(|e| e.to_string())
 }
@@ -372,7 +394,9 @@ pub(crate) fn tidy(batch: Batch) -> Result<Batch, String> {
 fn is_tidy(array: &ArrayRef) -> bool {
     let spans_all = |offsets: &[i32], data: usize| offsets[0] == 0 && offsets[offsets.len() - 1] as usize == data;
     let shows_all = |offsets: &[i32], array: &dyn Array| {
-        array.nulls().is_none_or(|n| n.null_count() == 0 || (0..array.len()).all(|i| n.is_valid(i) || offsets[i] == offsets[i + 1]))
+        array.nulls().is_none_or(|n| {
+            n.null_count() == 0 || (0..array.len()).all(|i| n.is_valid(i) || offsets[i] == offsets[i + 1])
+        })
     };
     if let Some(dictionary) = array.as_dictionary_opt::<UInt32Type>() {
         return is_tidy(dictionary.values());

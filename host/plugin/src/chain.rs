@@ -258,7 +258,10 @@ impl Outcome {
 }
 
 fn passed(batch: Batch) -> Passed {
-    #[expect(clippy::disallowed_methods, reason = "this is the plugin chain: every stage that sees the signal has run (PL-1)")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the plugin chain: every stage that sees the signal has run (PL-1)"
+    )]
     let cleared = Cleared::by_plugin_chain(batch);
     Passed {
         cleared,
@@ -292,9 +295,13 @@ fn check_binding(binding: &Binding, plugin: &Plugin) -> Result<(), PluginError> 
     }
     let size = binding.config.to_string().len();
     if size > CONFIG_BYTES_MAX {
-        return Err(bad(binding, format!("expected a configuration of at most {CONFIG_BYTES_MAX} bytes, found {size}")));
+        return Err(bad(
+            binding,
+            format!("expected a configuration of at most {CONFIG_BYTES_MAX} bytes, found {size}"),
+        ));
     }
-    check_config(&plugin.validator, &binding.config).map_err(|e| bad(binding, format!("the configuration does not fit: {e}")))
+    check_config(&plugin.validator, &binding.config)
+        .map_err(|e| bad(binding, format!("the configuration does not fit: {e}")))
 }
 
 /// The labels of one stage with their counts.

@@ -52,10 +52,10 @@ impl Compiler {
             return Ok(compiled);
         }
         let compiled = self.compile_in_time(component)?;
-        if let Some(path) = path {
-            if let Err(error) = self.keep(&path, &compiled) {
-                tracing::warn!(%error, "a compiled plugin could not be kept");
-            }
+        if let Some(path) = path
+            && let Err(error) = self.keep(&path, &compiled)
+        {
+            tracing::warn!(%error, "a compiled plugin could not be kept");
         }
         Ok(compiled)
     }
@@ -88,7 +88,8 @@ impl Compiler {
         match loaded {
             Ok(component) => {
                 // The time of last use, by which files are evicted.
-                let _best_effort = fs::File::options().write(true).open(path).and_then(|f| f.set_modified(SystemTime::now()));
+                let _best_effort =
+                    fs::File::options().write(true).open(path).and_then(|f| f.set_modified(SystemTime::now()));
                 Some(component)
             }
             Err(error) => {

@@ -93,7 +93,9 @@ fn in_both(a: &[u32], b: &[u32]) -> Option<u32> {
 }
 
 fn new_values(values: ValuesResult, count: usize, dtype: Option<Dtype>) -> Result<Vec<Change>, Failure> {
-    let counted = |found: usize| if found == count { Ok(()) } else { Err(lied(format!("expected {count} values, found {found}"))) };
+    let counted = |found: usize| {
+        if found == count { Ok(()) } else { Err(lied(format!("expected {count} values, found {found}"))) }
+    };
     match (values, dtype) {
         (ValuesResult::Utf8(bytes), Some(Dtype::Utf8)) => {
             let texts = check_texts(&bytes.offsets, &bytes.data, count)?;
@@ -101,7 +103,11 @@ fn new_values(values: ValuesResult, count: usize, dtype: Option<Dtype>) -> Resul
         }
         (ValuesResult::Binary(bytes), Some(Dtype::Binary)) => {
             check_offsets(&bytes.offsets, bytes.data.len(), count)?;
-            Ok(bytes.offsets.windows(2).map(|o| Change::Bytes(bytes.data[o[0] as usize..o[1] as usize].to_vec())).collect())
+            Ok(bytes
+                .offsets
+                .windows(2)
+                .map(|o| Change::Bytes(bytes.data[o[0] as usize..o[1] as usize].to_vec()))
+                .collect())
         }
         (ValuesResult::S64s(ints), Some(Dtype::Int64)) => {
             counted(ints.len())?;
@@ -156,7 +162,8 @@ pub(crate) fn check_texts<'a>(
     count: usize,
 ) -> Result<impl Iterator<Item = &'a str>, Failure> {
     check_offsets(offsets, data.len(), count)?;
-    let whole = std::str::from_utf8(data).map_err(|e| lied(format!("text is not UTF-8 at byte {}", e.valid_up_to())))?;
+    let whole =
+        std::str::from_utf8(data).map_err(|e| lied(format!("text is not UTF-8 at byte {}", e.valid_up_to())))?;
     if let Some(cut) = offsets.iter().find(|&&o| !whole.is_char_boundary(o as usize)) {
         return Err(lied(format!("offset {cut} cuts a character")));
     }

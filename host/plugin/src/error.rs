@@ -38,7 +38,9 @@ pub enum PluginError {
         failure: Failure,
     },
     /// Guests failed on this batch again and again: it is refused for good.
-    #[error("binding `{binding}`: the batch was refused for good after a plugin failed on it {attempts} times (setting `failures_max`); change or unbind the plugin")]
+    #[error(
+        "binding `{binding}`: the batch was refused for good after a plugin failed on it {attempts} times (setting `failures_max`); change or unbind the plugin"
+    )]
     GivenUp {
         /// Name of the binding that failed last.
         binding: String,

@@ -39,8 +39,9 @@ pub(crate) fn admit(host: &PluginHost, bytes: &[u8]) -> Result<Plugin, PluginErr
     let world = world_of(&component)?;
     check_imports(&component, world)?;
     check_resources(&component, options.memory_bytes_max)?;
-    let pre = Pre::new(&host.engine, &component, world)
-        .map_err(|e| PluginError::Refused(format!("it does not fit the world `{}`: {}", world.as_str(), e.root_cause())))?;
+    let pre = Pre::new(&host.engine, &component, world).map_err(|e| {
+        PluginError::Refused(format!("it does not fit the world `{}`: {}", world.as_str(), e.root_cause()))
+    })?;
     let bounds = small(Bounds::of(options));
     let mut instance = crate::guest::Instance::new(Birth {
         pre: &pre,
@@ -91,7 +92,9 @@ fn world_of(component: &Component) -> Result<World, PluginError> {
     match (has("prism:plugin/filtering@0.1.0"), has("prism:plugin/redacting@0.1.0")) {
         (true, false) => Ok(World::Filter),
         (false, true) => Ok(World::Redactor),
-        (true, true) => Err(PluginError::Refused("it exports both `filtering` and `redacting`; make two plugins of it".into())),
+        (true, true) => {
+            Err(PluginError::Refused("it exports both `filtering` and `redacting`; make two plugins of it".into()))
+        }
         (false, false) => Err(PluginError::Refused(
             "it exports neither `prism:plugin/filtering@0.1.0` nor `prism:plugin/redacting@0.1.0`".into(),
         )),
@@ -107,7 +110,11 @@ fn check_imports(component: &Component, world: World) -> Result<(), PluginError>
     let engine = component.engine();
     for (name, _) in component.component_type().imports(engine) {
         if !allowed.contains(&name) {
-            let hint = if name.starts_with("wasi:") { "; build it for `wasm32-unknown-unknown`, which has no WASI" } else { "" };
+            let hint = if name.starts_with("wasi:") {
+                "; build it for `wasm32-unknown-unknown`, which has no WASI"
+            } else {
+                ""
+            };
             return Err(PluginError::Refused(format!(
                 "it imports `{name}`, which the world `{}` does not have{hint}",
                 world.as_str()
@@ -158,38 +165,67 @@ fn golden_batches() -> Result<Vec<Batch>, prism_model::table::BadTable> {
     let attr = |key: &str, ty| ColumnId::attr(key, ty);
     let dictionary = |texts: [Option<&str>; 3]| Arc::new(texts.into_iter().collect::<DictionaryArray<UInt32Type>>());
     let text = |texts: [Option<&str>; 3]| Arc::new(StringArray::from(texts.to_vec()));
-    let resources = Table::try_new(TableKind::Resources, 1, vec![
-        column(attr("service.name", AttrType::Str), Arc::new(StringArray::from(vec!["shop"]))),
-        column(attr("host.ip", AttrType::Json), Arc::new(StringArray::from(vec![r#"["10.0.0.7","::1"]"#]))),
-    ])?;
-    let scopes = Table::try_new(TableKind::Scopes, 1, vec![
-        column(Intrinsic::Name.into(), Arc::new(StringArray::from(vec!["opentelemetry"]))),
-    ])?;
+    let resources = Table::try_new(
+        TableKind::Resources,
+        1,
+        vec![
+            column(attr("service.name", AttrType::Str), Arc::new(StringArray::from(vec!["shop"]))),
+            column(attr("host.ip", AttrType::Json), Arc::new(StringArray::from(vec![r#"["10.0.0.7","::1"]"#]))),
+        ],
+    )?;
+    let scopes = Table::try_new(
+        TableKind::Scopes,
+        1,
+        vec![column(Intrinsic::Name.into(), Arc::new(StringArray::from(vec!["opentelemetry"])))],
+    )?;
     let items = |signal: Signal| {
         let mut columns = vec![
             column(Intrinsic::Time.into(), Arc::new(Int64Array::from(vec![1, 2, 3]))),
             column(attr("user.email", AttrType::Str), text([Some("ada@example.com"), None, Some("grüße@example.org")])),
             column(attr("http.route", AttrType::Str), dictionary([Some("/cart"), Some("/cart"), None])),
-            column(attr("http.status_code", AttrType::Int), Arc::new(Int64Array::from(vec![Some(200), None, Some(500)]))),
-            column(attr("ratio", AttrType::Double), Arc::new(Float64Array::from(vec![Some(0.5), Some(f64::NAN), None]))),
-            column(attr("tags", AttrType::Json), text([Some(r#"{"card":"4111 1111 1111 1111","n":[1,2.5,null]}"#), None, None])),
+            column(
+                attr("http.status_code", AttrType::Int),
+                Arc::new(Int64Array::from(vec![Some(200), None, Some(500)])),
+            ),
+            column(
+                attr("ratio", AttrType::Double),
+                Arc::new(Float64Array::from(vec![Some(0.5), Some(f64::NAN), None])),
+            ),
+            column(
+                attr("tags", AttrType::Json),
+                text([Some(r#"{"card":"4111 1111 1111 1111","n":[1,2.5,null]}"#), None, None]),
+            ),
         ];
         match signal {
-            Signal::Logs => columns.push(column(Intrinsic::Body.into(), text([Some("login of ada@example.com"), Some(""), None]))),
-            _ => columns.push(column(Intrinsic::Name.into(), dictionary([Some("GET /cart"), Some("GET /cart"), Some("pay")]))),
+            Signal::Logs => {
+                columns.push(column(Intrinsic::Body.into(), text([Some("login of ada@example.com"), Some(""), None])))
+            }
+            _ => columns
+                .push(column(Intrinsic::Name.into(), dictionary([Some("GET /cart"), Some("GET /cart"), Some("pay")]))),
         }
         Table::try_new(TableKind::Items, 3, columns)
     };
-    let events = Table::try_new(TableKind::Events, 1, vec![
-        column(Intrinsic::Parent.into(), Arc::new(UInt32Array::from(vec![2]))),
-        column(attr("exception.message", AttrType::Str), Arc::new(StringArray::from(vec!["no such user: ada@example.com"]))),
-    ])?;
-    let tail = Table::try_new(TableKind::Tail, 1, vec![
-        column(Intrinsic::Of.into(), Arc::new(UInt8Array::from(vec![TableKind::Items as u8]))),
-        column(Intrinsic::Parent.into(), Arc::new(UInt32Array::from(vec![0]))),
-        column(Intrinsic::Key.into(), Arc::new(StringArray::from(vec!["repeated"]))),
-        column(Intrinsic::Value.into(), Arc::new(StringArray::from(vec![r#""ada@example.com""#]))),
-    ])?;
+    let events = Table::try_new(
+        TableKind::Events,
+        1,
+        vec![
+            column(Intrinsic::Parent.into(), Arc::new(UInt32Array::from(vec![2]))),
+            column(
+                attr("exception.message", AttrType::Str),
+                Arc::new(StringArray::from(vec!["no such user: ada@example.com"])),
+            ),
+        ],
+    )?;
+    let tail = Table::try_new(
+        TableKind::Tail,
+        1,
+        vec![
+            column(Intrinsic::Of.into(), Arc::new(UInt8Array::from(vec![TableKind::Items as u8]))),
+            column(Intrinsic::Parent.into(), Arc::new(UInt32Array::from(vec![0]))),
+            column(Intrinsic::Key.into(), Arc::new(StringArray::from(vec!["repeated"]))),
+            column(Intrinsic::Value.into(), Arc::new(StringArray::from(vec![r#""ada@example.com""#]))),
+        ],
+    )?;
     let origin = Origin { batch_id: [7; 16], first_row: 0, rows: 3, received_unix_nanos: 0, redactions: Vec::new() };
     let mut batches = Vec::new();
     for signal in [Signal::Spans, Signal::Logs] {

@@ -128,7 +128,8 @@ impl bindings::host::Host for State {
         if self.speech == Speech::Withheld || self.log_lines > LOG_LINES_MAX {
             return Ok(());
         }
-        let message: String = message.chars().take(LOG_CHARS_MAX).map(|c| if c.is_control() { ' ' } else { c }).collect();
+        let message: String =
+            message.chars().take(LOG_CHARS_MAX).map(|c| if c.is_control() { ' ' } else { c }).collect();
         use bindings::host::Level;
         match level {
             Level::Debug => tracing::debug!(target: "prism_plugin::guest", plugin = %self.name, "{message}"),
@@ -156,7 +157,10 @@ impl bindings::memory::Host for State {
 
     fn save(&mut self, state: Vec<u8>) -> wasmtime::Result<()> {
         if state.len() > KEPT_BYTES_MAX {
-            self.passed = Some(crate::error::lied(format!("expected at most {KEPT_BYTES_MAX} bytes to keep, found {}", state.len())));
+            self.passed = Some(crate::error::lied(format!(
+                "expected at most {KEPT_BYTES_MAX} bytes to keep, found {}",
+                state.len()
+            )));
             return Err(wasmtime::Error::msg("too much to keep"));
         }
         *self.kept.lock() = state;

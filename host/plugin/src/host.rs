@@ -45,7 +45,11 @@ impl Plugin {
 
 impl std::fmt::Debug for Plugin {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Plugin").field("hash", &self.hash).field("world", &self.world).field("name", &self.metadata.name).finish()
+        f.debug_struct("Plugin")
+            .field("hash", &self.hash)
+            .field("world", &self.world)
+            .field("name", &self.metadata.name)
+            .finish()
     }
 }
 

@@ -24,6 +24,8 @@ mod stage;
 mod leaves;
 mod source;
 mod view;
+mod entries;
+mod rows;
 mod change;
 mod edit;
 mod verdict;

@@ -139,14 +139,23 @@ impl Metadata {
     pub(crate) fn check(&mut self, world: crate::World) -> Result<jsonschema::Validator, String> {
         let simple = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
         if self.name.is_empty() || self.name.len() > NAME_BYTES_MAX || !self.name.bytes().all(simple) {
-            return Err(format!("expected a name of 1 to {NAME_BYTES_MAX} characters `a-z`, `0-9`, `-`, found `{}`", short(&self.name)));
+            return Err(format!(
+                "expected a name of 1 to {NAME_BYTES_MAX} characters `a-z`, `0-9`, `-`, found `{}`",
+                short(&self.name)
+            ));
         }
         let printable = |b: u8| (0x20..0x7f).contains(&b);
         if self.version.is_empty() || self.version.len() > NAME_BYTES_MAX || !self.version.bytes().all(printable) {
-            return Err(format!("expected a version of 1 to {NAME_BYTES_MAX} printable ASCII characters, found `{}`", short(&self.version)));
+            return Err(format!(
+                "expected a version of 1 to {NAME_BYTES_MAX} printable ASCII characters, found `{}`",
+                short(&self.version)
+            ));
         }
         if self.description.len() > DESCRIPTION_BYTES_MAX {
-            return Err(format!("expected a description of at most {DESCRIPTION_BYTES_MAX} bytes, found {}", self.description.len()));
+            return Err(format!(
+                "expected a description of at most {DESCRIPTION_BYTES_MAX} bytes, found {}",
+                self.description.len()
+            ));
         }
         check_names("labels", &self.labels)?;
         check_names("counters", &self.counters)?;
@@ -164,7 +173,8 @@ impl Metadata {
             .with_pattern_options(jsonschema::PatternOptions::regex())
             .build(&self.config_schema)
             .map_err(|e| format!("config-schema is no JSON Schema: {e}"))?;
-        check_config(&validator, &self.config_example).map_err(|e| format!("config-example does not fit config-schema: {e}"))?;
+        check_config(&validator, &self.config_example)
+            .map_err(|e| format!("config-example does not fit config-schema: {e}"))?;
         Ok(validator)
     }
 }
@@ -183,7 +193,10 @@ fn check_names(what: &str, names: &[String]) -> Result<(), String> {
     let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_' | b'.');
     for (i, name) in names.iter().enumerate() {
         if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.bytes().all(allowed) {
-            return Err(format!("expected {what} of 1 to {NAME_BYTES_MAX} characters `a-z`, `0-9`, `-`, `_`, `.`, found `{}`", short(name)));
+            return Err(format!(
+                "expected {what} of 1 to {NAME_BYTES_MAX} characters `a-z`, `0-9`, `-`, `_`, `.`, found `{}`",
+                short(name)
+            ));
         }
         if names[..i].contains(name) {
             return Err(format!("`{name}` stands twice in {what}"));
@@ -212,7 +225,10 @@ pub(crate) fn check_needs(needs: &[Need]) -> Result<(), Failure> {
     }
     for need in needs {
         if need.name.len() > NEED_NAME_BYTES_MAX {
-            return Err(lied(format!("expected a need's name of at most {NEED_NAME_BYTES_MAX} bytes, found {}", need.name.len())));
+            return Err(lied(format!(
+                "expected a need's name of at most {NEED_NAME_BYTES_MAX} bytes, found {}",
+                need.name.len()
+            )));
         }
         if need.role == Role::LeafPath {
             return Err(lied("role leaf-path cannot be asked for; set `leaves`"));

@@ -54,7 +54,12 @@ pub(crate) struct Remembered {
 
 impl Remembered {
     pub(crate) fn new(bytes_max: usize) -> Remembered {
-        Remembered { young: Generation::default(), old: Generation::default(), bytes_max, hasher: RandomState::default() }
+        Remembered {
+            young: Generation::default(),
+            old: Generation::default(),
+            bytes_max,
+            hasher: RandomState::default(),
+        }
     }
 
     /// What was said about a text, if that is known.

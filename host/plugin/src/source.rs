@@ -232,7 +232,11 @@ fn collect_documents(
 ) -> Result<(), String> {
     // Nested keys are asked for by their own names, which are not known before the documents are read.
     let nested_keys = |n: &Need| n.role == Role::AttributeKey && n.place.is_none_or(|p| p == place);
-    let by_name = |n: &Need| [Dtype::Utf8, Dtype::Int64, Dtype::Float64, Dtype::Binary, Dtype::Boolean].iter().any(|d| n.wants(place, role, name, *d));
+    let by_name = |n: &Need| {
+        [Dtype::Utf8, Dtype::Int64, Dtype::Float64, Dtype::Binary, Dtype::Boolean]
+            .iter()
+            .any(|d| n.wants(place, role, name, *d))
+    };
     if !needs.iter().any(|n| n.leaves && (nested_keys(n) || by_name(n))) {
         return Ok(());
     }
@@ -299,14 +303,17 @@ fn collect_tail(sources: &mut Sources, needs: &[Need], tail: &Table) -> Result<(
     Ok(())
 }
 
+/// Per need: values, and where each stands.
+type ByNeed<T> = Vec<(u32, (T, Vec<Inner>))>;
+
 /// Leaves and nested keys of one need and type, while they are gathered.
 #[derive(Default)]
 struct Gathered {
-    texts: Vec<(u32, (StringBuilder, Vec<Inner>))>,
-    keys: Vec<(u32, (StringBuilder, Vec<Inner>))>,
-    ints: Vec<(u32, (Vec<i64>, Vec<Inner>))>,
-    doubles: Vec<(u32, (Vec<f64>, Vec<Inner>))>,
-    bytes: Vec<(u32, (Vec<Vec<u8>>, Vec<Inner>))>,
+    texts: ByNeed<StringBuilder>,
+    keys: ByNeed<StringBuilder>,
+    ints: ByNeed<Vec<i64>>,
+    doubles: ByNeed<Vec<f64>>,
+    bytes: ByNeed<Vec<Vec<u8>>>,
 }
 
 fn group<T: Default>(groups: &mut Vec<(u32, T)>, need: u32) -> &mut T {
@@ -325,7 +332,8 @@ fn collect_leaves(sources: &mut Sources, needs: &[Need]) {
     for (d, doc) in sources.docs.iter().enumerate() {
         let (role, name) = role_and_name(doc);
         // The need for each type, looked up once a document.
-        let need_of = [Dtype::Utf8, Dtype::Int64, Dtype::Float64, Dtype::Binary].map(|t| leaf_need(needs, doc.place, role, name, t));
+        let need_of = [Dtype::Utf8, Dtype::Int64, Dtype::Float64, Dtype::Binary]
+            .map(|t| leaf_need(needs, doc.place, role, name, t));
         let (mut leaf, mut key) = (0u32, 0u32);
         walk(&doc.value, &mut String::new(), &mut |_, part| match part {
             Part::Leaf(value) => {
@@ -382,7 +390,7 @@ impl Gathered {
     }
 }
 
-fn push_leaf<T>(groups: &mut Vec<(u32, (Vec<T>, Vec<Inner>))>, need: Option<u32>, leaf: T, at: Inner) {
+fn push_leaf<T>(groups: &mut ByNeed<Vec<T>>, need: Option<u32>, leaf: T, at: Inner) {
     if let Some((leaves, inner)) = need.map(|need| group(groups, need)) {
         leaves.push(leaf);
         inner.push(at);

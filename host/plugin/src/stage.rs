@@ -12,14 +12,16 @@ use crate::bindings::batches;
 use crate::chain::{ByLabel, Call};
 use crate::change::Change;
 use crate::edit::{self, Found};
+use crate::entries::EntriesBuilder;
 use crate::error::{Failure, PluginError, lied};
 use crate::guest::{Birth, Bounds, Instance, NoAnswer, Speech, World};
 use crate::host::{Plugin, PluginHost};
 use crate::metadata::{Access, Need, check_needs};
 use crate::remember::{Remembered, Said};
+use crate::rows;
 use crate::source::{Entries, Source, Sources, Target, collect, prepare};
 use crate::verdict;
-use crate::view::{self, EntriesBuilder, Map, View};
+use crate::view::{Map, View};
 
 /// Bytes of a batch in one call that shows rows, as a multiple of `call_bytes_max`: not all of it is shown.
 const ROWS_BYTES_FACTOR: usize = 4;
@@ -101,10 +103,13 @@ impl Stage {
                 stage.give_back(host, plugin, instance);
                 Ok(stage)
             }
-            Err(Stopped::Failure(failure)) => {
-                Err(PluginError::BadBinding { binding: name.to_owned(), reason: format!("the plugin does not start with this configuration: {failure}") })
+            Err(Stopped::Failure(failure)) => Err(PluginError::BadBinding {
+                binding: name.to_owned(),
+                reason: format!("the plugin does not start with this configuration: {failure}"),
+            }),
+            Err(Stopped::Full) => {
+                Err(PluginError::Busy { limit: host.options.instances_max, setting: "instances_max" })
             }
-            Err(Stopped::Full) => Err(PluginError::Busy { limit: host.options.instances_max, setting: "instances_max" }),
             Err(Stopped::Bug(what)) => Err(PluginError::Host(what)),
         }
     }
@@ -154,7 +159,13 @@ impl Stage {
     }
 
     /// Takes a batch through the plugin.
-    pub(crate) fn try_run(&self, host: &PluginHost, plugin: &Plugin, batch: Batch, call: &Call) -> Result<Ran, Stopped> {
+    pub(crate) fn try_run(
+        &self,
+        host: &PluginHost,
+        plugin: &Plugin,
+        batch: Batch,
+        call: &Call,
+    ) -> Result<Ran, Stopped> {
         let mut run = Run {
             stage: self,
             host,
@@ -199,7 +210,10 @@ impl Run<'_> {
     fn by_parts(&mut self, one: impl Fn(&mut Self, Batch) -> Result<Batch, Stopped>) -> Result<(), Stopped> {
         let rows = self.ran.batch.rows();
         let bytes_max = self.host.options.call_bytes_max.saturating_mul(ROWS_BYTES_FACTOR);
-        let parts = rows.div_ceil(self.host.options.call_values_max).max(self.ran.batch.memory_bytes() / bytes_max).clamp(1, rows.max(1));
+        let parts = rows
+            .div_ceil(self.host.options.call_values_max)
+            .max(self.ran.batch.memory_bytes() / bytes_max)
+            .clamp(1, rows.max(1));
         if parts == 1 {
             let batch = one(self, self.ran.batch.clone())?;
             self.ran.batch = batch;
@@ -234,7 +248,7 @@ impl Run<'_> {
         let needs = &self.stage.needs;
         let shown = prepare(batch.clone(), true).map_err(Stopped::Bug)?;
         let sources = collect(&shown, needs).map_err(Stopped::Bug)?;
-        let view = view::rows(&shown, needs, &sources, None).map_err(Stopped::Bug)?;
+        let view = rows::view(&shown, needs, &sources, None).map_err(Stopped::Bug)?;
         let verdict = self.ask(&view, |instance, batch, call| instance.apply(batch, call))?;
         let checked = verdict::check(verdict, batch.rows(), self.plugin.metadata.labels.len())?;
         for (label, count) in &checked.dropped {
@@ -255,7 +269,7 @@ impl Run<'_> {
                 keys.append(number as u32, source, 0);
             }
         }
-        let view = view::rows(&batch, &self.stage.needs, &sources, Some(keys)).map_err(Stopped::Bug)?;
+        let view = rows::view(&batch, &self.stage.needs, &sources, Some(keys)).map_err(Stopped::Bug)?;
         let mut changes = Changes::default();
         for found in self.redact(&view, &sources)? {
             changes.insert(found.source, found.entry, found.change);
@@ -400,7 +414,9 @@ fn remember(remembered: &mut Remembered, view: &View, sources: &Sources, found: 
     let said: std::collections::HashMap<(u32, u32), &Found> = found.iter().map(|f| ((f.source, f.entry), f)).collect();
     for segment in view.tables.iter().flat_map(|t| &t.columns).flat_map(|c| &c.back) {
         let Map::List(entries) = &segment.map else { continue };
-        let Some(Source { need, entries: Entries::Text(texts), repeats: true, .. }) = sources.list.get(segment.source as usize) else {
+        let Some(Source { need, entries: Entries::Text(texts), repeats: true, .. }) =
+            sources.list.get(segment.source as usize)
+        else {
             continue;
         };
         for &entry in entries {

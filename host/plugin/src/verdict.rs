@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, BinaryArray, BooleanArray, DictionaryArray, Float64Array, Int64Array, StringArray, UInt32Array, new_null_array,
+    Array, ArrayRef, BinaryArray, BooleanArray, DictionaryArray, Float64Array, Int64Array, StringArray, UInt32Array,
+    new_null_array,
 };
 use arrow::buffer::{BooleanBuffer, Buffer, NullBuffer};
-use arrow::compute::{cast, is_not_null, nullif, take};
 use arrow::compute::kernels::zip::zip;
+use arrow::compute::{cast, is_not_null, nullif, take};
 use arrow::datatypes::DataType;
 use prism_model::{AttrType, Batch, Column, ColumnId, Intrinsic, Table, TableKind};
 
@@ -81,7 +82,11 @@ pub(crate) fn check(verdict: Verdict, rows: usize, labels: usize) -> Result<Chec
 
 fn check_bitmap(what: &str, bitmap: &[u8], rows: usize) -> Result<(), Failure> {
     let expected = rows.div_ceil(8);
-    if bitmap.len() == expected { Ok(()) } else { Err(lied(format!("expected {expected} bytes of `{what}`, found {}", bitmap.len()))) }
+    if bitmap.len() == expected {
+        Ok(())
+    } else {
+        Err(lied(format!("expected {expected} bytes of `{what}`, found {}", bitmap.len())))
+    }
 }
 
 fn check_addition(addition: Addition, rows: usize) -> Result<Column, Failure> {
@@ -107,7 +112,8 @@ fn check_addition(addition: Addition, rows: usize) -> Result<Column, Failure> {
         None => with_validity(&values, validity)?,
         Some(keys) => {
             let valid = |row: usize| validity.as_ref().is_none_or(|v| v.is_valid(row));
-            if let Some((_, key)) = keys.iter().enumerate().find(|(row, key)| valid(*row) && **key as usize >= entries) {
+            if let Some((_, key)) = keys.iter().enumerate().find(|(row, key)| valid(*row) && **key as usize >= entries)
+            {
                 return Err(lied(format!("key {key} of {entries}")));
             }
             let keys: UInt32Array = keys.iter().enumerate().map(|(row, &key)| valid(row).then_some(key)).collect();
@@ -153,7 +159,9 @@ fn entries_of(values: &ValuesResult) -> Option<usize> {
 }
 
 fn check_values(values: ValuesResult, count: usize, dtype: Dtype) -> Result<(AttrType, ArrayRef), Failure> {
-    let counted = |found: usize| if found == count { Ok(()) } else { Err(lied(format!("expected {count} values, found {found}"))) };
+    let counted = |found: usize| {
+        if found == count { Ok(()) } else { Err(lied(format!("expected {count} values, found {found}"))) }
+    };
     match (values, dtype) {
         (ValuesResult::Utf8(bytes), Dtype::Utf8) => {
             let texts = check_texts(&bytes.offsets, &bytes.data, count)?;
@@ -174,7 +182,10 @@ fn check_values(values: ValuesResult, count: usize, dtype: Dtype) -> Result<(Att
         }
         (ValuesResult::Bools(bitmap), Dtype::Boolean) => {
             check_bitmap("bools", &bitmap, count)?;
-            Ok((AttrType::Bool, Arc::new(BooleanArray::new(BooleanBuffer::new(Buffer::from_vec(bitmap), 0, count), None))))
+            Ok((
+                AttrType::Bool,
+                Arc::new(BooleanArray::new(BooleanBuffer::new(Buffer::from_vec(bitmap), 0, count), None)),
+            ))
         }
         _ => Err(lied("the values of an addition are not of its field's type")),
     }

@@ -1,4 +1,5 @@
 //! The upload gate and the check of bindings: what is refused, and in which words.
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "only tests")]
 
 mod sandbox;
 
@@ -88,7 +89,9 @@ fn bindings_are_checked_before_anything_runs() {
     assert!(bind(&["../a"]).unwrap_err().contains("expected a name"));
     let mut wrong = binding("a", &plugin, json!({}));
     wrong.plugin = "0".repeat(64);
-    assert!(host().chain(&tenant("acme"), &[(wrong, plugin.clone())]).unwrap_err().to_string().contains("expected plugin"));
+    assert!(
+        host().chain(&tenant("acme"), &[(wrong, plugin.clone())]).unwrap_err().to_string().contains("expected plugin")
+    );
 }
 
 #[test]
@@ -114,7 +117,9 @@ fn compiled_forms_are_kept_checked_and_bounded() {
     assert_eq!(std::fs::read(file).unwrap(), compiled);
 
     // Damaged, cut or swapped: made anew, never run.
-    for damage in [compiled[..compiled.len() / 2].to_vec(), [&compiled[..100], &[0xff; 200], &compiled[300..]].concat(), vec![]] {
+    for damage in
+        [compiled[..compiled.len() / 2].to_vec(), [&compiled[..100], &[0xff; 200], &compiled[300..]].concat(), vec![]]
+    {
         std::fs::write(file, damage).unwrap();
         again();
         assert_eq!(std::fs::read(file).unwrap().len(), compiled.len());

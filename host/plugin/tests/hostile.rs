@@ -1,5 +1,6 @@
 //! Guests that loop, allocate, trap and lie: PL-1 (nothing comes out), PL-2 (nothing is carried over), PL-3 (nobody else
 //! notices).
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "only tests")]
 
 mod sandbox;
 
@@ -63,9 +64,29 @@ fn pl_1_small_answers_of_many_calls_cannot_add_up() {
 #[test]
 fn pl_1_every_lie_of_a_redactor_is_found() {
     for how in [
-        "no-table", "no-column", "twice", "beyond", "descend", "repeat", "few-values", "many-values", "few-labels",
-        "label-beyond", "labels-only", "both", "cleared-beyond", "cleared-descend", "no-utf8", "cut-utf8", "offsets-descend",
-        "offsets-beyond", "offsets-start", "offsets-short", "offsets-none", "type", "count-beyond",
+        "no-table",
+        "no-column",
+        "twice",
+        "beyond",
+        "descend",
+        "repeat",
+        "few-values",
+        "many-values",
+        "few-labels",
+        "label-beyond",
+        "labels-only",
+        "both",
+        "cleared-beyond",
+        "cleared-descend",
+        "no-utf8",
+        "cut-utf8",
+        "offsets-descend",
+        "offsets-beyond",
+        "offsets-start",
+        "offsets-short",
+        "offsets-none",
+        "type",
+        "count-beyond",
     ] {
         let failure = failure("hostile-redactor", how);
         assert!(matches!(failure, Failure::Lied(_)), "{how}: {failure:?}");
@@ -76,10 +97,31 @@ fn pl_1_every_lie_of_a_redactor_is_found() {
 #[test]
 fn pl_1_every_lie_of_a_filter_is_found() {
     for how in [
-        "keep-short", "keep-long", "no-reasons", "few-reasons", "reasons-only", "label-beyond", "many-additions", "add-twice",
-        "add-short", "add-type", "add-list", "add-no-utf8", "add-cut-utf8", "add-offsets", "add-bools", "add-validity",
-        "add-key-beyond", "add-few-keys", "add-to-resource", "add-intrinsic", "add-long-key", "weight-nan", "weight-zero",
-        "weight-int", "remember-much",
+        "keep-short",
+        "keep-long",
+        "no-reasons",
+        "few-reasons",
+        "reasons-only",
+        "label-beyond",
+        "many-additions",
+        "add-twice",
+        "add-short",
+        "add-type",
+        "add-list",
+        "add-no-utf8",
+        "add-cut-utf8",
+        "add-offsets",
+        "add-bools",
+        "add-validity",
+        "add-key-beyond",
+        "add-few-keys",
+        "add-to-resource",
+        "add-intrinsic",
+        "add-long-key",
+        "weight-nan",
+        "weight-zero",
+        "weight-int",
+        "remember-much",
     ] {
         let failure = failure("hostile-filter", how);
         assert!(matches!(failure, Failure::Lied(_)), "{how}: {failure:?}");
@@ -112,17 +154,27 @@ fn pl_1_filters_run_before_redactors_whatever_the_order_of_bindings() {
     let redactor = load("hostile-redactor", "ok;entries;yes");
     let filter = load("hostile-filter", "ok;rows;yes");
     let chain = host()
-        .chain(&tenant("acme"), &[
-            (binding("second", &redactor, json!({ "mode": "needle", "needle": "add" })), redactor.clone()),
-            (binding("first", &filter, mode("add")), filter.clone()),
-        ])
+        .chain(
+            &tenant("acme"),
+            &[
+                (binding("second", &redactor, json!({ "mode": "needle", "needle": "add" })), redactor.clone()),
+                (binding("first", &filter, mode("add")), filter.clone()),
+            ],
+        )
         .unwrap();
     let passed = chain.run(spans(8), &call(1)).unwrap();
     let batch = passed.cleared.batch();
     assert_eq!(batch.rows(), 4);
-    assert_eq!(values_of(batch, "user.email", AttrType::Str)[0].as_deref(), Some("[x]ed"), "what a filter adds is redacted");
+    assert_eq!(
+        values_of(batch, "user.email", AttrType::Str)[0].as_deref(),
+        Some("[x]ed"),
+        "what a filter adds is redacted"
+    );
     assert_eq!(passed.dropped.len(), 1);
-    assert_eq!((passed.dropped[0].binding.as_str(), passed.dropped[0].label.as_str(), passed.dropped[0].count), ("first", "found", 4));
+    assert_eq!(
+        (passed.dropped[0].binding.as_str(), passed.dropped[0].label.as_str(), passed.dropped[0].count),
+        ("first", "found", 4)
+    );
 }
 
 #[test]
@@ -139,11 +191,19 @@ fn pl_1_a_redactor_bound_to_one_signal_sees_that_signal_and_the_chain_says_so() 
 fn pl_2_no_guest_memory_is_carried_between_calls_unless_the_plugin_says_that_it_is_deterministic() {
     let told = |upload: &str| {
         let chain = chain_of(&load("hostile-filter", upload), mode("calls")).unwrap();
-        (0..3).map(|i| {
-            let passed = chain.run(spans(2), &call(i)).unwrap();
-            let n = passed.cleared.batch().items().column(&prism_model::ColumnId::attr("calls", AttrType::Int)).unwrap().clone();
-            arrow::array::AsArray::as_primitive::<arrow::datatypes::Int64Type>(&n).value(0)
-        }).collect::<Vec<_>>()
+        (0..3)
+            .map(|i| {
+                let passed = chain.run(spans(2), &call(i)).unwrap();
+                let n = passed
+                    .cleared
+                    .batch()
+                    .items()
+                    .column(&prism_model::ColumnId::attr("calls", AttrType::Int))
+                    .unwrap()
+                    .clone();
+                arrow::array::AsArray::as_primitive::<arrow::datatypes::Int64Type>(&n).value(0)
+            })
+            .collect::<Vec<_>>()
     };
     assert_eq!(told("ok;rows;no"), [1, 1, 1], "a fresh instance for each call");
     assert_eq!(told("ok;rows;yes"), [1, 2, 3], "a plugin that lies about it fools only its own binding");
@@ -189,13 +249,24 @@ fn pl_2_what_a_filter_keeps_through_the_host_is_bounded_and_its_own() {
 
 #[test]
 fn pl_3_while_one_tenants_guests_loop_another_tenant_is_served() {
-    let options = PluginOptions { instances_max: 4, idle_instances_max: 2, tenant_instances_max: 2, cpu_ms_max: 1_000, ..options() };
+    let options = PluginOptions {
+        instances_max: 4,
+        idle_instances_max: 2,
+        tenant_instances_max: 2,
+        cpu_ms_max: 1_000,
+        ..options()
+    };
     let host = PluginHost::new(options).unwrap();
     let plugin = host.load(&guest("hostile-redactor", "ok;entries;yes")).unwrap();
     let bad = host.chain(&tenant("bad"), &[(binding("it", &plugin, mode("loop")), plugin.clone())]).unwrap();
     let good = host.chain(&tenant("good"), &[(binding("it", &plugin, mode("ok")), plugin.clone())]).unwrap();
     std::thread::scope(|scope| {
-        let loops: Vec<_> = (0..6).map(|i| { let bad = &bad; scope.spawn(move || bad.run(spans(8), &call(i))) }).collect();
+        let loops: Vec<_> = (0..6)
+            .map(|i| {
+                let bad = &bad;
+                scope.spawn(move || bad.run(spans(8), &call(i)))
+            })
+            .collect();
         for i in 0..50 {
             let passed = good.run(spans(8), &call(i)).unwrap();
             assert_eq!(facts(passed.cleared.batch()), facts(&spans(8)));
@@ -215,7 +286,9 @@ fn pl_3_idle_instances_of_others_make_room() {
     let host = PluginHost::new(PluginOptions { instances_max: 4, idle_instances_max: 64, ..options() }).unwrap();
     let plugin = host.load(&guest("hostile-redactor", "ok;entries;yes")).unwrap();
     let chains: Vec<_> = (0..9)
-        .map(|i| host.chain(&tenant(&format!("t{i}")), &[(binding("it", &plugin, mode("ok")), plugin.clone())]).unwrap())
+        .map(|i| {
+            host.chain(&tenant(&format!("t{i}")), &[(binding("it", &plugin, mode("ok")), plugin.clone())]).unwrap()
+        })
         .collect();
     for chain in chains.iter().chain(&chains) {
         chain.run(spans(8), &call(1)).unwrap();
@@ -227,7 +300,9 @@ fn pl_3_a_plugin_that_changes_what_it_needs_fails() {
     // Only a plugin that is not deterministic is started again for each call.
     let chain = chain_of(&load("hostile-filter", "ok;rows;no"), mode("other-needs")).unwrap();
     match chain.run(spans(8), &call(1)) {
-        Err(PluginError::Failed { failure: Failure::Lied(what), .. }) => assert!(what.contains("other needs"), "{what}"),
+        Err(PluginError::Failed { failure: Failure::Lied(what), .. }) => {
+            assert!(what.contains("other needs"), "{what}")
+        }
         other => panic!("{other:?}"),
     }
 }

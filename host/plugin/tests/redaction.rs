@@ -1,4 +1,5 @@
 //! PL-1: what a redactor takes out is nowhere; what it leaves stays as it was.
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "only tests")]
 
 mod sandbox;
 
@@ -7,7 +8,9 @@ use std::sync::Arc;
 use arrow::array::StringArray;
 use prism_model::{AttrType, Batch, Intrinsic, Signal, Table, TableKind, Value};
 use proptest::prelude::*;
-use sandbox::{Gen, attr, call, chain_of, dictionary, facts, fixed, holds, load, mode, spans, strings, text, values_of};
+use sandbox::{
+    Gen, attr, call, chain_of, dictionary, facts, fixed, holds, load, mode, spans, strings, text, values_of,
+};
 use serde_json::json;
 
 /// Does not occur in anything else that the generator makes, and survives JSON and base64 only if nobody removes it.
@@ -106,7 +109,8 @@ fn pl_1_values_that_become_equal_become_one_entry_of_the_dictionary() {
 
 #[test]
 fn pl_1_keys_that_become_equal_keep_every_value() {
-    let chain = chain_of(&load("hostile-redactor", "ok;entries;yes"), json!({ "mode": "needle", "needle": "@b" })).unwrap();
+    let chain =
+        chain_of(&load("hostile-redactor", "ok;entries;yes"), json!({ "mode": "needle", "needle": "@b" })).unwrap();
     let columns = vec![
         attr("k[x]", AttrType::Str, text(&[Some("1"), None, None])),
         attr("k@b", AttrType::Str, text(&[Some("2"), Some("3"), None])),
@@ -137,7 +141,8 @@ fn pl_1_the_redaction_record_names_plugin_label_and_count_and_no_value() {
 
 #[test]
 fn verdicts_are_remembered_for_values_that_repeat() {
-    let chain = chain_of(&load("hostile-redactor", "ok;entries;yes"), json!({ "mode": "needle", "needle": "cart" })).unwrap();
+    let chain =
+        chain_of(&load("hostile-redactor", "ok;entries;yes"), json!({ "mode": "needle", "needle": "cart" })).unwrap();
     let first = chain.run(spans(100), &call(1)).unwrap();
     assert_eq!((first.cache_hits, first.cache_misses), (0, 4), "two names and two keys");
     let second = chain.run(spans(100), &call(2)).unwrap();
@@ -149,7 +154,8 @@ fn verdicts_are_remembered_for_values_that_repeat() {
 #[test]
 fn pl_1_large_batches_are_cut_into_calls_and_come_out_whole() {
     for upload in ["ok;entries;yes", "ok;rows;yes", "ok;rows;no"] {
-        let chain = chain_of(&load("hostile-redactor", upload), json!({ "mode": "needle", "needle": "@example" })).unwrap();
+        let chain =
+            chain_of(&load("hostile-redactor", upload), json!({ "mode": "needle", "needle": "@example" })).unwrap();
         let passed = chain.run(spans(40_000), &call(1)).unwrap();
         assert!(passed.guest_calls >= 3, "{upload}: {}", passed.guest_calls);
         let new = passed.cleared.batch();
@@ -165,14 +171,17 @@ fn pl_1_large_batches_are_cut_into_calls_and_come_out_whole() {
 #[test]
 fn pl_1_a_value_longer_than_a_call_gets_a_call_for_itself() {
     let long = format!("{}{NEEDLE}{}", "x".repeat(5 << 20), "y".repeat(1 << 20));
-    let columns = vec![fixed(Intrinsic::Body, Arc::new(StringArray::from(vec![Some(long.as_str()), None, Some(NEEDLE)])))];
+    let columns =
+        vec![fixed(Intrinsic::Body, Arc::new(StringArray::from(vec![Some(long.as_str()), None, Some(NEEDLE)])))];
     let items = Table::try_new(TableKind::Items, 3, columns).unwrap();
     let batch = Batch::try_new(Signal::Logs, vec![], vec![items]).unwrap();
     // Searching byte by byte takes a while in a test build's sandbox.
-    let host = prism_plugin::PluginHost::new(prism_plugin::PluginOptions { cpu_ms_max: 20_000, ..sandbox::options() }).unwrap();
+    let host = prism_plugin::PluginHost::new(prism_plugin::PluginOptions { cpu_ms_max: 20_000, ..sandbox::options() })
+        .unwrap();
     let plugin = host.load(&sandbox::guest("hostile-redactor", "ok;entries;yes")).unwrap();
     let config = json!({ "mode": "needle", "needle": NEEDLE });
-    let chain = host.chain(&sandbox::tenant("acme"), &[(sandbox::binding("it", &plugin, config), plugin.clone())]).unwrap();
+    let chain =
+        host.chain(&sandbox::tenant("acme"), &[(sandbox::binding("it", &plugin, config), plugin.clone())]).unwrap();
     let passed = chain.run(batch, &call(1)).unwrap();
     assert_eq!(holds(passed.cleared.batch(), NEEDLE.as_bytes()), None);
     assert_eq!(passed.redacted, 2);
@@ -180,7 +189,8 @@ fn pl_1_a_value_longer_than_a_call_gets_a_call_for_itself() {
 
 #[test]
 fn pl_1_leaves_of_nested_values_keep_their_types() {
-    let value = Value::from_text(r#"{"a":[1,2.0,"NEEDLE7",{"$bytes":"TkVFRExFNw=="},true,null],"NEEDLE7":"x"}"#).unwrap();
+    let value =
+        Value::from_text(r#"{"a":[1,2.0,"NEEDLE7",{"$bytes":"TkVFRExFNw=="},true,null],"NEEDLE7":"x"}"#).unwrap();
     let columns = vec![attr("doc", AttrType::Json, text(&[Some(&value.to_text()), None]))];
     let items = Table::try_new(TableKind::Items, 2, columns).unwrap();
     let batch = Batch::try_new(Signal::Logs, vec![], vec![items]).unwrap();

@@ -1,10 +1,13 @@
 //! What the tests of the sandbox share: guests, a host with small bounds, and batches.
 #![allow(dead_code, unreachable_pub, reason = "each test file uses a part")]
+#![allow(clippy::unwrap_used, reason = "only for tests")]
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use arrow::array::{Array, ArrayData, ArrayRef, AsArray, BinaryArray, DictionaryArray, Int64Array, StringArray, UInt8Array, UInt32Array};
+use arrow::array::{
+    Array, ArrayData, ArrayRef, AsArray, BinaryArray, DictionaryArray, Int64Array, StringArray, UInt8Array, UInt32Array,
+};
 use arrow::compute::cast;
 use arrow::datatypes::UInt32Type;
 use prism_model::{AttrType, Batch, Column, ColumnId, Intrinsic, Origin, Signal, Table, TableKind, TenantId, Value};
@@ -108,7 +111,8 @@ pub fn spans(rows: usize) -> Batch {
         attr("n", AttrType::Int, Arc::new(Int64Array::from_iter_values(0..rows as i64))),
     ];
     let items = Table::try_new(TableKind::Items, rows, columns).unwrap();
-    let origin = Origin { batch_id: [1; 16], first_row: 0, rows: rows as u32, received_unix_nanos: 0, redactions: vec![] };
+    let origin =
+        Origin { batch_id: [1; 16], first_row: 0, rows: rows as u32, received_unix_nanos: 0, redactions: vec![] };
     Batch::try_new(Signal::Spans, vec![origin], vec![items]).unwrap()
 }
 
@@ -253,7 +257,9 @@ impl Gen {
         let array: ArrayRef = match self.below(4) {
             0 => Arc::new(texts.iter().map(Option::as_deref).collect::<StringArray>()),
             1 => {
-                let all = StringArray::from_iter_values(texts.iter().map(|t| t.clone().unwrap_or_else(|| self.needle.to_owned())));
+                let all = StringArray::from_iter_values(
+                    texts.iter().map(|t| t.clone().unwrap_or_else(|| self.needle.to_owned())),
+                );
                 let nulls = texts.iter().map(Option::is_some).collect::<Vec<bool>>();
                 Arc::new(StringArray::new(all.offsets().clone(), all.values().clone(), Some(nulls.into())))
             }
@@ -274,7 +280,8 @@ impl Gen {
             columns.push(attr(&key, AttrType::Json, array));
         }
         if self.below(2) == 0 {
-            let bytes: Vec<Option<Vec<u8>>> = (0..rows).map(|_| (self.below(3) > 0).then(|| self.text().into_bytes())).collect();
+            let bytes: Vec<Option<Vec<u8>>> =
+                (0..rows).map(|_| (self.below(3) > 0).then(|| self.text().into_bytes())).collect();
             let array = Arc::new(bytes.iter().map(|b| b.as_deref()).collect::<BinaryArray>());
             let key = self.key();
             columns.push(attr(&key, AttrType::Bytes, array));
@@ -323,7 +330,8 @@ impl Gen {
             fixed(Scope, self.index(rows, scopes, false)),
         ];
         if signal == Signal::Logs && self.below(2) == 0 {
-            let bytes: Vec<Option<Vec<u8>>> = (0..rows).map(|_| (self.below(3) > 0).then(|| self.text().into_bytes())).collect();
+            let bytes: Vec<Option<Vec<u8>>> =
+                (0..rows).map(|_| (self.below(3) > 0).then(|| self.text().into_bytes())).collect();
             items.push(fixed(BodyBytes, Arc::new(bytes.iter().map(|b| b.as_deref()).collect::<BinaryArray>())));
         }
         let texts: &[Intrinsic] = match signal {
@@ -340,7 +348,8 @@ impl Gen {
         }
         let tail = self.tail(&tables);
         tables.push(tail);
-        let origin = Origin { batch_id: [1; 16], first_row: 0, rows: rows as u32, received_unix_nanos: 0, redactions: vec![] };
+        let origin =
+            Origin { batch_id: [1; 16], first_row: 0, rows: rows as u32, received_unix_nanos: 0, redactions: vec![] };
         Batch::try_new(signal, vec![origin], tables).unwrap()
     }
 
