@@ -61,9 +61,9 @@ fn block(w: &[u8; WINDOW]) -> u8 {
         found |= numbers(w);
     }
     if colon.bits() != 0 {
-        let colon = bits(w, |lanes| lanes.eq(b':'));
-        let near = colon >> 1 | colon >> 2 | colon >> 3 | colon >> 4 | colon >> 5;
-        if colon & near & BLOCK_BITS != 0 {
+        let colon = Bits::of(w, |lanes| lanes.eq(b':'));
+        let near = colon.next(1) | colon.next(2) | colon.next(3) | colon.next(4) | colon.next(5);
+        if colon.block & near != 0 {
             found |= IPV6;
         }
     }
@@ -71,31 +71,44 @@ fn block(w: &[u8; WINDOW]) -> u8 {
 }
 
 fn numbers(w: &[u8; WINDOW]) -> u8 {
-    let digit = bits(w, |lanes| lanes.from(b'0', 10));
-    let dot = bits(w, |lanes| lanes.eq(b'.'));
+    let digit = Bits::of(w, |lanes| lanes.from(b'0', 10));
+    let dot = Bits::of(w, |lanes| lanes.eq(b'.'));
     let mut found = 0;
-    if digit & dot >> 1 & digit >> 2 & (dot >> 3 | dot >> 4 | dot >> 5) & BLOCK_BITS != 0 {
+    if digit.block & dot.next(1) & digit.next(2) & (dot.next(3) | dot.next(4) | dot.next(5)) != 0 {
         found |= IPV4;
     }
     // All card numbers begin with four digits: few blocks go on from here.
-    if digit & digit >> 1 & digit >> 2 & digit >> 3 & BLOCK_BITS != 0 {
-        let run = digit | bits(w, |lanes| lanes.eq(b' ').or(lanes.eq(b'-')));
-        let two = run & run >> 1;
-        let four = two & two >> 2;
-        let thirteen = four & four >> 4 & four >> 8 & run >> 12;
-        if thirteen & digit & digit >> 1 & digit >> 2 & digit >> 3 & BLOCK_BITS != 0 {
+    let four_digits = digit.block & digit.next(1) & digit.next(2) & digit.next(3);
+    if four_digits != 0 {
+        let other = Bits::of(w, |lanes| lanes.eq(b' ').or(lanes.eq(b'-')));
+        let run = Bits { block: digit.block | other.block, ahead: digit.ahead | other.ahead };
+        if (4..13).fold(four_digits, |all, i| all & run.next(i)) != 0 {
             found |= CARD;
         }
     }
     found
 }
 
-/// The bits of the block, without those behind it.
-const BLOCK_BITS: u128 = (1 << BLOCK) - 1;
+/// A bit for each byte of the window. Not one number of 128 bits: guests shift those by calls.
+#[derive(Clone, Copy)]
+struct Bits {
+    block: u64,
+    ahead: u64,
+}
 
-#[inline(always)]
-fn bits(w: &[u8; WINDOW], of: impl Fn(Lanes) -> Lanes) -> u128 {
-    (0..WINDOW).step_by(LANES).fold(0, |bits, at| bits | u128::from(of(load(w, at)).bits()) << at)
+impl Bits {
+    #[inline(always)]
+    fn of(w: &[u8; WINDOW], of: impl Fn(Lanes) -> Lanes) -> Bits {
+        let bits = |at| u64::from(of(load(w, at)).bits());
+        let block = bits(0) | bits(LANES) << 16 | bits(2 * LANES) << 32 | bits(3 * LANES) << 48;
+        Bits { block, ahead: bits(BLOCK) }
+    }
+
+    /// For each byte of the block the bit of the byte `n` behind it; `n` from 1 to 16.
+    #[inline(always)]
+    fn next(self, n: u32) -> u64 {
+        self.block >> n | self.ahead << (64 - n)
+    }
 }
 
 #[inline(always)]
