@@ -15,7 +15,9 @@ fn main() {
     let built = out.ancestors().skip(4).take(2).map(|dir| dir.join("guests/components")).find(|dir| dir.is_dir());
     let mut text = String::from("&[\n");
     for name in PLUGINS {
-        let Some(file) = named.as_deref().or(built.as_deref()).map(|dir| dir.join(format!("{name}.wasm"))) else { continue };
+        let Some(file) = named.as_deref().or(built.as_deref()).map(|dir| dir.join(format!("{name}.wasm"))) else {
+            continue;
+        };
         embed(name, &file, named.is_some(), &mut text);
     }
     text.push_str("]\n");
@@ -30,7 +32,8 @@ fn embed(name: &str, file: &Path, named: bool, text: &mut String) {
     if file.is_file() {
         println!("cargo:rerun-if-changed={}", file.display());
         // Writing to a string cannot fail.
-        let _infallible = writeln!(text, "    ({name:?}, include_bytes!({:?}).as_slice()),", file.display().to_string());
+        let _infallible =
+            writeln!(text, "    ({name:?}, include_bytes!({:?}).as_slice()),", file.display().to_string());
     } else if named {
         println!("cargo:rerun-if-changed={}", file.display());
         println!("cargo:warning={} is missing: the plugin `{name}` is not bundled", file.display());

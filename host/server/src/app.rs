@@ -21,8 +21,8 @@ use crate::access::{self, Access};
 use crate::config::Config;
 use crate::error::{Code, Failure};
 use crate::http::body::{BodyLimits, Held, InFlight};
-use crate::seats::Seats;
 use crate::metrics::{Exposition, Requests, Type, expose_ingest, expose_store};
+use crate::seats::Seats;
 
 /// How long a query waits for a batch that its token names. Another process sees a batch well under a second after it was
 /// acknowledged; who waits longer has a token of rows that are gone.
@@ -44,7 +44,9 @@ pub(crate) enum Form {
 impl Form {
     /// The form of a media type.
     pub(crate) fn of(media_type: &str) -> Option<Form> {
-        [Form::Json, Form::Ndjson, Form::Arrow].into_iter().find(|form| form.media_type().eq_ignore_ascii_case(media_type))
+        [Form::Json, Form::Ndjson, Form::Arrow]
+            .into_iter()
+            .find(|form| form.media_type().eq_ignore_ascii_case(media_type))
     }
 
     /// Its media type.
@@ -81,8 +83,9 @@ impl App {
     /// In words for the user: what could not be opened.
     pub(crate) fn open(config: Config) -> anyhow::Result<Arc<App>> {
         let root = &config.data_dir;
-        let store = Store::open(root, config.store.clone())
-            .with_context(|| format!("the data folder `{}` cannot be opened; `prism doctor` says more", root.display()))?;
+        let store = Store::open(root, config.store.clone()).with_context(|| {
+            format!("the data folder `{}` cannot be opened; `prism doctor` says more", root.display())
+        })?;
         let log = access::log(root)?;
         let access = Access::new(log, config.auth.dev, Duration::from_millis(config.auth.reload_ms));
         let host = PluginHost::new(config.plugin_options()).context("the plugin host cannot start")?;
@@ -193,7 +196,9 @@ impl App {
                 Ok(Ok(true)) => return Ok(()),
                 Ok(Ok(false)) => {}
                 Ok(Err(error)) => return Err(Failure::of(&error)),
-                Err(panic) => return Err(Failure::new(Code::Bug, "looking for a batch failed").inner(panic.to_string())),
+                Err(panic) => {
+                    return Err(Failure::new(Code::Bug, "looking for a batch failed").inner(panic.to_string()));
+                }
             }
             if began.elapsed() >= WAIT_FOR_MAX {
                 let message = "the batch that `prism-token` names is not there yet: ask again later";
@@ -243,7 +248,12 @@ impl App {
     ///
     /// # Errors
     /// The engine's.
-    pub(crate) async fn fields(&self, tenant: &TenantId, range: &Range, signal: Option<Signal>) -> Result<Vec<u8>, Failure> {
+    pub(crate) async fn fields(
+        &self,
+        tenant: &TenantId,
+        range: &Range,
+        signal: Option<Signal>,
+    ) -> Result<Vec<u8>, Failure> {
         let _seat = self.seats.take(tenant).await?;
         let fields = self.engine.fields(tenant, time_range(range)).await.map_err(|error| Failure::of_query(&error))?;
         let shown = fields.iter().filter(|f| signal.is_none_or(|signal| signal == f.signal));

@@ -4,7 +4,8 @@
 const BUNDLED: &[(&str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/bundled.rs"));
 
 /// What to do when there are none.
-pub(crate) const HOW_TO_BUILD: &str = "this binary was built without bundled plugins: `cargo xtask demo` builds and embeds them";
+pub(crate) const HOW_TO_BUILD: &str =
+    "this binary was built without bundled plugins: `cargo xtask demo` builds and embeds them";
 
 /// The plugins, by name.
 pub(crate) fn all() -> &'static [(&'static str, &'static [u8])] {

@@ -72,7 +72,11 @@ fn ask(
 
 fn unreachable(base: &str, error: &reqwest::Error) -> anyhow::Error {
     let reason = crate::error::chain(error);
-    let hint = if error.is_connect() { "\nhint: is `prism serve` running there? --url or PRISM_URL names another server" } else { "" };
+    let hint = if error.is_connect() {
+        "\nhint: is `prism serve` running there? --url or PRISM_URL names another server"
+    } else {
+        ""
+    };
     anyhow::anyhow!("no answer from {base}: {reason}{hint}")
 }
 

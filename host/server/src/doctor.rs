@@ -62,7 +62,9 @@ fn settings(loaded: &Loaded) -> Finding {
     match loaded.sources.len() {
         0 => Finding::ok("configuration", "defaults; `prism config` shows them"),
         1 => Finding::ok("configuration", "1 setting differs from its default; `prism config` shows which"),
-        n => Finding::ok("configuration", format!("{n} settings differ from their defaults; `prism config` shows which")),
+        n => {
+            Finding::ok("configuration", format!("{n} settings differ from their defaults; `prism config` shows which"))
+        }
     }
 }
 

@@ -307,7 +307,9 @@ mod tests {
 
     #[test]
     fn causes_are_logged_and_not_told() {
-        for (kind, told) in [(Kind::Retry, "the disk failed"), (Kind::Bug, "an error inside of Prism: please report it")] {
+        for (kind, told) in
+            [(Kind::Retry, "the disk failed"), (Kind::Bug, "an error inside of Prism: please report it")]
+        {
             let failure = Failure::of(&Inner { source: std::io::Error::other("open /secret/place"), kind });
             assert!(failure.message.starts_with(told) && !failure.message.contains("secret"), "{kind:?}");
             assert_eq!(failure.inner.as_deref(), Some("the disk failed: open /secret/place"));

@@ -17,8 +17,8 @@ use axum::routing::post;
 use bytes::{BufMut as _, Bytes, BytesMut};
 use futures::stream;
 use http::{HeaderMap, HeaderValue, Request, header};
-use hyper::body::Frame;
 use http_body_util::StreamBody;
+use hyper::body::Frame;
 use prism_model::Signal;
 use prost::Message as _;
 

@@ -74,7 +74,8 @@ impl Seats {
     /// [`Code::Busy`] where none is free in time, or too many of the tenant's queries wait.
     pub(crate) async fn take(self: &Arc<Seats>, tenant: &TenantId) -> Result<Seat, Failure> {
         let busy = || {
-            let message = "too many queries run (`query.concurrent_max`, `query.tenant_concurrent_max`): ask again later";
+            let message =
+                "too many queries run (`query.concurrent_max`, `query.tenant_concurrent_max`): ask again later";
             Failure::new(Code::Busy, message)
         };
         let (seats, here) = self.enter(tenant).ok_or_else(busy)?;

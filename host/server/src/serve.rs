@@ -86,7 +86,8 @@ async fn serve(config: Config) -> anyhow::Result<ExitCode> {
 }
 
 async fn bind(text: &str, flag: &str) -> anyhow::Result<TcpListener> {
-    let addr: SocketAddr = text.parse().with_context(|| format!("expected ADDRESS:PORT with {flag}, found `{text}`"))?;
+    let addr: SocketAddr =
+        text.parse().with_context(|| format!("expected ADDRESS:PORT with {flag}, found `{text}`"))?;
     TcpListener::bind(addr).await.with_context(|| format!("{addr} cannot be listened on; {flag} names another address"))
 }
 
@@ -107,9 +108,10 @@ fn open(config: Config) -> anyhow::Result<Arc<App>> {
 
 /// The one line on standard output: who starts a server waits for it, and finds the addresses in it.
 fn announce(config: &Config, http: SocketAddr, grpc: Option<SocketAddr>) {
-    let grpc = grpc.map_or_else(String::new, |addr| format!(", gRPC on {addr}"));
+    let on_grpc = grpc.map_or_else(String::new, |addr| format!(", gRPC on {addr}"));
     let dev = if config.auth.dev { ", tenant `default` needs no key from this machine" } else { "" };
-    crate::print(&format!("prism is ready on http://{http}{grpc}, data in {}{dev}\n", config.data_dir.display()));
+    crate::print(&format!("prism is ready on http://{http}{on_grpc}, data in {}{dev}\n", config.data_dir.display()));
+    let grpc = grpc.map_or_else(|| "off".to_owned(), |addr| addr.to_string());
     tracing::info!(%http, grpc, dev = config.auth.dev, version = env!("CARGO_PKG_VERSION"), "ready");
 }
 

@@ -68,7 +68,10 @@ impl Access {
     fn lookup(&self, hash: &KeyHash) -> Result<Option<Holder>, Failure> {
         let known = self.known.read();
         if known.read.is_none_or(|read| read.elapsed() > STALE_MAX.max(self.reload)) {
-            return Err(Failure::new(Code::Unavailable, "keys cannot be checked at the moment: send the same again later"));
+            return Err(Failure::new(
+                Code::Unavailable,
+                "keys cannot be checked at the moment: send the same again later",
+            ));
         }
         Ok(known.keys.get(hash).map(|record| record.holder.clone()))
     }

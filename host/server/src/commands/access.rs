@@ -49,12 +49,15 @@ pub(crate) fn key(command: &KeyCommand, config: &Config, screen: &Screen) -> any
             let holder = holder(tenant.as_ref(), role);
             change(&log, |directory| directory.add_key(&key, holder.clone(), now_unix_ms()))?;
             // The key alone on standard output, so that a script can take it; people see the rest.
-            eprintln!("this key is shown once and stored as a hash: keep it, and send it as `Authorization: Bearer` or `x-api-key`");
+            eprintln!(
+                "this key is shown once and stored as a hash: keep it, and send it as `Authorization: Bearer` or `x-api-key`"
+            );
             Ok(format!("{}\n", key.reveal()))
         }
         KeyCommand::List { tenant } => {
             let (_, directory) = read(&log)?;
-            let columns = [("key", Align::Left), ("holder", Align::Left), ("roles", Align::Left), ("created", Align::Left)];
+            let columns =
+                [("key", Align::Left), ("holder", Align::Left), ("roles", Align::Left), ("created", Align::Left)];
             let mut grid = Grid::new(columns.map(|(name, align)| (name.to_owned(), align)));
             let wanted = |holder: &Holder| tenant.is_none() || holder.tenant() == tenant.as_ref();
             for record in directory.keys.iter().filter(|record| wanted(&record.holder)) {

@@ -50,11 +50,17 @@ fn read_query(argument: &str) -> anyhow::Result<String> {
     let mut text = String::new();
     match argument.strip_prefix('@') {
         Some(path) => {
-            let file = std::fs::File::open(path).with_context(|| format!("expected a readable file, found `{path}`"))?;
-            file.take(QUERY_BYTES_MAX).read_to_string(&mut text).with_context(|| format!("`{path}` cannot be read as text"))?;
+            let file =
+                std::fs::File::open(path).with_context(|| format!("expected a readable file, found `{path}`"))?;
+            file.take(QUERY_BYTES_MAX)
+                .read_to_string(&mut text)
+                .with_context(|| format!("`{path}` cannot be read as text"))?;
         }
         None if argument == "-" => {
-            std::io::stdin().take(QUERY_BYTES_MAX).read_to_string(&mut text).context("standard input cannot be read as text")?;
+            std::io::stdin()
+                .take(QUERY_BYTES_MAX)
+                .read_to_string(&mut text)
+                .context("standard input cannot be read as text")?;
         }
         None => text.push_str(argument),
     }

@@ -50,9 +50,12 @@ fn list(tenant: Option<&TenantId>, config: &Config, screen: &Screen) -> anyhow::
     must_exist(tenant, config)?;
     let bound = bindings::list(&config.data_dir, tenant)?;
     if bound.is_empty() {
-        return Ok(format!("tenant `{tenant}` has no bindings; bind one: prism plugin bind --tenant {tenant} redact-pii\n"));
+        return Ok(format!(
+            "tenant `{tenant}` has no bindings; bind one: prism plugin bind --tenant {tenant} redact-pii\n"
+        ));
     }
-    let columns = [("binding", Align::Left), ("plugin", Align::Left), ("signals", Align::Left), ("config", Align::Left)];
+    let columns =
+        [("binding", Align::Left), ("plugin", Align::Left), ("signals", Align::Left), ("config", Align::Left)];
     let mut grid = Grid::new(columns.map(|(name, align)| (name.to_owned(), align)));
     for binding in bound {
         let hash = binding.plugin.get(..HASH_SHOWN).unwrap_or_default();
@@ -65,7 +68,10 @@ fn list(tenant: Option<&TenantId>, config: &Config, screen: &Screen) -> anyhow::
 /// The bundled plugins, as they tell about themselves.
 fn bundle(config: &Config, screen: &Screen) -> anyhow::Result<String> {
     if bundled::all().is_empty() {
-        return Ok(format!("{}\na plugin of your own is bound by its file: prism plugin bind --tenant NAME FILE\n", bundled::HOW_TO_BUILD));
+        return Ok(format!(
+            "{}\na plugin of your own is bound by its file: prism plugin bind --tenant NAME FILE\n",
+            bundled::HOW_TO_BUILD
+        ));
     }
     let host = PluginHost::new(config.plugin_options())?;
     let columns = [
@@ -101,7 +107,10 @@ fn must_exist(tenant: &TenantId, config: &Config) -> anyhow::Result<()> {
     let (_, directory) = access::read(&access::log(&config.data_dir)?)?;
     let dev = tenant.as_str() == crate::http::caller::DEV_TENANT;
     if !dev && !directory.tenants.contains_key(tenant) {
-        bail!("there is no tenant `{tenant}` in `{}`: create it with `prism tenant create {tenant}`", config.data_dir.display());
+        bail!(
+            "there is no tenant `{tenant}` in `{}`: create it with `prism tenant create {tenant}`",
+            config.data_dir.display()
+        );
     }
     Ok(())
 }
@@ -121,14 +130,20 @@ fn component(text: &str, config: &Config) -> anyhow::Result<Vec<u8>> {
     };
     let size = std::fs::metadata(path).with_context(missing)?.len();
     if size > config.plugin.component_bytes_max as u64 {
-        bail!("expected a component of at most {} (`plugin.component_bytes_max`), found {}", config.plugin.component_bytes_max, size);
+        bail!(
+            "expected a component of at most {} (`plugin.component_bytes_max`), found {}",
+            config.plugin.component_bytes_max,
+            size
+        );
     }
     std::fs::read(path).with_context(|| format!("`{text}` cannot be read"))
 }
 
 fn read_json(text: &str) -> anyhow::Result<serde_json::Value> {
     let json = match text.strip_prefix('@') {
-        Some(path) => std::fs::read_to_string(path).with_context(|| format!("expected a readable file, found `{path}`"))?,
+        Some(path) => {
+            std::fs::read_to_string(path).with_context(|| format!("expected a readable file, found `{path}`"))?
+        }
         None => text.to_owned(),
     };
     serde_json::from_str(&json).context("--config: expected JSON")

@@ -65,7 +65,8 @@ fn comment(lines: &[&str], out: &mut String) {
 }
 
 fn section_docs(name: &str) -> Docs<'static> {
-    let own = |docs: &'static [(&'static str, &'static [&'static str])]| docs.iter().map(|(n, d)| (*n, d.to_vec())).collect();
+    let own =
+        |docs: &'static [(&'static str, &'static [&'static str])]| docs.iter().map(|(n, d)| (*n, d.to_vec())).collect();
     match name {
         "auth" => own(AuthSettings::DOCS),
         "http" => own(HttpSettings::DOCS),

@@ -67,7 +67,9 @@ fn space(dir: &Path) -> Finding {
             let free = stat.f_bavail.saturating_mul(stat.f_frsize);
             let inodes_gone = stat.f_files > 0 && stat.f_favail == 0;
             match free {
-                _ if inodes_gone => Finding::fail(subject, "no file can be created: inodes are used up", "remove files"),
+                _ if inodes_gone => {
+                    Finding::fail(subject, "no file can be created: inodes are used up", "remove files")
+                }
                 ..FREE_FAIL => Finding::fail(subject, bytes(free), "free some: nothing is accepted on a full disk"),
                 FREE_FAIL..FREE_WARN => Finding::warn(subject, bytes(free), "free some, or use a larger disk"),
                 _ => Finding::ok(subject, bytes(free)),
@@ -114,7 +116,8 @@ fn conditional_create(dir: &Path) -> Finding {
         let refused = matches!(create(), Err(error) if error.kind() == io::ErrorKind::AlreadyExists);
         let (from, to) = (dir.join("once"), dir.join("link"));
         fs::hard_link(&from, &to)?;
-        let link_refused = matches!(fs::hard_link(&from, &to), Err(error) if error.kind() == io::ErrorKind::AlreadyExists);
+        let link_refused =
+            matches!(fs::hard_link(&from, &to), Err(error) if error.kind() == io::ErrorKind::AlreadyExists);
         std::os::unix::fs::symlink("holder", dir.join("lease"))?;
         let lease = std::os::unix::fs::symlink("other", dir.join("lease"));
         let lease_refused = matches!(lease, Err(error) if error.kind() == io::ErrorKind::AlreadyExists);
@@ -123,7 +126,9 @@ fn conditional_create(dir: &Path) -> Finding {
     match probe() {
         Ok(true) => Finding::ok(subject, "files, hard links and symbolic links are created once"),
         Ok(false) => Finding::fail(subject, "a second creation is not refused", "use a POSIX file system or NFS 4"),
-        Err(error) => Finding::fail(subject, format!("fails: {error}"), "use a file system with hard and symbolic links"),
+        Err(error) => {
+            Finding::fail(subject, format!("fails: {error}"), "use a file system with hard and symbolic links")
+        }
     }
 }
 
@@ -141,7 +146,9 @@ fn clock(dir: &Path) -> Finding {
             let found = format!("differs by {} s from that of the data folder", skew.as_secs());
             Finding::warn(subject, found, "synchronise both by NTP")
         }
-        Err(error) => Finding::warn(subject, format!("cannot be compared with the data folder's: {error}"), "check it by hand"),
+        Err(error) => {
+            Finding::warn(subject, format!("cannot be compared with the data folder's: {error}"), "check it by hand")
+        }
     }
 }
 
@@ -171,9 +178,11 @@ fn judge_mount(mount: &Mount) -> Finding {
     let (subject, kind) = ("mount", mount.kind.as_str());
     match kind {
         "tmpfs" | "ramfs" => Finding::warn(subject, kind, "memory: everything is lost with the machine; use a disk"),
-        "overlay" | "aufs" => {
-            Finding::warn(subject, kind, "a container's own layer: everything is lost with the container; mount a volume")
-        }
+        "overlay" | "aufs" => Finding::warn(
+            subject,
+            kind,
+            "a container's own layer: everything is lost with the container; mount a volume",
+        ),
         "nfs" => Finding::warn(subject, kind, "mount it as NFS 4.1: version 3 has no exact create"),
         "nfs4" => {
             let missing: Vec<&str> = ["lookupcache=positive", "acdirmin=1", "acdirmax=1"]
@@ -187,9 +196,11 @@ fn judge_mount(mount: &Mount) -> Finding {
                 Finding::warn(subject, kind, todo)
             }
         }
-        _ if kind.starts_with("fuse") || kind == "9p" || kind == "cifs" || kind == "virtiofs" => {
-            Finding::warn(subject, kind, "check that it syncs and creates conditionally across machines; prefer a disk or NFS 4")
-        }
+        _ if kind.starts_with("fuse") || kind == "9p" || kind == "cifs" || kind == "virtiofs" => Finding::warn(
+            subject,
+            kind,
+            "check that it syncs and creates conditionally across machines; prefer a disk or NFS 4",
+        ),
         _ => Finding::ok(subject, kind),
     }
 }
@@ -208,13 +219,17 @@ broken line\n";
     #[test]
     fn the_nearest_mount_counts() {
         let kind = |dir: &str| mount_of(Path::new(dir), MOUNTS).unwrap().kind;
-        assert_eq!([kind("/home"), kind("/data/x"), kind("/data/fast"), kind("/database")], ["ext4", "nfs4", "tmpfs", "ext4"]);
+        assert_eq!(
+            [kind("/home"), kind("/data/x"), kind("/data/fast"), kind("/database")],
+            ["ext4", "nfs4", "tmpfs", "ext4"]
+        );
         assert_eq!(mount_of(Path::new("/"), ""), None);
     }
 
     #[test]
     fn mounts_that_lose_or_hide_rows_are_told() {
-        let level = |kind: &str, options: &str| judge_mount(&Mount { kind: kind.into(), options: options.into() }).level;
+        let level =
+            |kind: &str, options: &str| judge_mount(&Mount { kind: kind.into(), options: options.into() }).level;
         assert_eq!(level("ext4", "rw"), Level::Ok);
         assert_eq!(level("tmpfs", "rw"), Level::Warn);
         assert_eq!(level("nfs4", "rw"), Level::Warn);

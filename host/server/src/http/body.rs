@@ -106,7 +106,12 @@ pub(crate) struct Held {
 /// # Errors
 /// [`Code::TooLarge`], [`Code::TooSlow`], [`Code::Busy`] where all bodies together take too much, [`Code::BadRequest`] where
 /// the client went away.
-pub(crate) async fn read(body: Body, limits: BodyLimits, tenant: &TenantId, room: &Arc<InFlight>) -> Result<Held, Failure> {
+pub(crate) async fn read(
+    body: Body,
+    limits: BodyLimits,
+    tenant: &TenantId,
+    room: &Arc<InFlight>,
+) -> Result<Held, Failure> {
     let mut body = body;
     let refused = match collect(&mut body, limits, tenant, room).await {
         Ok(held) => return Ok(held),
@@ -130,10 +135,16 @@ pub(crate) async fn discard(mut body: Body) {
     let _courtesy_over = timeout(DISCARD_TIME, reading).await;
 }
 
-async fn collect(body: &mut Body, limits: BodyLimits, tenant: &TenantId, room: &Arc<InFlight>) -> Result<Held, Failure> {
+async fn collect(
+    body: &mut Body,
+    limits: BodyLimits,
+    tenant: &TenantId,
+    room: &Arc<InFlight>,
+) -> Result<Held, Failure> {
     use hyper::body::Body as _;
     let too_large = || {
-        let message = format!("expected a body of at most {} bytes (`{}`), found more", limits.bytes_max, limits.setting);
+        let message =
+            format!("expected a body of at most {} bytes (`{}`), found more", limits.bytes_max, limits.setting);
         Failure::new(Code::TooLarge, message)
     };
     let announced = body.size_hint().lower();
@@ -147,21 +158,25 @@ async fn collect(body: &mut Body, limits: BodyLimits, tenant: &TenantId, room: &
     loop {
         let until = deadline.min(Instant::now() + limits.idle);
         let Ok(frame) = timeout_at(until, body.frame()).await else {
-            let message = "expected the body of the request in time (`http.body_timeout_ms`, `http.body_idle_timeout_ms`)";
+            let message =
+                "expected the body of the request in time (`http.body_timeout_ms`, `http.body_idle_timeout_ms`)";
             return Err(Failure::new(Code::TooSlow, message));
         };
         let data = match frame {
             None => return Ok(Held { bytes: bytes.into(), _taken: taken }),
             Some(Ok(frame)) => frame.into_data().unwrap_or_default(),
             Some(Err(error)) => {
-                return Err(Failure::new(Code::BadRequest, "the body of the request broke off").inner(error.to_string()));
+                return Err(
+                    Failure::new(Code::BadRequest, "the body of the request broke off").inner(error.to_string())
+                );
             }
         };
         if bytes.len() + data.len() > limits.bytes_max {
             return Err(too_large());
         }
         if !taken.more(data.len()) {
-            let message = "too many requests are under way (`http.body_bytes_in_flight_max`): send the same again later";
+            let message =
+                "too many requests are under way (`http.body_bytes_in_flight_max`): send the same again later";
             return Err(Failure::new(Code::Busy, message));
         }
         bytes.extend_from_slice(&data);
@@ -192,7 +207,10 @@ mod tests {
         let held = read(pieces(10, 10), limits(100), &tenant(), &room).await.unwrap();
         assert_eq!((held.bytes.len(), room.bytes()), (100, 100));
         assert_eq!(read(pieces(11, 10), limits(100), &tenant(), &room).await.unwrap_err().code, Code::TooLarge);
-        assert_eq!(read(Body::from(vec![0; 101]), limits(100), &tenant(), &room).await.unwrap_err().code, Code::TooLarge);
+        assert_eq!(
+            read(Body::from(vec![0; 101]), limits(100), &tenant(), &room).await.unwrap_err().code,
+            Code::TooLarge
+        );
         drop(held);
         assert_eq!(room.bytes(), 0);
     }

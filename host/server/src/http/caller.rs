@@ -34,7 +34,8 @@ impl<'r> Head<'r> {
     /// Whether a process of this machine sent it, and for itself: no proxy in between, and addressed to this machine by a
     /// name of its own, so that no web page can reach in by a name that it made resolve to 127.0.0.1.
     pub(crate) fn is_local(&self) -> bool {
-        let forwarded = ["forwarded", "x-forwarded-for", "x-real-ip"].iter().any(|name| self.headers.contains_key(*name));
+        let forwarded =
+            ["forwarded", "x-forwarded-for", "x-real-ip"].iter().any(|name| self.headers.contains_key(*name));
         let host = self.uri.authority().map(|a| a.as_str()).or_else(|| self.headers.get(header::HOST)?.to_str().ok());
         self.peer.0.ip().to_canonical().is_loopback() && !forwarded && host.is_none_or(is_loopback_name)
     }
@@ -101,7 +102,10 @@ pub(crate) async fn operator(access: &Access, head: Head<'_>) -> Result<(), Fail
         if head.is_local() {
             return Ok(());
         }
-        return Err(Failure::new(Code::Unauthenticated, "expected an operator's key in `Authorization: Bearer` or `x-api-key`"));
+        return Err(Failure::new(
+            Code::Unauthenticated,
+            "expected an operator's key in `Authorization: Bearer` or `x-api-key`",
+        ));
     };
     match access.holder(&key).await?.ok_or_else(invalid)? {
         Holder::Operator => Ok(()),
@@ -159,8 +163,10 @@ mod tests {
     fn keys_are_found_in_both_headers() {
         let text = format!("prism_{}_{}", "a".repeat(10), "b".repeat(43));
         let check = |headers: &[(&'static str, String)]| {
-            let headers: HeaderMap =
-                headers.iter().map(|(name, value)| (http::HeaderName::from_static(name), value.parse().unwrap())).collect();
+            let headers: HeaderMap = headers
+                .iter()
+                .map(|(name, value)| (http::HeaderName::from_static(name), value.parse().unwrap()))
+                .collect();
             shown(&headers).map(|key| key.map(|k| k.reveal().to_owned())).map_err(|f| f.code)
         };
         assert_eq!(check(&[]), Ok(None));

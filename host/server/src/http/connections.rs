@@ -60,7 +60,8 @@ pub(crate) async fn serve(
         };
         match accepted {
             Ok((stream, peer)) => {
-                let connection = connection(stream, peer, router.clone(), settings.clone(), requests.clone(), stop.clone());
+                let connection =
+                    connection(stream, peer, router.clone(), settings.clone(), requests.clone(), stop.clone());
                 connections.spawn(async move {
                     connection.await;
                     drop(place);

@@ -29,12 +29,21 @@ pub(crate) async fn observe(State(app): State<Arc<App>>, request: Request<Body>,
     let response = match tokio::time::timeout(limit, answering).await {
         Ok(Ok(response)) => response,
         Ok(Err(panic)) => {
-            let words = panic.downcast_ref::<&str>().map(|s| (*s).to_owned()).or_else(|| panic.downcast_ref::<String>().cloned());
-            let failure = Failure::new(Code::Bug, "an error inside of Prism: please report it with the time at which it happened");
+            let words = panic
+                .downcast_ref::<&str>()
+                .map(|s| (*s).to_owned())
+                .or_else(|| panic.downcast_ref::<String>().cloned());
+            let failure = Failure::new(
+                Code::Bug,
+                "an error inside of Prism: please report it with the time at which it happened",
+            );
             refuse(&app, route, form, &failure.inner(format!("panic: {}", words.unwrap_or_default())))
         }
         Err(_) => {
-            let failure = Failure::new(Code::Unavailable, "no answer in time (`http.answer_timeout_ms`): send the same again later");
+            let failure = Failure::new(
+                Code::Unavailable,
+                "no answer in time (`http.answer_timeout_ms`): send the same again later",
+            );
             refuse(&app, route, form, &failure)
         }
     };

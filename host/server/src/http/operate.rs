@@ -14,7 +14,10 @@ use crate::metrics::EXPOSITION_MEDIA_TYPE;
 
 /// `GET /health`: the process answers.
 pub(super) async fn health() -> Response {
-    respond::ok("application/json", concat!("{\"status\":\"ok\",\"name\":\"prism\",\"version\":\"", env!("CARGO_PKG_VERSION"), "\"}\n"))
+    respond::ok(
+        "application/json",
+        concat!("{\"status\":\"ok\",\"name\":\"prism\",\"version\":\"", env!("CARGO_PKG_VERSION"), "\"}\n"),
+    )
 }
 
 /// `GET /ready`: the process takes requests; not before it has opened its store, and no longer once it ends.

@@ -59,7 +59,8 @@ pub(super) async fn logs(State(app): State<Arc<App>>, request: Request<Body>) ->
 pub(super) async fn metrics(State(app): State<Arc<App>>, request: Request<Body>) -> Response {
     let encoding = Encoding::of(request.headers());
     body::discard(request.into_body()).await;
-    let failure = Failure::new(Code::Unimplemented, "metrics are not stored yet: send traces and logs, and leave metrics out");
+    let failure =
+        Failure::new(Code::Unimplemented, "metrics are not stored yet: send traces and logs, and leave metrics out");
     refuse(&app, encoding, &failure)
 }
 
@@ -71,7 +72,12 @@ async fn export(app: Arc<App>, signal: Signal, request: Request<Body>) -> Respon
     }
 }
 
-async fn accept(app: &Arc<App>, signal: Signal, encoding: Encoding, request: Request<Body>) -> Result<Response, Failure> {
+async fn accept(
+    app: &Arc<App>,
+    signal: Signal,
+    encoding: Encoding,
+    request: Request<Body>,
+) -> Result<Response, Failure> {
     let (head, body) = request.into_parts();
     let head = Request::from_parts(head, ());
     let tenant = match checked(app, encoding, Head::of(&head)).await {
@@ -115,7 +121,10 @@ async fn checked(app: &App, encoding: Encoding, head: Head<'_>) -> Result<prism_
         Encoding::Other => {
             let found = text(head.headers, &header::CONTENT_TYPE);
             let found: String = found.as_deref().unwrap_or("none").chars().take(100).collect();
-            Err(Failure::new(Code::BadMediaType, format!("expected `content-type: application/x-protobuf`, found `{found}`")))
+            Err(Failure::new(
+                Code::BadMediaType,
+                format!("expected `content-type: application/x-protobuf`, found `{found}`"),
+            ))
         }
     }
 }
@@ -131,7 +140,9 @@ pub(crate) fn refuse(app: &App, encoding: Encoding, failure: &Failure) -> Respon
     let (media_type, bytes) = match encoding {
         Encoding::Protobuf => ("application/x-protobuf", Status::of(failure, bytes_max).encode_to_vec()),
         Encoding::Json => ("application/json", Status::of(failure, bytes_max).to_json()),
-        Encoding::Other => ("text/plain; charset=utf-8", format!("{}\n", failure.message_within(bytes_max)).into_bytes()),
+        Encoding::Other => {
+            ("text/plain; charset=utf-8", format!("{}\n", failure.message_within(bytes_max)).into_bytes())
+        }
     };
     respond::failure(failure, media_type, bytes)
 }

@@ -29,7 +29,8 @@ pub(super) async fn post(State(app): State<Arc<App>>, request: Request<Body>) ->
                 return Err(failure);
             }
         };
-        let limits = BodyLimits { bytes_max: QUERY_BYTES_MAX, setting: "64 KiB are the longest query", ..app.body_limits() };
+        let limits =
+            BodyLimits { bytes_max: QUERY_BYTES_MAX, setting: "64 KiB are the longest query", ..app.body_limits() };
         let held = body::read(body, limits, &tenant, &app.room).await?;
         let query = parse(&held.bytes)?;
         run(&app, &tenant, query, head.headers()).await
@@ -74,7 +75,9 @@ pub(super) async fn trace(
                 let text = format!("{ALL_OF_TIME} where trace_id = '{}' order time limit 10000", hex::encode(trace_id));
                 run(&app, &tenant, parse(text.as_bytes())?, head.headers()).await
             }
-            Some(other) => Err(Failure::new(Code::BadRequest, format!("`format`: expected `otlp` or `rows`, found `{other}`"))),
+            Some(other) => {
+                Err(Failure::new(Code::BadRequest, format!("`format`: expected `otlp` or `rows`, found `{other}`")))
+            }
         }
     };
     settle(&app, answered.await)
@@ -132,7 +135,10 @@ fn signal(text: &str) -> Result<Signal, Failure> {
 fn limit(text: &str) -> Result<u64, Failure> {
     match text.parse() {
         Ok(n @ 1..=VALUES_MAX) => Ok(n),
-        _ => Err(Failure::new(Code::BadRequest, format!("`limit`: expected 1 to {VALUES_MAX}, found `{}`", within(text, 40)))),
+        _ => Err(Failure::new(
+            Code::BadRequest,
+            format!("`limit`: expected 1 to {VALUES_MAX}, found `{}`", within(text, 40)),
+        )),
     }
 }
 
@@ -160,7 +166,8 @@ const QUERY_BYTES_MAX: usize = prism_dsl::MAX_BYTES + 1;
 
 fn parse(bytes: &[u8]) -> Result<Query, Failure> {
     let text = std::str::from_utf8(bytes).map_err(|_| Failure::new(Code::BadRequest, "expected the query in UTF-8"))?;
-    let parsed = if text.trim_start().starts_with('{') { prism_dsl::parse_json(bytes) } else { prism_dsl::parse_text(text) };
+    let parsed =
+        if text.trim_start().starts_with('{') { prism_dsl::parse_json(bytes) } else { prism_dsl::parse_text(text) };
     parsed.map_err(|error| Failure::of_language(&error))
 }
 
@@ -232,7 +239,9 @@ mod tests {
         let check = |raw: &str| parameter(Some(raw), "q").map_err(|f| f.message.into_owned());
         assert_eq!(check("q=from+spans%20where%20x%3D'%C3%BC'&y=1"), Ok(Some("from spans where x='ü'".into())));
         assert_eq!(check("p=1"), Ok(None));
-        assert!(check("q=1&q=2").is_err() && check("q=%4").is_err() && check("q=%ff").is_err() && check("q=%zz").is_err());
+        assert!(
+            check("q=1&q=2").is_err() && check("q=%4").is_err() && check("q=%ff").is_err() && check("q=%zz").is_err()
+        );
     }
 
     #[test]

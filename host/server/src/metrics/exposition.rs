@@ -53,7 +53,13 @@ impl Exposition {
     }
 
     /// A histogram of the family. `counts` has one bucket more than `bounds`: what is above the last; none is cumulative.
-    pub(crate) fn histogram(&mut self, labels: &[(&str, &str)], bounds: &[f64], counts: &[u64], sum: f64) -> &mut Exposition {
+    pub(crate) fn histogram(
+        &mut self,
+        labels: &[(&str, &str)],
+        bounds: &[f64],
+        counts: &[u64],
+        sum: f64,
+    ) -> &mut Exposition {
         let mut total = 0;
         for (i, count) in counts.iter().enumerate() {
             total += count;

@@ -30,13 +30,22 @@ pub(crate) fn expose_ingest(metrics: &IngestMetrics, text: &mut Exposition) {
             }
         }
     }
-    text.family("prism_ingest_requests_refused_total", Type::Counter, "Requests refused because too many were under way.");
+    text.family(
+        "prism_ingest_requests_refused_total",
+        Type::Counter,
+        "Requests refused because too many were under way.",
+    );
     text.sample(&[("reason", "tenant_full")], load(&metrics.refused_tenant_full));
     text.sample(&[("reason", "node_full")], load(&metrics.refused_node_full));
-    let gauge = |text: &mut Exposition, name, help, counter| drop(text.one(name, Type::Gauge, help, load(counter)));
-    gauge(text, "prism_ingest_queued_requests", "Requests that wait or are worked on.", &metrics.queued_requests);
-    gauge(text, "prism_ingest_queued_bytes", "Bytes of their bodies.", &metrics.queued_bytes);
-    seconds(text, "prism_ingest_decode_seconds_total", "Time of threads in decompression and decoding.", &metrics.decode_nanos);
+    let queued = "Requests that wait or are worked on.";
+    text.one("prism_ingest_queued_requests", Type::Gauge, queued, load(&metrics.queued_requests));
+    text.one("prism_ingest_queued_bytes", Type::Gauge, "Bytes of their bodies.", load(&metrics.queued_bytes));
+    seconds(
+        text,
+        "prism_ingest_decode_seconds_total",
+        "Time of threads in decompression and decoding.",
+        &metrics.decode_nanos,
+    );
     seconds(text, "prism_plugin_chain_seconds_total", "Time of threads in plugin chains.", &metrics.chain_nanos);
     seconds(text, "prism_plugin_guest_seconds_total", "Of these, time in guests.", &metrics.guest_nanos);
     counter(text, "prism_plugin_guest_calls_total", "Calls of guests.", &metrics.guest_calls);
@@ -51,7 +60,13 @@ pub(crate) fn expose_ingest(metrics: &IngestMetrics, text: &mut Exposition) {
         &metrics.chains_missing,
     );
     labelled(text, "prism_plugin_redacted_values_total", "Values redacted.", "plugin", &metrics.redacted);
-    labelled(text, "prism_plugin_dropped_items_total", "Spans or log records dropped by filters.", "binding", &metrics.dropped);
+    labelled(
+        text,
+        "prism_plugin_dropped_items_total",
+        "Spans or log records dropped by filters.",
+        "binding",
+        &metrics.dropped,
+    );
 }
 
 /// What the store counts.
@@ -60,11 +75,31 @@ pub(crate) fn expose_store(metrics: &prism_store::Metrics, text: &mut Exposition
     counter(text, "prism_store_rows_total", "Rows acknowledged.", &metrics.rows);
     counter(text, "prism_store_frames_total", "Frames acknowledged.", &metrics.frames);
     counter(text, "prism_store_written_bytes_total", "Bytes of acknowledged frames.", &metrics.bytes_written);
-    counter(text, "prism_store_groups_failed_total", "Groups of batches that failed and were undone.", &metrics.groups_failed);
-    counter(text, "prism_store_undo_failed_total", "Failed groups that could not be undone at once.", &metrics.undo_failed);
-    counter(text, "prism_store_batches_refused_total", "Batches refused because too much waited.", &metrics.refused_busy);
+    counter(
+        text,
+        "prism_store_groups_failed_total",
+        "Groups of batches that failed and were undone.",
+        &metrics.groups_failed,
+    );
+    counter(
+        text,
+        "prism_store_undo_failed_total",
+        "Failed groups that could not be undone at once.",
+        &metrics.undo_failed,
+    );
+    counter(
+        text,
+        "prism_store_batches_refused_total",
+        "Batches refused because too much waited.",
+        &metrics.refused_busy,
+    );
     counter(text, "prism_store_rows_late_total", "Rows that came too late for their window.", &metrics.rows_late);
-    text.one("prism_store_in_flight_bytes", Type::Gauge, "Bytes of batches that wait for the disk.", load(&metrics.inflight_bytes));
+    text.one(
+        "prism_store_in_flight_bytes",
+        Type::Gauge,
+        "Bytes of batches that wait for the disk.",
+        load(&metrics.inflight_bytes),
+    );
     text.one("prism_store_segments_open", Type::Gauge, "Segments open for writing.", load(&metrics.segments_open));
     seconds(text, "prism_store_encode_seconds_total", "Time of threads in encoding frames.", &metrics.encode_nanos);
     let bounds: Vec<f64> = prism_store::metrics::SYNC_BOUNDS_NANOS.iter().map(|nanos| *nanos as f64 / 1e9).collect();

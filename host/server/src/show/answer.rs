@@ -102,19 +102,18 @@ fn footer(answer: &Value, rows: usize, took_ns: i64) -> String {
     let number = |name: &str| stats.get(name).and_then(Value::as_i64);
     let mut read = Vec::new();
     if let Some(n) = number("rows_scanned") {
-        read.push(format!("{} rows", count(n)));
+        read.push(of(n, "row", "rows"));
     }
     if let Some(n) = number("bytes_read") {
         read.push(bytes(n.unsigned_abs()));
     }
     if let Some(n) = number("frames_read") {
-        read.push(format!("{} frames", count(n)));
+        read.push(of(n, "frame", "frames"));
     }
     if let Some(n) = number("frames_pruned") {
         read.push(format!("{} pruned", count(n)));
     }
-    let rows = format!("{} {}", count(rows as i64), if rows == 1 { "row" } else { "rows" });
-    let mut out = format!("{rows} in {}", duration(took_ns));
+    let mut out = format!("{} in {}", of(rows as i64, "row", "rows"), duration(took_ns));
     if !read.is_empty() {
         out.push_str(&format!("  ·  read {}", read.join(", ")));
     }
@@ -124,11 +123,16 @@ fn footer(answer: &Value, rows: usize, took_ns: i64) -> String {
     out
 }
 
+fn of(n: i64, one: &str, more: &str) -> String {
+    format!("{} {}", count(n), if n == 1 { one } else { more })
+}
+
 /// Warnings, and the parts that are missing because they could not be read.
 fn warnings(answer: &Value) -> Vec<String> {
     let list = |key: &str| answer["stats"][key].as_array().cloned().unwrap_or_default();
     let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    let missing = |part: &Value| format!("{} could not be read and is missing: {}", text(&part["what"]), text(&part["why"]));
+    let missing =
+        |part: &Value| format!("{} could not be read and is missing: {}", text(&part["what"]), text(&part["why"]));
     list("warnings").iter().map(text).chain(list("partial").iter().map(missing)).collect()
 }
 

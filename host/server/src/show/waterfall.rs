@@ -71,7 +71,8 @@ fn summary(trace_id: &str, nodes: &[Node], services: &[&str], first: i128, last:
     if running > 0 {
         parts.push(screen.ink(Ink::Yellow, &format!("{} running", count(running as i64))));
     }
-    let started = DateTime::from_timestamp_nanos(short(first));
+    // Milliseconds: the bars show the rest.
+    let started = DateTime::from_timestamp_millis(short(first) / 1_000_000).unwrap_or_default();
     parts.push(screen.ink(Ink::Dim, &time(&started, &screen.zone)));
     format!("{}\n", parts.join("  "))
 }
