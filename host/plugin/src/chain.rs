@@ -199,7 +199,7 @@ impl Chain {
                 }
                 PluginError::Failed { binding, plugin: bound.plugin.metadata.name.clone(), failure }
             }
-            Stopped::Full => PluginError::Busy { limit: self.host.options.instances_max, setting: "instances_max" },
+            Stopped::Full(full) => full.error(&self.host.options),
             Stopped::Bug(what) => PluginError::Host(what),
         }
     }

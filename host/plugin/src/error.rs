@@ -47,11 +47,11 @@ pub enum PluginError {
         /// How often.
         attempts: u32,
     },
-    /// All instances that the tenant or the node may have are busy.
-    #[error("all plugin instances are busy ({limit} at once, setting `{setting}`)")]
+    /// All instances, or all memory, that the tenant or the node may have are in use.
+    #[error("plugins are busy: no more than {limit} at once (setting `{setting}`)")]
     Busy {
-        /// The limit that was reached.
-        limit: u32,
+        /// The limit that was reached: instances, or bytes.
+        limit: u64,
         /// Its setting.
         setting: &'static str,
     },

@@ -151,7 +151,7 @@ fn run_golden_batches(host: &PluginHost, plugin: &Plugin) -> Result<(), PluginEr
     for batch in golden_batches().map_err(|e| PluginError::Host(format!("golden batch: {e}")))? {
         stage.try_run(host, plugin, batch, &call).map_err(|e| match e {
             Stopped::Failure(failure) => refused(format!("on the golden batch: {failure}")),
-            Stopped::Full => PluginError::Busy { limit: host.options.instances_max, setting: "instances_max" },
+            Stopped::Full(full) => full.error(&host.options),
             Stopped::Bug(what) => PluginError::Host(what),
         })?;
     }

@@ -63,6 +63,15 @@ impl Bounds {
     }
 }
 
+/// Who said no to more memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Refused {
+    /// The guest's own limit.
+    Guest,
+    /// The node's budget: not the guest's fault.
+    Node,
+}
+
 /// Linear memory of all instances of the node.
 #[derive(Debug)]
 pub(crate) struct MemoryBudget {
@@ -84,7 +93,7 @@ pub(crate) struct State {
     bounds: Bounds,
     budget: Arc<MemoryBudget>,
     memory_bytes: usize,
-    memory_refused: bool,
+    memory_refused: Option<Refused>,
     cpu_until: Duration,
     wall_until: Instant,
     passed: Option<Failure>,
@@ -104,12 +113,13 @@ impl Drop for State {
 impl ResourceLimiter for State {
     fn memory_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
         let more = desired.saturating_sub(current);
-        let fits = self.memory_bytes.saturating_add(more) <= self.bounds.memory_bytes;
-        if !fits || self.budget.used.fetch_add(more, Ordering::Relaxed).saturating_add(more) > self.budget.max {
-            if fits {
-                self.budget.used.fetch_sub(more, Ordering::Relaxed);
-            }
-            self.memory_refused = true;
+        if self.memory_bytes.saturating_add(more) > self.bounds.memory_bytes {
+            self.memory_refused = Some(Refused::Guest);
+            return Ok(false);
+        }
+        if self.budget.used.fetch_add(more, Ordering::Relaxed).saturating_add(more) > self.budget.max {
+            self.budget.used.fetch_sub(more, Ordering::Relaxed);
+            self.memory_refused = Some(Refused::Node);
             return Ok(false);
         }
         self.memory_bytes += more;
@@ -219,12 +229,32 @@ pub(crate) struct Birth<'a> {
     pub(crate) kept: Arc<Mutex<Vec<u8>>>,
 }
 
+/// What the node has run out of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Full {
+    /// Slots.
+    Instances,
+    /// Linear memory.
+    Memory,
+}
+
+impl Full {
+    pub(crate) fn error(self, options: &PluginOptions) -> PluginError {
+        match self {
+            Full::Instances => PluginError::Busy { limit: options.instances_max.into(), setting: "instances_max" },
+            Full::Memory => {
+                PluginError::Busy { limit: options.memory_total_bytes_max as u64, setting: "memory_total_bytes_max" }
+            }
+        }
+    }
+}
+
 /// Why there is no instance, or no answer.
 pub(crate) enum NoAnswer {
     /// The guest's fault.
     Failure(Failure),
-    /// The node has no slot or no memory left.
-    Full,
+    /// The node has nothing left; not the guest's fault.
+    Full(Full),
 }
 
 impl From<Failure> for NoAnswer {
@@ -248,7 +278,7 @@ impl Instance {
                 bounds: birth.bounds,
                 budget: birth.budget,
                 memory_bytes: 0,
-                memory_refused: false,
+                memory_refused: None,
                 cpu_until: Duration::MAX,
                 wall_until: Instant::now(),
                 passed: None,
@@ -280,7 +310,7 @@ impl Instance {
         };
         match exports {
             Ok(exports) => Ok(Instance { store, exports }),
-            Err(error) if error.is::<wasmtime::PoolConcurrencyLimitError>() => Err(NoAnswer::Full),
+            Err(error) if error.is::<wasmtime::PoolConcurrencyLimitError>() => Err(NoAnswer::Full(Full::Instances)),
             Err(error) => Err(failure_of(&mut store, &error)),
         }
     }
@@ -336,6 +366,11 @@ impl Instance {
         answer.map_err(|e| failure_of(&mut self.store, &e))?.map_err(|e| answered(e, false).into())
     }
 
+    /// Bytes of its linear memory, which never shrinks.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.store.data().memory_bytes
+    }
+
     /// Takes what the guest has counted since the last time.
     pub(crate) fn take_counters(&mut self) -> Vec<u64> {
         let counters = &mut self.store.data_mut().counters;
@@ -360,8 +395,10 @@ fn failure_of(store: &mut Store<State>, error: &wasmtime::Error) -> NoAnswer {
     if let Some(failure) = state.passed.take() {
         return failure.into();
     }
-    if state.memory_refused {
-        return Failure::Memory { limit: state.bounds.memory_bytes }.into();
+    match state.memory_refused {
+        Some(Refused::Guest) => return Failure::Memory { limit: state.bounds.memory_bytes }.into(),
+        Some(Refused::Node) => return NoAnswer::Full(Full::Memory),
+        None => {}
     }
     match error.downcast_ref::<wasmtime::Trap>() {
         Some(trap) => Failure::Trap(trap.to_string()).into(),
@@ -388,6 +425,6 @@ fn answered(error: base::Error, may_show: bool) -> Failure {
 pub(crate) fn to_refusal(no_answer: NoAnswer, what: &str, options: &PluginOptions) -> PluginError {
     match no_answer {
         NoAnswer::Failure(failure) => PluginError::Refused(format!("{what}: {failure}")),
-        NoAnswer::Full => PluginError::Busy { limit: options.instances_max, setting: "instances_max" },
+        NoAnswer::Full(full) => full.error(options),
     }
 }

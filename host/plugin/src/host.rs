@@ -161,6 +161,10 @@ impl PluginHost {
     /// Keeps an instance for its stage; the one that was used longest ago makes room.
     pub(crate) fn put_idle(&self, stage: u64, instance: Instance) {
         let max = self.options.idle_instances_max.min(self.options.instances_max / 2) as usize;
+        // Idle instances hold at most half of the node's memory: one that has grown beyond its share ends here.
+        if instance.memory_bytes() > self.options.memory_total_bytes_max / 2 / max.max(1) {
+            return;
+        }
         let mut idle = self.idle.lock();
         idle.push_back((stage, instance));
         let over = idle.len().saturating_sub(max);
@@ -189,7 +193,7 @@ impl PluginHost {
         let mut running = self.running.lock();
         let count = running.entry(tenant.clone()).or_default();
         if *count >= max {
-            return Err(PluginError::Busy { limit: max, setting: "tenant_instances_max" });
+            return Err(PluginError::Busy { limit: max.into(), setting: "tenant_instances_max" });
         }
         *count += 1;
         Ok(Slot { host: self, tenant: tenant.clone() })

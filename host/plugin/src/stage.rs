@@ -14,7 +14,7 @@ use crate::change::Change;
 use crate::edit::{self, Found};
 use crate::entries::EntriesBuilder;
 use crate::error::{Failure, PluginError, lied};
-use crate::guest::{Birth, Bounds, Instance, NoAnswer, Speech, World};
+use crate::guest::{Birth, Bounds, Full, Instance, NoAnswer, Speech, World};
 use crate::host::{Plugin, PluginHost};
 use crate::metadata::{Access, Need, check_needs};
 use crate::remember::{Remembered, Said};
@@ -55,8 +55,8 @@ pub(crate) struct Ran {
 pub(crate) enum Stopped {
     /// The guest's fault.
     Failure(Failure),
-    /// No instance is free.
-    Full,
+    /// No instance or no memory is free.
+    Full(Full),
     /// The host's fault.
     Bug(String),
 }
@@ -65,7 +65,7 @@ impl From<NoAnswer> for Stopped {
     fn from(no_answer: NoAnswer) -> Stopped {
         match no_answer {
             NoAnswer::Failure(failure) => Stopped::Failure(failure),
-            NoAnswer::Full => Stopped::Full,
+            NoAnswer::Full(full) => Stopped::Full(full),
         }
     }
 }
@@ -107,9 +107,7 @@ impl Stage {
                 binding: name.to_owned(),
                 reason: format!("the plugin does not start with this configuration: {failure}"),
             }),
-            Err(Stopped::Full) => {
-                Err(PluginError::Busy { limit: host.options.instances_max, setting: "instances_max" })
-            }
+            Err(Stopped::Full(full)) => Err(full.error(&host.options)),
             Err(Stopped::Bug(what)) => Err(PluginError::Host(what)),
         }
     }
@@ -130,7 +128,7 @@ impl Stage {
             kept: self.kept.clone(),
         };
         match Instance::new(birth()) {
-            Err(NoAnswer::Full) => {
+            Err(NoAnswer::Full(_)) => {
                 host.end_idle(None);
                 Ok(Instance::new(birth())?)
             }

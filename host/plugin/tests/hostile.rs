@@ -296,6 +296,18 @@ fn pl_3_idle_instances_of_others_make_room() {
 }
 
 #[test]
+fn pl_3_a_node_without_memory_says_wait_and_blames_nobody() {
+    let host = PluginHost::new(PluginOptions { memory_total_bytes_max: 16 << 20, ..options() }).unwrap();
+    let plugin = host.load(&guest("hostile-redactor", "ok;entries;yes")).unwrap();
+    let chain = host.chain(&tenant("acme"), &[(binding("it", &plugin, mode("alloc")), plugin.clone())]).unwrap();
+    for _ in 0..5 {
+        let error = chain.run(spans(8), &call(1)).unwrap_err();
+        assert_eq!(error.kind(), Kind::Wait, "{error}");
+        assert!(error.to_string().contains("`memory_total_bytes_max`"), "{error}");
+    }
+}
+
+#[test]
 fn pl_3_a_plugin_that_changes_what_it_needs_fails() {
     // Only a plugin that is not deterministic is started again for each call.
     let chain = chain_of(&load("hostile-filter", "ok;rows;no"), mode("other-needs")).unwrap();
