@@ -136,7 +136,7 @@ pub(crate) struct Failure {
     /// What to do instead, where there is something.
     pub(crate) hint: Option<String>,
     /// Where in the query.
-    pub(crate) place: Option<Place>,
+    pub(crate) place: Option<Box<Place>>,
     /// Seconds to wait; only with [`Code::Busy`] and [`Code::Unavailable`].
     pub(crate) retry_after_s: u32,
     /// What is logged and not told.
@@ -170,7 +170,7 @@ impl Failure {
             snippet: error.snippet.to_string(),
         };
         let failure = Failure::new(code, error.message.clone());
-        Failure { detail: Some(error.code), hint: error.hint.clone(), place: Some(place), ..failure }
+        Failure { detail: Some(error.code), hint: error.hint.clone(), place: Some(Box::new(place)), ..failure }
     }
 
     /// An error of a query that was understood.
@@ -319,7 +319,7 @@ mod tests {
     #[test]
     fn answers_are_json_with_the_place() {
         let mut failure = Failure::new(Code::BadRequest, "expected a field, found `ü`").hint("x");
-        failure.place = Some(Place { line: 1, column: 7, ..Place::default() });
+        failure.place = Some(Box::new(Place { line: 1, column: 7, ..Place::default() }));
         let text = String::from_utf8(failure.to_json(1_000)).unwrap();
         assert_eq!(
             text,

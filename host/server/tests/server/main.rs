@@ -1,5 +1,7 @@
 //! The real binary on a port and a folder of its own, asked as clients ask.
 
+#![allow(clippy::expect_used, reason = "a test that cannot go on says why")]
+
 mod harness;
 mod keep;
 mod access;
