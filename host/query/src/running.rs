@@ -77,6 +77,9 @@ fn visit(parts: &[Batch], mut see: impl FnMut(usize, SpanKey, bool)) {
     let (traces, spans) = (traces.as_fixed_size_binary(), spans.as_fixed_size_binary());
     let running = column(Intrinsic::Running).map(|a| a.as_boolean());
     for row in 0..traces.len() {
+        if traces.is_null(row) || spans.is_null(row) {
+            continue;
+        }
         let key = traces.value(row).try_into().ok().zip(spans.value(row).try_into().ok());
         let runs = running.is_some_and(|r| r.is_valid(row) && r.value(row));
         if let Some(key) = key {

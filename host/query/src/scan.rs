@@ -308,7 +308,7 @@ impl Reading<'_> {
                 if set == found.of.len() {
                     continue;
                 }
-                let found = eval::mask_at(condition, Level::Row, &columns)?;
+                let found = eval::lift_mask(found, Level::Row, &columns)?;
                 mask = Some(match mask {
                     Some(mask) => &mask & &found,
                     None => found,

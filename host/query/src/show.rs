@@ -16,7 +16,8 @@ pub(crate) fn time(unix_nanos: i64) -> String {
     DateTime::from_timestamp_nanos(unix_nanos).to_rfc3339_opts(SecondsFormat::Nanos, true)
 }
 
-/// A duration as queries write it: the largest unit that leaves no more than three digits behind the point.
+/// A duration as queries write it: in the largest unit that leaves no more than three digits behind the point, and before
+/// it too; else in nanoseconds.
 pub(crate) fn duration(nanos: i64) -> String {
     let units =
         [("h", 3_600_000_000_000i64), ("m", 60_000_000_000), ("s", 1_000_000_000), ("ms", 1_000_000), ("us", 1_000)];
@@ -25,7 +26,8 @@ pub(crate) fn duration(nanos: i64) -> String {
         let thousandth = unit / 1_000;
         if nanos.unsigned_abs() >= unit.unsigned_abs() && nanos % thousandth.max(1) == 0 {
             let thousandths = i128::from(nanos) * 1_000 / i128::from(unit);
-            if thousandths * i128::from(unit) != i128::from(nanos) * 1_000 {
+            let large = name != "h" && thousandths.abs() >= 1_000_000;
+            if large || thousandths * i128::from(unit) != i128::from(nanos) * 1_000 {
                 continue;
             }
             let sign = if thousandths < 0 { "-" } else { "" };

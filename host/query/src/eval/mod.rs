@@ -200,7 +200,8 @@ fn lift_vals(from: At<Vals>, to: Level, rows: &dyn Rows) -> Result<Vals, ArrowEr
     }
 }
 
-fn lift_mask(from: At<BooleanBuffer>, to: Level, rows: &dyn Rows) -> Result<BooleanBuffer, ArrowError> {
+/// A mask of one level as one of another that has it.
+pub(crate) fn lift_mask(from: At<BooleanBuffer>, to: Level, rows: &dyn Rows) -> Result<BooleanBuffer, ArrowError> {
     if from.level == to {
         return Ok(from.of);
     }

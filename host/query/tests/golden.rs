@@ -1,0 +1,190 @@
+//! Queries over a small shop's spans and logs, each with the answer that it must give: `tests/golden/*.txt`.
+//! `UPDATE=1` rewrites the answers.
+
+mod support;
+
+use prism_model::{Intrinsic as I, Signal, Value};
+use support::{Lab, MS, NOW, Row, SECOND, shown, shown_error, str};
+
+fn id(n: u8, width: usize) -> Value {
+    Value::Bytes((0..width as u8).map(|i| n.wrapping_mul(17).wrapping_add(i)).collect())
+}
+
+/// Seconds before now.
+fn at(seconds: i64) -> (I, Value) {
+    (I::Time, Value::Int(NOW - seconds * SECOND))
+}
+
+fn resources() -> Vec<Row> {
+    let service = |name: &str, more: support::Attributes| Row {
+        attributes: [vec![("service.name", str(name))], more].concat(),
+        ..Row::default()
+    };
+    vec![
+        service("frontend", vec![("host.name", str("web-1")), ("cloud.zone", str("a"))]),
+        service("checkout", vec![("host.name", str("app-1")), ("replicas", Value::Int(3))]),
+        service("payment", vec![("host.name", str("app-2")), ("cloud.zone", str("b"))]),
+    ]
+}
+
+fn scopes() -> Vec<Row> {
+    vec![
+        Row {
+            fixed: vec![(I::Name, str("http-lib")), (I::Version, str("1.2"))],
+            attributes: vec![("flavor", str("sweet"))],
+            ..Row::default()
+        },
+        Row { fixed: vec![(I::Name, str("db-lib"))], ..Row::default() },
+    ]
+}
+
+struct Span {
+    trace: u8,
+    number: u8,
+    parent: u8,
+    ago: i64,
+    service: usize,
+    name: &'static str,
+    kind: i64,
+    status: i64,
+    ms: i64,
+    attributes: support::Attributes,
+}
+
+fn span(s: Span) -> Row {
+    let mut fixed = vec![
+        at(s.ago),
+        (I::TraceId, id(s.trace, 16)),
+        (I::SpanId, id(s.number, 8)),
+        (I::Name, str(s.name)),
+        (I::Kind, Value::Int(s.kind)),
+        (I::Status, Value::Int(s.status)),
+        (I::Duration, Value::Int(s.ms * MS)),
+    ];
+    if s.parent > 0 {
+        fixed.push((I::ParentId, id(s.parent, 8)));
+    }
+    if s.status == 2 {
+        fixed.push((I::StatusMessage, str("it broke")));
+    }
+    Row { fixed, attributes: s.attributes, resource: s.service, scope: usize::from(s.kind == 3), ..Row::default() }
+}
+
+/// Three traces of an hour, and one span of long ago.
+fn spans() -> Vec<Row> {
+    let http = |route: &str, code: Value, user: &str| {
+        vec![("http.route", str(route)), ("http.response.status_code", code), ("user.id", str(user))]
+    };
+    let one = |trace, number, parent, ago, service, name, kind, status, ms, attributes| {
+        span(Span { trace, number, parent, ago, service, name, kind, status, ms, attributes })
+    };
+    let mut all = vec![
+        one(1, 1, 0, 50, 0, "GET /cart", 2, 0, 120, http("/cart", Value::Int(200), "ann")),
+        one(1, 2, 1, 49, 1, "checkout", 2, 1, 80, http("/checkout", Value::Int(201), "ann")),
+        one(1, 3, 2, 49, 2, "charge", 3, 2, 60, vec![("amount", Value::Double(12.5)), ("retry", Value::Bool(true))]),
+        one(2, 4, 0, 200, 0, "GET /cart", 2, 2, 1_500, http("/cart", Value::Int(500), "bob")),
+        // The same key with another type.
+        one(2, 5, 4, 199, 1, "checkout", 2, 2, 900, http("/checkout", str("500"), "bob")),
+        one(3, 6, 0, 1_000, 0, "GET /health", 2, 0, 1, http("/health", Value::Int(200), "probe")),
+        one(3, 7, 6, 999, 2, "charge", 3, 0, 40, vec![("amount", Value::Int(7)), ("retry", Value::Bool(false))]),
+        // Beyond int64 seconds of sense, but an answer must not break.
+        one(3, 8, 6, 998, 2, "refund", 1, 0, 5, vec![("amount", Value::Int(i64::MAX)), ("odd", Value::Double(f64::NAN))]),
+        one(4, 9, 0, 7_200, 0, "GET /old", 2, 0, 10, http("/old", Value::Int(200), "ann")),
+    ];
+    let event = |name: &str, ago: i64, attributes| Row {
+        fixed: vec![at(ago), (I::Name, str(name))],
+        attributes,
+        ..Row::default()
+    };
+    all[2].events = vec![
+        event("exception", 49, vec![("exception.type", str("Timeout"))]),
+        event("retry", 48, vec![("attempt", Value::Int(2))]),
+    ];
+    all[4].events = vec![event("exception", 199, vec![("exception.type", str("Refused"))])];
+    all[6].links = vec![Row { fixed: vec![(I::TraceId, id(1, 16)), (I::SpanId, id(3, 8))], ..Row::default() }];
+    all[0].fixed.push((I::TraceState, str("vendor=abc, other=1")));
+    all[0].attributes.push((
+        "tags",
+        Value::Array(vec![str("new"), Value::Int(7), Value::Map(vec![("deep".into(), Value::Array(vec![str("x")]))])]),
+    ));
+    all[1].attributes.push((
+        "order",
+        Value::Map(vec![("id".into(), str("o-1")), ("lines".into(), Value::Int(3)), ("ship.to".into(), str("DE"))]),
+    ));
+    // The record's attribute hides the resource's of the same name, only on this row.
+    all[3].attributes.push(("host.name", str("override")));
+    // A repeated key: the first value is the one.
+    all[3].attributes.push(("dup", str("first")));
+    all[3].attributes.push(("dup", str("second")));
+    all[5].tail.push(("rare", Value::Int(42)));
+    all
+}
+
+fn logs() -> Vec<Row> {
+    let log = |ago: i64, severity: i64, text: &str, body: (I, Value), service: usize| Row {
+        fixed: vec![at(ago), (I::Severity, Value::Int(severity)), (I::SeverityText, str(text)), body],
+        resource: service,
+        ..Row::default()
+    };
+    let structured = Value::Map(vec![("msg".into(), str("paid")), ("cents".into(), Value::Int(1250))]);
+    let mut all = vec![
+        log(50, 9, "INFO", (I::Body, str("cart shown to ann")), 0),
+        log(49, 13, "WARN", (I::Body, str("payment slow: 60ms")), 2),
+        log(48, 17, "ERROR", (I::Body, str("payment failed: Timeout")), 2),
+        log(47, 18, "ERROR2", (I::Body, str("Payment failed twice")), 2),
+        log(30, 0, "", (I::BodyInt, Value::Int(42)), 1),
+        log(20, 5, "DEBUG", (I::BodyJson, str(&structured.to_text())), 1),
+    ];
+    all[0].fixed.push((I::TraceId, id(1, 16)));
+    // Without a time of its own the observed time counts.
+    all[5].fixed.retain(|(i, _)| *i != I::Time);
+    all[5].fixed.push((I::ObservedTime, Value::Int(NOW - 20 * SECOND)));
+    all
+}
+
+async fn shop() -> Lab {
+    let lab = Lab::new();
+    let spans = spans();
+    // Two frames, of which only the second has some of the columns.
+    let (first, second) = spans.split_at(4);
+    lab.add(support::batch(Signal::Spans, &resources(), &scopes(), first)).await;
+    lab.add(support::batch(Signal::Spans, &resources(), &scopes(), second)).await;
+    lab.add(support::batch(Signal::Logs, &resources(), &[], &logs())).await;
+    lab
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn answers_are_as_written() {
+    let lab = shop().await;
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let mut files: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|f| f.unwrap().path()).collect();
+    files.sort();
+    assert!(!files.is_empty());
+    let mut wrong = Vec::new();
+    for file in files {
+        let text = std::fs::read_to_string(&file).unwrap();
+        let mut rewritten = String::new();
+        // Cases stand apart by `====`; the query is above `----`, the answer below; `#` begins a remark above the query.
+        for case in text.split("\n====\n").map(str::trim).filter(|c| !c.is_empty()) {
+            let (asked, expected) = case.split_once("\n----\n").unwrap_or((case.trim_end_matches("\n----"), ""));
+            let query: String = asked.lines().filter(|l| !l.starts_with('#')).collect::<Vec<_>>().join("\n");
+            let found = match lab.ask(&query).await {
+                Ok(answer) => shown(&answer),
+                Err(error) => shown_error(&error),
+            };
+            if found != expected {
+                wrong.push(format!("{}\n{query}\nexpected:\n{expected}\nfound:\n{found}\n", file.display()));
+            }
+            if !rewritten.is_empty() {
+                rewritten.push_str("\n====\n");
+            }
+            rewritten.push_str(&format!("{asked}\n----\n{found}"));
+        }
+        if std::env::var_os("UPDATE").is_some() {
+            std::fs::write(&file, rewritten + "\n").unwrap();
+        }
+    }
+    if std::env::var_os("UPDATE").is_none() {
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    }
+}

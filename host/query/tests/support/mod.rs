@@ -1,0 +1,293 @@
+//! A store in a temporary folder with rows built by hand, and answers as text.
+#![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{
+    ArrayRef, BinaryArray, BooleanArray, FixedSizeBinaryArray, Float64Array, Int32Array, Int64Array, StringArray,
+    UInt8Array, UInt32Array,
+};
+use arrow::datatypes::DataType;
+use prism_model::{AttrType, Batch, Cleared, Column, ColumnId, Intrinsic, Origin, Signal, Table, TableKind, TenantId, Value};
+use prism_query::{Answer, Engine, EngineOptions, QueryError, RunOptions};
+use prism_store::disk::RealDisk;
+use prism_store::{Store, StoreOptions, Surroundings};
+
+/// The tests' now: 2026-01-01T12:00:00Z.
+pub const NOW: i64 = 1_767_268_800_000_000_000;
+pub const SECOND: i64 = 1_000_000_000;
+pub const MS: i64 = 1_000_000;
+
+pub fn tenant() -> TenantId {
+    "acme".parse().unwrap()
+}
+
+pub fn str(s: &str) -> Value {
+    Value::Str(s.into())
+}
+
+/// Attributes by key; a repeated key goes to the tail.
+pub type Attributes = Vec<(&'static str, Value)>;
+
+/// A record, span, event, link, scope or resource: fixed columns and attributes.
+#[derive(Clone, Debug, Default)]
+pub struct Row {
+    pub fixed: Vec<(Intrinsic, Value)>,
+    pub attributes: Attributes,
+    pub resource: usize,
+    pub scope: usize,
+    pub events: Vec<Row>,
+    pub links: Vec<Row>,
+    /// Keys that go to the tail although there would be room for a column.
+    pub tail: Attributes,
+}
+
+fn fixed_array(id: Intrinsic, cells: &[Option<Value>]) -> ArrayRef {
+    let int = |v: &Option<Value>| match v {
+        Some(Value::Int(i)) => *i,
+        _ => 0,
+    };
+    match id.data_type() {
+        DataType::Utf8 => Arc::new(
+            cells
+                .iter()
+                .map(|v| match v {
+                    Some(Value::Str(s)) => Some(s.as_str()),
+                    _ => None,
+                })
+                .collect::<StringArray>(),
+        ),
+        DataType::Int64 if matches!(id, Intrinsic::BodyInt) => {
+            Arc::new(cells.iter().map(|v| v.as_ref().map(|v| int(&Some(v.clone())))).collect::<Int64Array>())
+        }
+        DataType::Int64 => Arc::new(Int64Array::from_iter_values(cells.iter().map(int))),
+        DataType::Int32 => Arc::new(Int32Array::from_iter_values(cells.iter().map(|v| int(v) as i32))),
+        DataType::UInt32 => Arc::new(UInt32Array::from_iter_values(cells.iter().map(|v| int(v) as u32))),
+        DataType::Boolean => Arc::new(BooleanArray::from(
+            cells.iter().map(|v| matches!(v, Some(Value::Bool(true)))).collect::<Vec<_>>(),
+        )),
+        DataType::FixedSizeBinary(width) => Arc::new(
+            FixedSizeBinaryArray::try_from_sparse_iter_with_size(
+                cells.iter().map(|v| match v {
+                    Some(Value::Bytes(b)) => Some(b.clone()),
+                    _ => None,
+                }),
+                width,
+            )
+            .unwrap(),
+        ),
+        other => panic!("no rows by hand have {other}"),
+    }
+}
+
+fn attribute(value: &Value) -> AttrType {
+    match value {
+        Value::Str(_) => AttrType::Str,
+        Value::Int(_) => AttrType::Int,
+        Value::Double(_) => AttrType::Double,
+        Value::Bool(_) => AttrType::Bool,
+        Value::Bytes(_) => AttrType::Bytes,
+        _ => AttrType::Json,
+    }
+}
+
+fn attribute_array(ty: AttrType, cells: &[Option<Value>]) -> ArrayRef {
+    match ty {
+        AttrType::Str => fixed_array(Intrinsic::Name, cells),
+        AttrType::Json => Arc::new(cells.iter().map(|v| v.as_ref().map(Value::to_text)).collect::<StringArray>()),
+        AttrType::Int => Arc::new(
+            cells
+                .iter()
+                .map(|v| match v {
+                    Some(Value::Int(i)) => Some(*i),
+                    _ => None,
+                })
+                .collect::<Int64Array>(),
+        ),
+        AttrType::Double => Arc::new(
+            cells
+                .iter()
+                .map(|v| match v {
+                    Some(Value::Double(d)) => Some(*d),
+                    _ => None,
+                })
+                .collect::<Float64Array>(),
+        ),
+        AttrType::Bool => Arc::new(
+            cells
+                .iter()
+                .map(|v| match v {
+                    Some(Value::Bool(b)) => Some(*b),
+                    _ => None,
+                })
+                .collect::<BooleanArray>(),
+        ),
+        AttrType::Bytes => Arc::new(
+            cells
+                .iter()
+                .map(|v| match v {
+                    Some(Value::Bytes(b)) => Some(b.as_slice()),
+                    _ => None,
+                })
+                .collect::<BinaryArray>(),
+        ),
+    }
+}
+
+type TailRow = (u8, u32, String, Value);
+
+fn table(kind: TableKind, rows: &[Row], extra: Vec<Column>, tail: &mut Vec<TailRow>) -> Table {
+    let mut fixed: BTreeMap<Intrinsic, Vec<Option<Value>>> = BTreeMap::new();
+    let mut attributes: BTreeMap<(String, AttrType), Vec<Option<Value>>> = BTreeMap::new();
+    for (i, row) in rows.iter().enumerate() {
+        for (id, value) in &row.fixed {
+            fixed.entry(*id).or_insert_with(|| vec![None; rows.len()])[i] = Some(value.clone());
+        }
+        let mut seen = Vec::new();
+        for (key, value) in &row.attributes {
+            if seen.contains(key) {
+                tail.push((kind as u8, i as u32, (*key).to_owned(), value.clone()));
+                continue;
+            }
+            seen.push(key);
+            let ty = attribute(value);
+            attributes.entry(((*key).to_owned(), ty)).or_insert_with(|| vec![None; rows.len()])[i] = Some(value.clone());
+        }
+        tail.extend(row.tail.iter().map(|(k, v)| (kind as u8, i as u32, (*k).to_owned(), v.clone())));
+    }
+    let fixed = fixed.into_iter().map(|(id, cells)| Column { id: id.into(), array: fixed_array(id, &cells) });
+    let attributes = attributes
+        .into_iter()
+        .map(|((key, ty), cells)| Column { id: ColumnId::attr(key, ty), array: attribute_array(ty, &cells) });
+    Table::try_new(kind, rows.len(), fixed.chain(attributes).chain(extra).collect()).unwrap()
+}
+
+/// Items with their resources and scopes.
+pub fn batch(signal: Signal, resources: &[Row], scopes: &[Row], items: &[Row]) -> Batch {
+    let mut tail = Vec::new();
+    let index = |id: Intrinsic, of: &dyn Fn(&Row) -> usize| Column {
+        id: id.into(),
+        array: Arc::new(UInt32Array::from_iter_values(items.iter().map(|r| of(r) as u32))) as ArrayRef,
+    };
+    let mut extra = Vec::new();
+    if !resources.is_empty() {
+        extra.push(index(Intrinsic::Resource, &|r| r.resource));
+    }
+    if !scopes.is_empty() {
+        extra.push(index(Intrinsic::Scope, &|r| r.scope));
+    }
+    let mut tables = Vec::new();
+    for (kind, rows) in [(TableKind::Resources, resources), (TableKind::Scopes, scopes)] {
+        if !rows.is_empty() {
+            tables.push(table(kind, rows, Vec::new(), &mut tail));
+        }
+    }
+    tables.push(table(TableKind::Items, items, extra, &mut tail));
+    for (kind, of) in [(TableKind::Events, 0), (TableKind::Links, 1)] {
+        let children = |r: &Row| if of == 0 { r.events.clone() } else { r.links.clone() };
+        let parents: Vec<u32> =
+            items.iter().enumerate().flat_map(|(i, r)| vec![i as u32; children(r).len()]).collect();
+        let rows: Vec<Row> = items.iter().flat_map(children).collect();
+        if !rows.is_empty() {
+            let parent = Column { id: Intrinsic::Parent.into(), array: Arc::new(UInt32Array::from(parents)) };
+            tables.push(table(kind, &rows, vec![parent], &mut tail));
+        }
+    }
+    if !tail.is_empty() {
+        tail.sort_by_key(|row| (row.0, row.1));
+        let text = |of: &dyn Fn(&TailRow) -> String| -> ArrayRef {
+            Arc::new(StringArray::from_iter_values(tail.iter().map(of)))
+        };
+        let columns = vec![
+            Column { id: Intrinsic::Of.into(), array: Arc::new(UInt8Array::from_iter_values(tail.iter().map(|r| r.0))) },
+            Column {
+                id: Intrinsic::Parent.into(),
+                array: Arc::new(UInt32Array::from_iter_values(tail.iter().map(|r| r.1))),
+            },
+            Column { id: Intrinsic::Key.into(), array: text(&|r| r.2.clone()) },
+            Column { id: Intrinsic::Value.into(), array: text(&|r| r.3.to_text()) },
+        ];
+        tables.push(Table::try_new(TableKind::Tail, tail.len(), columns).unwrap());
+    }
+    let origin = Origin {
+        batch_id: [7; 16],
+        first_row: 0,
+        rows: items.len() as u32,
+        received_unix_nanos: NOW,
+        redactions: Vec::new(),
+    };
+    Batch::try_new(signal, vec![origin], tables).unwrap()
+}
+
+pub fn cleared(batch: Batch) -> Cleared {
+    #[expect(clippy::disallowed_methods, reason = "these tests are of what is read, long behind the plugin chain")]
+    Cleared::by_plugin_chain(batch)
+}
+
+/// A store in a folder that goes with it.
+pub struct Lab {
+    pub store: Arc<Store>,
+    pub engine: Engine,
+    _root: tempfile::TempDir,
+}
+
+impl Lab {
+    pub fn new() -> Lab {
+        Lab::with(StoreOptions { commit_delay_ms: 0, ..StoreOptions::default() }, EngineOptions::default())
+    }
+
+    pub fn with(store: StoreOptions, engine: EngineOptions) -> Lab {
+        let root = tempfile::tempdir().unwrap();
+        let around = Surroundings { disk: Arc::new(RealDisk), clock: Arc::new(|| NOW), writer: 1 };
+        let store = Store::open_in(root.path(), store, around);
+        let engine = Engine::new(store.reader(), engine);
+        Lab { store, engine, _root: root }
+    }
+
+    /// One frame (or more, where the batch is of several windows).
+    pub async fn add(&self, batch: Batch) {
+        self.store.append(&tenant(), cleared(batch)).await.unwrap();
+    }
+
+    pub async fn ask(&self, text: &str) -> Result<Answer, QueryError> {
+        self.ask_with(text, RunOptions::default()).await
+    }
+
+    pub async fn ask_with(&self, text: &str, options: RunOptions) -> Result<Answer, QueryError> {
+        let query = prism_dsl::parse_text(text)?;
+        self.engine.run(&tenant(), &query, NOW, options).await
+    }
+}
+
+/// The columns and rows of an answer as a table, and its warnings.
+pub fn shown(answer: &Answer) -> String {
+    let mut out = String::new();
+    let header = answer.columns.iter().map(|c| match c.unit {
+        Some(unit) => format!("{}: {} {unit}", c.name, c.ty),
+        None => format!("{}: {}", c.name, c.ty),
+    });
+    out.push_str(&header.collect::<Vec<_>>().join(" | "));
+    for row in 0..answer.rows {
+        let cells: Vec<String> = (0..answer.columns.len()).map(|c| answer.cell(row, c).to_string()).collect();
+        out.push('\n');
+        out.push_str(&cells.join(" | "));
+    }
+    for warning in &answer.stats.warnings {
+        out.push_str(&format!("\nwarning: {warning}"));
+    }
+    for partial in &answer.stats.partial {
+        out.push_str(&format!("\npartial: {}: {}", partial.what, partial.why));
+    }
+    out
+}
+
+/// An error with its place and hint.
+pub fn shown_error(error: &QueryError) -> String {
+    let place = match (error.line(), error.column()) {
+        (Some(line), Some(column)) => format!(" at {line}:{column}"),
+        _ => String::new(),
+    };
+    let hint = error.hint().map(|hint| format!("\nhint: {hint}")).unwrap_or_default();
+    format!("error {}{place}: {error}{hint}", error.code())
+}
