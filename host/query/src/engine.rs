@@ -19,7 +19,7 @@ use prism_dsl::Query;
 use prism_model::{TableKind, TenantId};
 use prism_store::{Frame, Reader, Snapshot};
 
-use crate::answer::{Answer, Partial, Stats};
+use crate::answer::{Answer, AnswerColumn, Partial, Stats};
 use crate::bind::query::{Plan, RANGE_DEFAULT_NANOS, plan};
 use crate::error::{QueryError, code};
 use crate::field::{From as FieldFrom, Types};
@@ -28,6 +28,7 @@ use crate::names::{fixed_fields, nearest};
 use crate::running::Superseded;
 use crate::scan::{Scan, ScanExec};
 use crate::show;
+use crate::types;
 
 /// Limits of queries, each with its name in the configuration.
 #[derive(Clone, Debug, PartialEq)]
@@ -99,7 +100,9 @@ impl Engine {
             _ => (self.options.time_max, "query.time_max_ms"),
         };
         let bytes_max = query.budget.and_then(|b| b.bytes);
-        match tokio::time::timeout(limit, self.answer(tenant, settled, bytes_max, options, started)).await {
+        match tokio::time::timeout(limit, self.answer(tenant, settled, now_unix_nanos, bytes_max, options, started))
+            .await
+        {
             Ok(answer) => answer,
             Err(_) => Err(QueryError::Time { limit, setting }),
         }
@@ -109,6 +112,7 @@ impl Engine {
         &self,
         tenant: &TenantId,
         mut plan: Plan,
+        now: i64,
         bytes_max: Option<u64>,
         options: RunOptions,
         started: Instant,
@@ -158,13 +162,17 @@ impl Engine {
             frames_read: count(&counters.frames_read),
             elapsed_nanos: nanos(started.elapsed()),
             cpu_nanos: count(&counters.busy_nanos),
-            complete_through: range.to,
+            complete_through: range.to.min(now),
             warnings,
             partial,
         };
-        let names = scan.plan.columns.iter().map(|c| c.name.clone()).collect();
-        let units = scan.plan.columns.iter().map(|c| c.unit).collect();
-        Ok(Answer::new(names, units, finished.columns, finished.rows, stats))
+        let columns = scan.plan.columns.iter().zip(finished.columns).map(|(column, values)| AnswerColumn {
+            name: column.name.clone(),
+            unit: column.unit,
+            expected: types::of_column(&scan.plan, &scan.frames, &column.node),
+            values,
+        });
+        Ok(Answer::new(columns.collect(), finished.rows, stats))
     }
 
     /// Runs the partitions of a scan.

@@ -7,7 +7,7 @@ use arrow::array::{Array, ArrayRef, UInt32Array};
 use arrow::compute::take;
 use arrow::error::ArrowError;
 use prism_model::{Batch, ColumnId, Intrinsic, Table, TableKind};
-use prism_store::{Frame, Range};
+use prism_store::{ColumnMeta, Frame, Range};
 
 use crate::eval::node::Level;
 use crate::eval::{At, Rows, Vals};
@@ -21,8 +21,12 @@ impl Columns for Frame {
     fn tail_may_hold(&self, key: &str) -> bool {
         let tail = self.columns(TableKind::Tail);
         match tail.iter().find(|c| c.id == ColumnId::Intrinsic(Intrinsic::Key)) {
-            Some(keys) => keys.dictionary.as_ref().is_none_or(|keys| keys.iter().any(|k| **k == *key)),
             None => false,
+            Some(ColumnMeta { dictionary: Some(keys), .. }) => keys.iter().any(|k| **k == *key),
+            Some(ColumnMeta { range: Some(Range::Text(range)), .. }) => {
+                *range.min <= *key && range.max.as_ref().is_none_or(|max| **max >= *key)
+            }
+            Some(_) => true,
         }
     }
 

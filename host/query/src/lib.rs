@@ -21,6 +21,7 @@ mod prune;
 mod running;
 mod scan;
 mod finish;
+mod types;
 mod answer;
 mod engine;
 mod trace;

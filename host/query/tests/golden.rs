@@ -88,7 +88,18 @@ fn spans() -> Vec<Row> {
         one(3, 6, 0, 1_000, 0, "GET /health", 2, 0, 1, http("/health", Value::Int(200), "probe")),
         one(3, 7, 6, 999, 2, "charge", 3, 0, 40, vec![("amount", Value::Int(7)), ("retry", Value::Bool(false))]),
         // Beyond int64 seconds of sense, but an answer must not break.
-        one(3, 8, 6, 998, 2, "refund", 1, 0, 5, vec![("amount", Value::Int(i64::MAX)), ("odd", Value::Double(f64::NAN))]),
+        one(
+            3,
+            8,
+            6,
+            998,
+            2,
+            "refund",
+            1,
+            0,
+            5,
+            vec![("amount", Value::Int(i64::MAX)), ("odd", Value::Double(f64::NAN))],
+        ),
         one(4, 9, 0, 7_200, 0, "GET /old", 2, 0, 10, http("/old", Value::Int(200), "ann")),
     ];
     let event = |name: &str, ago: i64, attributes| Row {

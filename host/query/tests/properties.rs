@@ -199,7 +199,8 @@ async fn qu2_rows_are_those_that_a_row_by_row_interpreter_keeps() {
             let durations = query.to_string().contains("duration");
             if durations {
                 // Values with a unit are rounded in answers, so that only the rows are compared.
-                let rows = |all: &[String]| all.iter().map(|r| r.split(" | ").next().unwrap().to_owned()).collect::<Vec<_>>();
+                let rows =
+                    |all: &[String]| all.iter().map(|r| r.split(" | ").next().unwrap().to_owned()).collect::<Vec<_>>();
                 assert_eq!(rows(&pruned), rows(&expected), "seed {seed}, query {n}: {query}");
             } else {
                 assert_eq!(pruned, expected, "seed {seed}, query {n}: {query}");
@@ -239,7 +240,8 @@ async fn groups_are_those_of_grouping_by_hand() {
                 Err(error) if error.code() == "query_type" => continue,
                 Err(error) => panic!("seed {seed}, query {n}: {query}: {error}"),
             };
-            let mut groups: BTreeMap<(String, String), (u64, u64, std::collections::BTreeSet<String>)> = BTreeMap::new();
+            let mut groups: BTreeMap<(String, String), (u64, u64, std::collections::BTreeSet<String>)> =
+                BTreeMap::new();
             for row in rows.iter().filter(|row| row.holds(&kept)) {
                 // One group for each type: a double is shown with its point, text in quotes. Negative zero is zero.
                 let shown = |e: &Expr| {
@@ -263,7 +265,9 @@ async fn groups_are_those_of_grouping_by_hand() {
             let name = |k: &str| k.split('\u{0}').next_back().unwrap_or_default().to_owned();
             let mut expected: Vec<String> = groups
                 .iter()
-                .map(|((a, b), (n, has, distinct))| format!("{} | {} | {n} | {has} | {}", name(a), name(b), distinct.len()))
+                .map(|((a, b), (n, has, distinct))| {
+                    format!("{} | {} | {n} | {has} | {}", name(a), name(b), distinct.len())
+                })
                 .collect();
             expected.sort();
             assert_eq!(sorted(&answer), expected, "seed {seed}, query {n}: {query}");

@@ -27,7 +27,8 @@ fn run_all(quick: bool) -> anyhow::Result<()> {
     }
     let clippy = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
     step::run("clippy", cargo(&clippy).env("PRISM_BUNDLED_PLUGINS", &components))?;
-    demo::run(&demo::Options { once: true, replay: Vec::new() })
+    // With the binaries of the tests: building them alone would choose other features and compile much anew.
+    demo::run_with(&demo::Options { once: true, replay: Vec::new() }, &target_dir().join("debug"))
 }
 
 /// `cargo xtask test [--quick]`.

@@ -1,5 +1,6 @@
 //! From a fresh checkout to answers about real telemetry: build, serve, bind, send, ask, show.
 
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context as _, bail};
@@ -46,6 +47,11 @@ impl Options {
 /// `cargo xtask demo`.
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let bin = build::binaries(&["prism-server", "prism-shop", "prism-load"], false)?;
+    run_with(options, &bin)
+}
+
+/// The demo with binaries that are built already.
+pub(crate) fn run_with(options: &Options, bin: &Path) -> anyhow::Result<()> {
     heading("Prism with its defaults");
     let data = target_dir().join("demo").join("data");
     // Each demo begins anew, so that what it shows is what it sent.
@@ -57,7 +63,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     }
     // The usual port where it is free, so that the README's commands work as they stand.
     let free = std::net::TcpListener::bind("127.0.0.1:4318").is_ok();
-    let server = Server::start(&bin, &data, if free { "127.0.0.1:4318" } else { "127.0.0.1:0" }, &[])?;
+    let server = Server::start(bin, &data, if free { "127.0.0.1:4318" } else { "127.0.0.1:0" }, &[])?;
     say(&format!("   {}  (data in {})", server.url, data.display()));
 
     heading("plugins of tenant `default`: a filter, then a redactor, each in its sandbox");
@@ -67,7 +73,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     say(server.operate(&["plugin", "list", "--tenant", "default"])?.trim_end());
 
     if options.replay.is_empty() {
-        let summary = shop(&bin, &server, &data)?;
+        let summary = shop(bin, &server, &data)?;
         sent_and_stored(&server, &summary)?;
         dropped(&server)?;
         queries(&server, SHOP_QUERIES)?;
@@ -128,7 +134,7 @@ const REPLAY_QUERIES: &[(&str, &str)] = &[
     ),
 ];
 
-fn shop(bin: &std::path::Path, server: &Server, data: &std::path::Path) -> anyhow::Result<Value> {
+fn shop(bin: &Path, server: &Server, data: &Path) -> anyhow::Result<Value> {
     let file = data.with_file_name("summary.json");
     let mut shop = Command::new(bin.join("prism-shop"));
     shop.args(["run", "--endpoint", &server.url, "--orders", "120", "--rate", "15", "--summary-json"]).arg(&file);

@@ -14,7 +14,7 @@ pub struct Column {
     /// Its name, unique in the answer.
     pub name: String,
     /// `string`, `int`, `double`, `bool`, `bytes`, `json`, `id`, `time` (RFC 3339), `duration` (integer nanoseconds),
-    /// `mixed` (each row shows its own type), `null` (no row has a value).
+    /// `mixed` (each row shows its own type), `null` (no row has a value, and nothing tells which it would have).
     pub ty: &'static str,
     /// `ns` for durations.
     pub unit: Option<&'static str>,
@@ -75,14 +75,28 @@ pub struct Answer {
     pub(crate) units: Vec<Unit>,
 }
 
+/// A column that was computed.
+pub(crate) struct AnswerColumn {
+    pub(crate) name: String,
+    pub(crate) unit: Unit,
+    /// Its type where no row has a value.
+    pub(crate) expected: Option<&'static str>,
+    pub(crate) values: Vals,
+}
+
 impl Answer {
-    pub(crate) fn new(names: Vec<String>, units: Vec<Unit>, values: Vec<Vals>, rows: usize, stats: Stats) -> Answer {
-        let columns = names.into_iter().zip(&values).zip(&units).map(|((name, vals), unit)| {
-            let ty = type_of(vals, *unit);
-            let unit = (*unit == Unit::Duration).then_some("ns");
-            Column { name, ty, unit }
-        });
-        Answer { columns: columns.collect(), rows, stats, values, units }
+    pub(crate) fn new(of: Vec<AnswerColumn>, rows: usize, stats: Stats) -> Answer {
+        let mut answer = Answer { columns: Vec::new(), rows, stats, values: Vec::new(), units: Vec::new() };
+        for AnswerColumn { name, unit, expected, values } in of {
+            let ty = match type_of(&values, unit) {
+                "null" => expected.unwrap_or("null"),
+                known => known,
+            };
+            answer.columns.push(Column { name, ty, unit: (unit == Unit::Duration).then_some("ns") });
+            answer.units.push(unit);
+            answer.values.push(values);
+        }
+        answer
     }
 
     /// A cell as JSON: times RFC 3339 with nanoseconds, ids lower-case hex, ints beyond 2^53, NaN and infinities as strings.

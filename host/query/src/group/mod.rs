@@ -214,10 +214,17 @@ impl Groups {
         for (state, output, _) in outputs {
             let mut builder = ValsBuilder::new();
             (0..len).for_each(|group| builder.push(self.states[*state].output(group, *output)));
-            columns.push(builder.finish());
+            let column = builder.finish();
+            // A sum of doubles in one group makes all of them doubles: a column has one type where it can.
+            let sums = matches!((&self.states[*state], output), (State::Sum(_), Output::Value));
+            columns.push(if sums && column.double.is_some() { as_doubles(&column) } else { column });
         }
         (len, columns)
     }
+}
+
+fn as_doubles(numbers: &Vals) -> Vals {
+    Vals::of_doubles((0..numbers.len).map(|row| numbers.number(row)).collect())
 }
 
 /// Rows that an accumulator sees: those of the filter that have a value.

@@ -9,7 +9,9 @@ use arrow::array::{
     UInt8Array, UInt32Array,
 };
 use arrow::datatypes::DataType;
-use prism_model::{AttrType, Batch, Cleared, Column, ColumnId, Intrinsic, Origin, Signal, Table, TableKind, TenantId, Value};
+use prism_model::{
+    AttrType, Batch, Cleared, Column, ColumnId, Intrinsic, Origin, Signal, Table, TableKind, TenantId, Value,
+};
 use prism_query::{Answer, Engine, EngineOptions, QueryError, RunOptions};
 use prism_store::disk::RealDisk;
 use prism_store::{Store, StoreOptions, Surroundings};
@@ -64,9 +66,9 @@ fn fixed_array(id: Intrinsic, cells: &[Option<Value>]) -> ArrayRef {
         DataType::Int64 => Arc::new(Int64Array::from_iter_values(cells.iter().map(int))),
         DataType::Int32 => Arc::new(Int32Array::from_iter_values(cells.iter().map(|v| int(v) as i32))),
         DataType::UInt32 => Arc::new(UInt32Array::from_iter_values(cells.iter().map(|v| int(v) as u32))),
-        DataType::Boolean => Arc::new(BooleanArray::from(
-            cells.iter().map(|v| matches!(v, Some(Value::Bool(true)))).collect::<Vec<_>>(),
-        )),
+        DataType::Boolean => {
+            Arc::new(BooleanArray::from(cells.iter().map(|v| matches!(v, Some(Value::Bool(true)))).collect::<Vec<_>>()))
+        }
         DataType::FixedSizeBinary(width) => Arc::new(
             FixedSizeBinaryArray::try_from_sparse_iter_with_size(
                 cells.iter().map(|v| match v {
@@ -152,7 +154,8 @@ fn table(kind: TableKind, rows: &[Row], extra: Vec<Column>, tail: &mut Vec<TailR
             }
             seen.push(key);
             let ty = attribute(value);
-            attributes.entry(((*key).to_owned(), ty)).or_insert_with(|| vec![None; rows.len()])[i] = Some(value.clone());
+            attributes.entry(((*key).to_owned(), ty)).or_insert_with(|| vec![None; rows.len()])[i] =
+                Some(value.clone());
         }
         tail.extend(row.tail.iter().map(|(k, v)| (kind as u8, i as u32, (*k).to_owned(), v.clone())));
     }
@@ -186,8 +189,7 @@ pub fn batch(signal: Signal, resources: &[Row], scopes: &[Row], items: &[Row]) -
     tables.push(table(TableKind::Items, items, extra, &mut tail));
     for (kind, of) in [(TableKind::Events, 0), (TableKind::Links, 1)] {
         let children = |r: &Row| if of == 0 { r.events.clone() } else { r.links.clone() };
-        let parents: Vec<u32> =
-            items.iter().enumerate().flat_map(|(i, r)| vec![i as u32; children(r).len()]).collect();
+        let parents: Vec<u32> = items.iter().enumerate().flat_map(|(i, r)| vec![i as u32; children(r).len()]).collect();
         let rows: Vec<Row> = items.iter().flat_map(children).collect();
         if !rows.is_empty() {
             let parent = Column { id: Intrinsic::Parent.into(), array: Arc::new(UInt32Array::from(parents)) };
@@ -200,7 +202,10 @@ pub fn batch(signal: Signal, resources: &[Row], scopes: &[Row], items: &[Row]) -
             Arc::new(StringArray::from_iter_values(tail.iter().map(of)))
         };
         let columns = vec![
-            Column { id: Intrinsic::Of.into(), array: Arc::new(UInt8Array::from_iter_values(tail.iter().map(|r| r.0))) },
+            Column {
+                id: Intrinsic::Of.into(),
+                array: Arc::new(UInt8Array::from_iter_values(tail.iter().map(|r| r.0))),
+            },
             Column {
                 id: Intrinsic::Parent.into(),
                 array: Arc::new(UInt32Array::from_iter_values(tail.iter().map(|r| r.1))),

@@ -288,9 +288,9 @@ fn binary(op: BinaryOp, a: &Val, b: &Val) -> bool {
     }
     let Some(order) = order(a, b) else {
         return match (op, a, b) {
-            (BinaryOp::Contains, Val::Plain(Value::Array(items)), b) => items
-                .iter()
-                .any(|item| self::order(&Val::Plain(item.clone()), b) == Some(Some(Ordering::Equal))),
+            (BinaryOp::Contains, Val::Plain(Value::Array(items)), b) => {
+                items.iter().any(|item| self::order(&Val::Plain(item.clone()), b) == Some(Some(Ordering::Equal)))
+            }
             _ => false,
         };
     };

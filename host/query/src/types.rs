@@ -1,0 +1,100 @@
+//! The type that a column of an answer would have if a row had a value: what empty answers tell.
+
+use prism_store::Frame;
+
+use crate::bind::query::{Plan, Shape};
+use crate::eval::node::{ArithmeticOp, Function, Node};
+use crate::eval::vals::Scalar;
+use crate::field::{From, shown_types};
+use crate::group::{AccumulatorKind, Output};
+
+/// The type of a column of a plan, by its expression and what the frames have; `None` where it depends on the rows.
+pub(crate) fn of_column(plan: &Plan, frames: &[Frame], node: &Node) -> Option<&'static str> {
+    let rows = |node: &Node| of_node(node, &|field| of_field(plan, frames, field));
+    let Shape::Groups { spec, outputs, .. } = &plan.shape else { return rows(node) };
+    of_node(node, &|field| {
+        if let Some(key) = spec.keys.get(field) {
+            return rows(key);
+        }
+        let (accumulator, output, _) = outputs.get(field - spec.keys.len())?;
+        let accumulator = &spec.accumulators[*accumulator];
+        let arg = || accumulator.arg.as_ref().and_then(&rows);
+        match (accumulator.kind, output) {
+            (_, Output::Mean | Output::Quantile(_) | Output::PerSecond(_)) => Some("double"),
+            (AccumulatorKind::Moments, _) => Some("double"),
+            (AccumulatorKind::Count | AccumulatorKind::Distinct | AccumulatorKind::DistinctExact, _) => Some("int"),
+            (AccumulatorKind::Top, _) => Some("json"),
+            _ => arg(),
+        }
+    })
+}
+
+fn of_field(plan: &Plan, frames: &[Frame], field: usize) -> Option<&'static str> {
+    let field = plan.fields.get(field)?;
+    match &field.from {
+        From::Fixed { fixed, .. } => one(shown_types(*fixed)),
+        From::TraceState { .. } => Some("string"),
+        From::Body { .. } => None,
+        From::Attribute { .. } => {
+            let mut found = std::collections::BTreeSet::new();
+            for types in frames.iter().map(|frame| field.types(frame)) {
+                if types.any {
+                    return None;
+                }
+                found.extend(types.of.into_iter().map(|ty| ty.as_str()));
+            }
+            one(found.into_iter().collect())
+        }
+    }
+}
+
+fn one(types: Vec<&'static str>) -> Option<&'static str> {
+    match types.as_slice() {
+        [one] => Some(one),
+        _ => None,
+    }
+}
+
+fn of_node(node: &Node, field: &dyn Fn(usize) -> Option<&'static str>) -> Option<&'static str> {
+    let same = |all: &mut dyn Iterator<Item = &Node>| {
+        let types: std::collections::BTreeSet<&'static str> =
+            all.map(|n| of_node(n, field)).collect::<Option<Vec<_>>>()?.into_iter().collect();
+        one(types.into_iter().collect())
+    };
+    match node {
+        Node::Const(scalar) => match scalar {
+            Scalar::Int(_) => Some("int"),
+            Scalar::Double(_) => Some("double"),
+            Scalar::Str(_) => Some("string"),
+            Scalar::Bool(_) => Some("bool"),
+            _ => None,
+        },
+        Node::Field(number) => field(*number),
+        Node::Arithmetic { op: ArithmeticOp::Div, .. } => Some("double"),
+        Node::Arithmetic { left, right, .. } => match (of_node(left, field)?, of_node(right, field)?) {
+            ("double", _) | (_, "double") => Some("double"),
+            ("int" | "time" | "duration", "int" | "time" | "duration") => Some("int"),
+            _ => None,
+        },
+        Node::Negate(inner) => of_node(inner, field),
+        Node::Path { .. } => None,
+        Node::Call { function, args } => match function {
+            Function::If => same(&mut args.iter().skip(1)),
+            Function::Case => {
+                let pairs = args.len() / 2 * 2;
+                same(&mut args.iter().enumerate().filter(|(i, _)| i % 2 == 1 || *i >= pairs).map(|(_, n)| n))
+            }
+            Function::Coalesce => same(&mut args.iter()),
+            Function::Lower | Function::Upper | Function::Substr | Function::Replace => Some("string"),
+            Function::Split if args.len() < 3 => Some("json"),
+            Function::Split | Function::Extract(..) | Function::Text(_) => Some("string"),
+            Function::Length | Function::Hour | Function::Weekday => Some("int"),
+            Function::Bool => Some("bool"),
+            Function::Log2 | Function::Log10 | Function::Sqrt => Some("double"),
+            Function::Abs | Function::Floor | Function::Ceil | Function::Round => of_node(args.first()?, field),
+            Function::Bucket => of_node(args.first()?, field),
+            Function::Number | Function::Pow => None,
+        },
+        _ => Some("bool"),
+    }
+}
