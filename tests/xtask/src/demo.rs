@@ -12,7 +12,7 @@ use crate::step::{self, heading, say, target_dir};
 
 /// Health checks of the shop: nobody asks for them later.
 const DROP_HEALTH_CHECKS: &str =
-    r#"{"rules": [{"when": [{"field": "http.route", "op": "equals", "value": "/healthz"}]}]}"#;
+    r#"{"rules": [{"when": [{"field": "http.route", "op": "equals", "value": "/healthz"}], "reason": "health-check"}]}"#;
 
 /// What the demo does.
 pub(crate) struct Options {
