@@ -1,12 +1,16 @@
 // What the benchmark runs in the sandbox and, compiled for this machine, beside it: the same lines.
 
-/// Bit per value: whether it is at most `max`.
+/// Bit per value: whether it is at most `max`. Eight at a time, without a loop inside: each turn of a loop in the sandbox
+/// looks at the clock of its deadline.
 pub fn at_most(values: &[i64], max: i64) -> Vec<u8> {
-    let mut keep = vec![0; values.len().div_ceil(8)];
-    for (byte, eight) in keep.iter_mut().zip(values.chunks(8)) {
-        for (bit, value) in eight.iter().enumerate() {
-            *byte |= u8::from(*value <= max) << bit;
-        }
+    let (whole, rest) = values.as_chunks::<8>();
+    let bit = |value: i64, n: u8| u8::from(value <= max) << n;
+    let mut keep = Vec::with_capacity(values.len().div_ceil(8));
+    keep.extend(whole.iter().map(|&[a, b, c, d, e, f, g, h]| {
+        bit(a, 0) | bit(b, 1) | bit(c, 2) | bit(d, 3) | bit(e, 4) | bit(f, 5) | bit(g, 6) | bit(h, 7)
+    }));
+    if !rest.is_empty() {
+        keep.push(rest.iter().zip(0..).fold(0, |byte, (value, n)| byte | bit(*value, n)));
     }
     keep
 }
