@@ -27,8 +27,9 @@ use crate::seats::Seats;
 /// How long a query waits for a batch that its token names. Another process sees a batch well under a second after it was
 /// acknowledged; who waits longer has a token of rows that are gone.
 const WAIT_FOR_MAX: Duration = Duration::from_secs(5);
-/// Between two looks for it.
+/// Before the second look for it, and between two looks at most: each reads files, and most batches are there at once.
 const WAIT_FOR_STEP: Duration = Duration::from_millis(20);
+const WAIT_FOR_STEP_MAX: Duration = Duration::from_millis(320);
 
 /// The form of a query's answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -188,7 +189,7 @@ impl App {
         let parsed = token.to_str().ok().and_then(|text| text.parse::<Token>().ok());
         let message = "expected in `prism-token` what an acknowledgement brought in that header";
         let token = Arc::new(parsed.ok_or_else(|| Failure::new(Code::BadRequest, message))?);
-        let began = Instant::now();
+        let (began, mut step) = (Instant::now(), WAIT_FOR_STEP);
         loop {
             let (reader, tenant, looked_for) = (self.store.reader(), tenant.clone(), token.clone());
             let seen = tokio::task::spawn_blocking(move || reader.sees(&tenant, &looked_for)).await;
@@ -204,7 +205,8 @@ impl App {
                 let message = "the batch that `prism-token` names is not there yet: ask again later";
                 return Err(Failure::new(Code::Unavailable, message));
             }
-            tokio::time::sleep(WAIT_FOR_STEP).await;
+            tokio::time::sleep(step).await;
+            step = (step * 2).min(WAIT_FOR_STEP_MAX);
         }
     }
 

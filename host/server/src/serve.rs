@@ -112,6 +112,9 @@ fn announce(config: &Config, http: SocketAddr, grpc: Option<SocketAddr>) {
     let dev = if config.auth.dev { ", tenant `default` needs no key from this machine" } else { "" };
     crate::print(&format!("prism is ready on http://{http}{on_grpc}, data in {}{dev}\n", config.data_dir.display()));
     let grpc = grpc.map_or_else(|| "off".to_owned(), |addr| addr.to_string());
+    if config.auth.dev && !http.ip().is_loopback() {
+        tracing::warn!(%http, "--dev on an address that others reach: they need a key, processes of this machine need none");
+    }
     tracing::info!(%http, grpc, dev = config.auth.dev, version = env!("CARGO_PKG_VERSION"), "ready");
 }
 

@@ -60,7 +60,11 @@ pub(crate) fn key(command: &KeyCommand, config: &Config, screen: &Screen) -> any
                 [("key", Align::Left), ("holder", Align::Left), ("roles", Align::Left), ("created", Align::Left)];
             let mut grid = Grid::new(columns.map(|(name, align)| (name.to_owned(), align)));
             let wanted = |holder: &Holder| tenant.is_none() || holder.tenant() == tenant.as_ref();
-            for record in directory.keys.iter().filter(|record| wanted(&record.holder)) {
+            let mut records = directory.keys.iter().filter(|record| wanted(&record.holder)).peekable();
+            if records.peek().is_none() {
+                return Ok("no keys; create one: prism key create --tenant NAME --role ingest,query\n".to_owned());
+            }
+            for record in records {
                 let (name, roles) = match &record.holder {
                     Holder::Tenant { name, roles } => (name.to_string(), roles.to_string()),
                     Holder::Operator => ("(operator)".to_owned(), String::new()),

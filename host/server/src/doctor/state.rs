@@ -1,6 +1,8 @@
-//! What is stored beside rows: tenants, keys, compiled plugins.
+//! What is stored beside rows: tenants, keys, bindings of plugins, compiled plugins.
 
 use std::path::Path;
+
+use prism_model::TenantId;
 
 use super::Finding;
 use crate::access;
@@ -10,22 +12,53 @@ use crate::show::bytes;
 
 /// All checks of stored state.
 pub(super) fn check(config: &Config) -> Vec<Finding> {
-    vec![tenants(config), cache(&config.cache_dir())]
-}
-
-fn tenants(config: &Config) -> Finding {
     let subject = "tenants and keys";
     let read =
         access::log(&config.data_dir).map_err(|e| chain(&e)).and_then(|log| access::read(&log).map_err(|e| chain(&e)));
+    let mut findings = Vec::new();
     match read {
-        Err(error) => Finding::fail(subject, error, "nobody is let in: restore the newest object in `control/access`"),
-        Ok((_, directory)) if directory.tenants.is_empty() && !config.auth.dev => {
-            Finding::warn(subject, "none", "create one with `prism tenant create NAME`, or start with --dev")
+        Err(error) => {
+            findings.push(Finding::fail(
+                subject,
+                error,
+                "nobody is let in: restore the newest object in `control/access`",
+            ));
         }
         Ok((_, directory)) => {
-            Finding::ok(subject, format!("{} tenants, {} keys", directory.tenants.len(), directory.keys.len()))
+            let found =
+                format!("{} and {}", many(directory.tenants.len(), "tenant"), many(directory.keys.len(), "key"));
+            findings.push(if directory.tenants.is_empty() && !config.auth.dev {
+                Finding::warn(subject, "none", "create one with `prism tenant create NAME`, or start with --dev")
+            } else {
+                Finding::ok(subject, found)
+            });
+            findings.push(bindings(directory.tenants.keys(), &config.data_dir));
         }
     }
+    findings.push(cache(&config.cache_dir()));
+    findings
+}
+
+fn many(n: usize, one: &str) -> String {
+    format!("{n} {one}{}", if n == 1 { "" } else { "s" })
+}
+
+/// Data of a tenant whose bindings cannot be read is not taken.
+fn bindings<'t>(tenants: impl Iterator<Item = &'t TenantId>, data_dir: &Path) -> Finding {
+    let subject = "plugin bindings";
+    let mut bound = 0;
+    for tenant in tenants {
+        match prism_ingest::bindings::list(data_dir, tenant) {
+            Ok(bindings) => bound += bindings.len(),
+            Err(error) => {
+                let todo = format!(
+                    "nothing of tenant `{tenant}` is taken: restore the newest object in `control/tenants/{tenant}`"
+                );
+                return Finding::fail(subject, chain(&error), todo);
+            }
+        }
+    }
+    Finding::ok(subject, many(bound, "binding"))
 }
 
 fn cache(dir: &Path) -> Finding {
