@@ -15,6 +15,7 @@ use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::prelude::SessionConfig;
 use futures::TryStreamExt as _;
+use parking_lot::Mutex;
 use prism_dsl::Query;
 use prism_model::{TableKind, TenantId};
 use prism_store::{Frame, Reader, Snapshot};
@@ -26,7 +27,7 @@ use crate::field::{From as FieldFrom, Types};
 use crate::finish::finish;
 use crate::names::{fixed_fields, nearest};
 use crate::running::Superseded;
-use crate::scan::{Scan, ScanExec};
+use crate::scan::{Deadline, Scan, ScanExec};
 use crate::show;
 use crate::types;
 
@@ -99,53 +100,30 @@ impl Engine {
             Some(own) if own < self.options.time_max => (own, "budget.time"),
             _ => (self.options.time_max, "query.time_max_ms"),
         };
-        let bytes_max = query.budget.and_then(|b| b.bytes);
-        match tokio::time::timeout(limit, self.answer(tenant, settled, now_unix_nanos, bytes_max, options, started))
-            .await
-        {
+        let asked = Asked {
+            tenant: tenant.clone(),
+            now: now_unix_nanos,
+            started,
+            bytes_max: query.budget.and_then(|b| b.bytes),
+            deadline: started.checked_add(limit).map(|at| Deadline { at, limit, setting }),
+            options,
+        };
+        match tokio::time::timeout(limit, self.answer(settled, asked)).await {
             Ok(answer) => answer,
             Err(_) => Err(QueryError::Time { limit, setting }),
         }
     }
 
-    async fn answer(
-        &self,
-        tenant: &TenantId,
-        mut plan: Plan,
-        now: i64,
-        bytes_max: Option<u64>,
-        options: RunOptions,
-        started: Instant,
-    ) -> Result<Answer, QueryError> {
-        let (reader, tenant, signal, range) = (self.reader.clone(), tenant.clone(), plan.signal, plan.range);
-        let (snapshot, superseded) = blocking(move || {
-            let snapshot = reader.snapshot(&tenant, signal, range)?;
-            let superseded = Superseded::find(signal, &snapshot.frames);
-            Ok((snapshot, superseded))
-        })
-        .await?;
-        let mut partial: Vec<Partial> = snapshot
-            .unreadable
-            .iter()
-            .map(|u| Partial { what: format!("segment {} from byte {}", u.segment, u.offset), why: u.reason.clone() })
-            .collect();
-        let superseded = superseded.unwrap_or_else(|error| {
-            partial.push(Partial { what: "ends of running spans".into(), why: error.to_string() });
-            Superseded::default()
-        });
-        check_fields(&mut plan, &snapshot, options.strict)?;
-        let warnings = std::mem::take(&mut plan.warnings);
-        let frames_outside = snapshot.pruned as u64;
-        let mut scan = Scan::new(plan, snapshot.frames, superseded, !options.without_pruning);
-        scan.bytes_max = bytes_max;
-        scan.memory_bytes_max = self.options.memory_bytes_max;
-        let scan = Arc::new(scan);
+    async fn answer(&self, plan: Plan, asked: Asked) -> Result<Answer, QueryError> {
+        let (now, started, range) = (asked.now, asked.started, plan.range);
+        let engine = self.clone();
+        let Prepared { scan, warnings, frames_outside } = blocking(move || engine.prepare(plan, asked)).await?;
         let stop = StopOnDrop(scan.clone());
         let parts = self.collect(&scan).await?;
         let of_scan = scan.clone();
         let finished = blocking(move || finish(&of_scan, &parts)).await?;
         drop(stop);
-        partial.append(&mut scan.partial.lock());
+        let mut partial = std::mem::take(&mut *scan.partial.lock());
         partial.sort_by(|a, b| a.what.cmp(&b.what));
         partial.dedup();
         let count = |c: &std::sync::atomic::AtomicU64| c.load(Ordering::Relaxed);
@@ -173,6 +151,24 @@ impl Engine {
             values,
         });
         Ok(Answer::new(columns.collect(), finished.rows, stats))
+    }
+
+    /// Takes the snapshot and settles what depends on it. Blocks on the disk.
+    fn prepare(&self, mut plan: Plan, asked: Asked) -> Result<Prepared, QueryError> {
+        let snapshot = self.reader.snapshot(&asked.tenant, plan.signal, plan.range)?;
+        let mut partial: Vec<Partial> = snapshot.unreadable.iter().map(Partial::of_segment).collect();
+        let superseded = Superseded::find(plan.signal, &snapshot.frames).unwrap_or_else(|error| {
+            partial.push(Partial { what: "ends of running spans".into(), why: error.to_string() });
+            Superseded::default()
+        });
+        check_fields(&mut plan, &snapshot, asked.options.strict)?;
+        let warnings = std::mem::take(&mut plan.warnings);
+        let mut scan = Scan::new(plan, snapshot.frames, superseded, !asked.options.without_pruning);
+        scan.bytes_max = asked.bytes_max;
+        scan.deadline = asked.deadline;
+        scan.memory_bytes_max = self.options.memory_bytes_max;
+        scan.partial = Mutex::new(partial);
+        Ok(Prepared { scan: Arc::new(scan), warnings, frames_outside: snapshot.pruned as u64 })
     }
 
     /// Runs the partitions of a scan.
@@ -203,6 +199,24 @@ impl Engine {
         let id = "query".to_owned();
         Ok(Arc::new(TaskContext::new(None, id, config, scalars, orders, aggregates, windows, runtime)))
     }
+}
+
+/// A query's circumstances.
+struct Asked {
+    tenant: TenantId,
+    now: i64,
+    started: Instant,
+    bytes_max: Option<u64>,
+    deadline: Option<Deadline>,
+    options: RunOptions,
+}
+
+/// A scan that can begin.
+struct Prepared {
+    scan: Arc<Scan>,
+    warnings: Vec<String>,
+    /// Left out by the store, by time.
+    frames_outside: u64,
 }
 
 /// Tells a scan's threads to stop when nobody waits for them.

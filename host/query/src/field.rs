@@ -425,8 +425,8 @@ fn duration(
     let runs = |row: usize| running.as_ref().is_some_and(|r| r.is_valid(row) && r.value(row));
     let known = (0..durations.len()).map(|row| {
         let duration = durations.value(row);
-        let ended = !runs(row) && !(duration < 0 && no_end(row));
-        (ended && durations.is_valid(row)).then_some(duration)
+        let open = runs(row) || (duration < 0 && no_end(row));
+        (!open && durations.is_valid(row)).then_some(duration)
     });
     Ok(Some(Vals::of_ints(known.collect())))
 }

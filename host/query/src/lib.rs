@@ -9,6 +9,7 @@
 //! crate knows DataFusion. Not here: the text of queries (`prism-dsl`), bytes of frames (`prism-store`), HTTP (`server`).
 
 pub mod error;
+mod stack;
 mod names;
 mod show;
 mod eval;

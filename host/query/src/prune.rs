@@ -11,6 +11,7 @@ use crate::eval::node::{CompareOp, Level, Node, Set, TextOp, TextTest};
 use crate::eval::vals::{Scalar, cmp_int_double};
 use crate::field::{Field, From};
 use crate::names::{Fixed, KINDS, STATUSES, enum_name};
+use crate::stack::with_room;
 
 /// What a condition can be over the rows of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +29,10 @@ pub(crate) fn may_hold(node: &Node, fields: &[Field], frame: &Frame) -> bool {
 }
 
 fn fate(node: &Node, fields: &[Field], frame: &Frame) -> Fate {
+    with_room(|| fate_of(node, fields, frame))
+}
+
+fn fate_of(node: &Node, fields: &[Field], frame: &Frame) -> Fate {
     let field_of = |node: &Node| match node {
         Node::Field(f) => fields.get(*f),
         _ => None,

@@ -7,7 +7,7 @@ use std::collections::{BinaryHeap, HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arrow::array::{BinaryArray, RecordBatch, UInt32Array};
 use arrow::buffer::BooleanBuffer;
@@ -64,12 +64,22 @@ pub(crate) struct Scan {
     /// Told to stop: nobody waits for the answer any more.
     pub(crate) stop: AtomicBool,
     pub(crate) bytes_max: Option<u64>,
+    /// When it must be done, and the error for when it is not.
+    pub(crate) deadline: Option<Deadline>,
     pub(crate) memory_bytes_max: usize,
     /// Off only in tests of QU-2.
     pub(crate) prune: bool,
     next: AtomicUsize,
     /// The time that a row must beat to be among the first, where the order begins with time.
     bound: Option<Bound>,
+}
+
+/// The end of a query's time.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Deadline {
+    pub(crate) at: Instant,
+    pub(crate) limit: Duration,
+    pub(crate) setting: &'static str,
 }
 
 #[derive(Debug)]
@@ -106,6 +116,7 @@ impl Scan {
             partial: Mutex::new(Vec::new()),
             stop: AtomicBool::new(false),
             bytes_max: None,
+            deadline: None,
             memory_bytes_max: usize::MAX,
             prune,
             next: AtomicUsize::new(0),
@@ -130,6 +141,12 @@ impl Scan {
         while !self.stop.load(Ordering::Relaxed) {
             let number = self.next.fetch_add(1, Ordering::Relaxed);
             let Some(frame) = self.frames.get(number) else { break };
+            // A thread does not notice that its query was given up for time.
+            if let Some(deadline) = &self.deadline
+                && Instant::now() >= deadline.at
+            {
+                return Err(QueryError::Time { limit: deadline.limit, setting: deadline.setting });
+            }
             self.frame(number, frame, &mut sink)?;
             since_check += 1;
             if since_check >= MEMORY_CHECK_FRAMES {

@@ -7,6 +7,7 @@ use crate::eval::node::{ArithmeticOp, Function, Node};
 use crate::eval::vals::Scalar;
 use crate::field::{From, shown_types};
 use crate::group::{AccumulatorKind, Output};
+use crate::stack::with_room;
 
 /// The type of a column of a plan, by its expression and what the frames have; `None` where it depends on the rows.
 pub(crate) fn of_column(plan: &Plan, frames: &[Frame], node: &Node) -> Option<&'static str> {
@@ -56,6 +57,10 @@ fn one(types: Vec<&'static str>) -> Option<&'static str> {
 }
 
 fn of_node(node: &Node, field: &dyn Fn(usize) -> Option<&'static str>) -> Option<&'static str> {
+    with_room(|| type_of(node, field))
+}
+
+fn type_of(node: &Node, field: &dyn Fn(usize) -> Option<&'static str>) -> Option<&'static str> {
     let same = |all: &mut dyn Iterator<Item = &Node>| {
         let types: std::collections::BTreeSet<&'static str> =
             all.map(|n| of_node(n, field)).collect::<Option<Vec<_>>>()?.into_iter().collect();

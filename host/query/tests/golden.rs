@@ -1,5 +1,6 @@
 //! Queries over a small shop's spans and logs, each with the answer that it must give: `tests/golden/*.txt`.
 //! `UPDATE=1` rewrites the answers.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
 

@@ -1,5 +1,6 @@
 //! Any rows, any conditions: the engine agrees with a row-by-row interpreter, with and without pruning (QU-2), and groups are
 //! what grouping by hand gives.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
 #[path = "support/naive.rs"]

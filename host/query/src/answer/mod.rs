@@ -29,6 +29,12 @@ pub struct Partial {
     pub why: String,
 }
 
+impl Partial {
+    pub(crate) fn of_segment(of: &prism_store::Unreadable) -> Partial {
+        Partial { what: format!("segment {} from byte {}", of.segment, of.offset), why: of.reason.clone() }
+    }
+}
+
 /// What an answer cost, and what should be known about it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Stats {

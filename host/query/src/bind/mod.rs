@@ -19,6 +19,7 @@ use crate::eval::node::{Level, Node, Unit};
 use crate::field::{Field, From};
 use crate::group::{Accumulator, Output};
 use crate::names::fixed_field;
+use crate::stack::with_room;
 
 /// A bound expression and what is known of its values.
 #[derive(Clone, Debug)]
@@ -185,7 +186,7 @@ impl<'q> Binder<'q> {
             return Err(QueryError::at(prism_dsl::error::code::TOO_DEEP, Pos::NONE, 1, message));
         }
         self.depth += 1;
-        let out = f(self);
+        let out = with_room(|| f(self));
         self.depth -= 1;
         out
     }

@@ -36,7 +36,7 @@ pub(crate) enum Shape {
     /// Rows as they are: order and columns are of the rows' fields.
     Rows,
     /// Groups: columns, `having` and order are of the groups' keys and outputs.
-    Groups { spec: GroupSpec, outputs: Vec<(usize, Output, Unit)>, having: Option<Node> },
+    Groups { spec: Box<GroupSpec>, outputs: Vec<(usize, Output, Unit)>, having: Option<Box<Node>> },
 }
 
 /// A query whose names are settled.
@@ -213,7 +213,11 @@ fn groups(binder: &mut Binder<'_>, time: &Node, range: TimeRange) -> Result<Clau
         time: aggregates.accumulators.iter().any(by_time).then(|| time.clone()),
         accumulators: aggregates.accumulators,
     };
-    Ok((Shape::Groups { spec, outputs: aggregates.outputs, having }, columns, order))
+    Ok((
+        Shape::Groups { spec: Box::new(spec), outputs: aggregates.outputs, having: having.map(Box::new) },
+        columns,
+        order,
+    ))
 }
 
 /// Bins in the order of time; other groups by the first aggregate, greatest first.

@@ -21,6 +21,8 @@ use compare::Side;
 use node::{Function, Level, Node};
 pub(crate) use vals::Vals;
 
+use crate::stack::with_room;
+
 /// Something that belongs to the rows of a level.
 #[derive(Clone, Debug)]
 pub(crate) struct At<T> {
@@ -48,6 +50,10 @@ pub(crate) trait Rows {
 
 /// The values of an expression, at the lowest level that has them.
 pub(crate) fn vals(node: &Node, rows: &dyn Rows) -> Result<At<Vals>, ArrowError> {
+    with_room(|| vals_of(node, rows))
+}
+
+fn vals_of(node: &Node, rows: &dyn Rows) -> Result<At<Vals>, ArrowError> {
     match node {
         Node::Const(scalar) => Ok(At { level: Level::One, of: Vals::of_scalar(scalar.clone()) }),
         Node::Field(field) => rows.field(*field),
@@ -82,6 +88,10 @@ pub(crate) fn vals_at(node: &Node, level: Level, rows: &dyn Rows) -> Result<Vals
 
 /// Where an expression is true, at the lowest level that can tell.
 pub(crate) fn mask(node: &Node, rows: &dyn Rows) -> Result<At<BooleanBuffer>, ArrowError> {
+    with_room(|| mask_of(node, rows))
+}
+
+fn mask_of(node: &Node, rows: &dyn Rows) -> Result<At<BooleanBuffer>, ArrowError> {
     match node {
         Node::Compare { op, left, right } => {
             let (a, b) = (vals(left, rows)?, vals(right, rows)?);
