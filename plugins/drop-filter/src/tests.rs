@@ -1,3 +1,5 @@
+//! Rules against batches built by hand.
+
 use prism_sdk::testing::{BatchBuilder, call};
 use prism_sdk::{bit, testing};
 

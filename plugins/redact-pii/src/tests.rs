@@ -1,3 +1,5 @@
+//! Findings and edits against batches built by hand.
+
 use prism_sdk::testing::{BatchBuilder, call};
 
 use super::*;

@@ -64,6 +64,7 @@ mod target {
     reason = "SSE2 belongs to every x86-64, so that its functions may be called; none of them sees a pointer"
 )]
 mod target {
+    // SAFETY (of every block here): these functions need SSE2 alone, which is part of x86-64, and touch no memory.
     use std::arch::x86_64::*;
 
     #[derive(Clone, Copy)]
