@@ -160,7 +160,7 @@ fn dropped_rows_are_counted_and_the_rest_stays() {
     cli(data.path(), &["plugin", "bind", "--tenant", "default", "drop-filter", "--config", config]).expect("binds");
     let request = |first: u64| {
         let span = |id: u64| {
-            let route = if id % 2 == 0 { "/healthz" } else { "/orders" };
+            let route = if id.is_multiple_of(2) { "/healthz" } else { "/orders" };
             otlp::span(id, "request", vec![otlp::text("http.route", route)])
         };
         otlp::traces("web", (first..first + 10).map(span).collect()).encode_to_vec()

@@ -1,5 +1,7 @@
 //! The house keeps its shape: direction of dependencies, absences, versions, names, sizes.
 
+#![expect(clippy::expect_used, reason = "a test says with it what it expected")]
+
 mod direction;
 mod sources;
 mod versions;

@@ -23,11 +23,12 @@ use prism_store::{Frame, Reader, Snapshot};
 use crate::answer::{Answer, AnswerColumn, Partial, Stats};
 use crate::bind::query::{Plan, RANGE_DEFAULT_NANOS, plan};
 use crate::error::{QueryError, code};
+use crate::exec::ScanExec;
 use crate::field::{From as FieldFrom, Types};
 use crate::finish::finish;
 use crate::names::{fixed_fields, nearest};
 use crate::running::Superseded;
-use crate::scan::{Deadline, Scan, ScanExec};
+use crate::scan::{Deadline, Scan};
 use crate::show;
 use crate::types;
 

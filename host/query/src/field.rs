@@ -12,9 +12,10 @@ use arrow::datatypes::{DataType, Int32Type, UInt32Type};
 use arrow::error::ArrowError;
 use prism_model::{AttrType, ColumnId, Intrinsic, TableKind, Value};
 
+use crate::eval::builder::ValsBuilder;
 use crate::eval::node::{Level, PathStep, Unit};
 use crate::eval::text::trace_state_member;
-use crate::eval::vals::{Scalar, Text, Vals, ValsBuilder};
+use crate::eval::vals::{Scalar, Text, Vals};
 use crate::names::{Fixed, KINDS, STATUSES, enum_name};
 
 /// A field that a query names.

@@ -8,11 +8,13 @@ use arrow::error::ArrowError;
 use crate::bind::query::{Plan, Shape};
 use crate::encode;
 use crate::error::QueryError;
+use crate::eval::builder::ValsBuilder;
 use crate::eval::node::Level;
-use crate::eval::vals::{Scalar, ValsBuilder};
+use crate::eval::vals::Scalar;
 use crate::eval::{self, At, Rows, Vals};
 use crate::group::Groups;
-use crate::scan::{Scan, frame_and_row};
+use crate::scan::Scan;
+use crate::sink::frame_and_row;
 
 /// The columns of the answer, and their number of rows.
 pub(crate) struct Finished {

@@ -1,7 +1,7 @@
 //! Answers queries over spans and logs.
 //!
 //! ```text
-//! Ast -> bind (names to fields, operators to nodes) -> scan (prune, read, filter: frame, field, eval) -> group
+//! Ast -> bind (names to fields, operators to nodes) -> scan (prune, read, filter: frame, field, eval) -> sink, group -> exec
 //!     -> finish (formulas, having, order, limit) -> answer (JSON, NDJSON, Arrow)        trace, fields
 //! ```
 //!
@@ -21,6 +21,8 @@ mod bind;
 mod prune;
 mod running;
 mod scan;
+mod sink;
+mod exec;
 mod finish;
 mod types;
 mod answer;

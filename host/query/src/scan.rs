@@ -3,40 +3,30 @@
 //! A frame is read in steps, each only if rows are left: columns of conditions on resources and scopes, columns of the other
 //! conditions, columns of what is computed. Partitions take frames from one queue, so that none waits for another.
 
-use std::collections::{BinaryHeap, HashMap, HashSet};
-use std::fmt;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use arrow::array::{BinaryArray, RecordBatch, UInt32Array};
+use arrow::array::{RecordBatch, UInt32Array};
 use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::{DataType, Field as ArrowField, Schema, SchemaRef};
-use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::error::DataFusionError;
 use datafusion::execution::TaskContext;
 use datafusion::execution::memory_pool::MemoryConsumer;
-use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
-use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
-use datafusion::physical_plan::stream::RecordBatchReceiverStreamBuilder;
-use datafusion::physical_plan::{
-    DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties, SendableRecordBatchStream,
-};
 use parking_lot::Mutex;
 use prism_model::{Batch, ColumnId, Intrinsic, TableKind};
 use prism_store::Frame;
 
 use crate::answer::Partial;
 use crate::bind::query::{Plan, Shape};
-use crate::encode;
 use crate::error::QueryError;
 use crate::eval::node::{Level, Node};
 use crate::eval::vals::Scalar;
 use crate::eval::{self, Rows};
 use crate::frame::FrameRows;
-use crate::group::Groups;
 use crate::prune;
 use crate::running::Superseded;
+use crate::sink::Sink;
 
 /// Frames between two looks at the memory that groups take: sketches of many groups take a while to add up.
 const MEMORY_CHECK_FRAMES: usize = 4;
@@ -71,7 +61,7 @@ pub(crate) struct Scan {
     pub(crate) prune: bool,
     next: AtomicUsize,
     /// The time that a row must beat to be among the first, where the order begins with time.
-    bound: Option<Bound>,
+    pub(crate) bound: Option<Bound>,
 }
 
 /// The end of a query's time.
@@ -82,10 +72,11 @@ pub(crate) struct Deadline {
     pub(crate) setting: &'static str,
 }
 
+/// See [`Scan::bound`].
 #[derive(Debug)]
-struct Bound {
-    descending: bool,
-    time: AtomicI64,
+pub(crate) struct Bound {
+    pub(crate) descending: bool,
+    pub(crate) time: AtomicI64,
 }
 
 /// Columns of a frame, by table.
@@ -133,7 +124,7 @@ impl Scan {
     }
 
     /// One partition: takes frames until none is left.
-    fn work(&self, context: &TaskContext) -> Result<RecordBatch, QueryError> {
+    pub(crate) fn work(&self, context: &TaskContext) -> Result<RecordBatch, QueryError> {
         let reservation = MemoryConsumer::new("groups").register(context.memory_pool());
         let mut sink = Sink::new(&self.plan);
         let started = Instant::now();
@@ -375,189 +366,5 @@ impl Reading<'_> {
         }
         self.read(HashMap::from([(TableKind::Items, Superseded::columns())]))?;
         Ok(self.scan.superseded.others(&self.parts))
-    }
-}
-
-/// What the rows become.
-enum Sink {
-    Groups(Groups),
-    First { heap: BinaryHeap<(Vec<u8>, i64)>, limit: usize },
-}
-
-impl Sink {
-    fn new(plan: &Plan) -> Sink {
-        match &plan.shape {
-            Shape::Groups { spec, .. } => Sink::Groups(Groups::new(spec)),
-            Shape::Rows => Sink::First { heap: BinaryHeap::new(), limit: plan.limit },
-        }
-    }
-
-    fn bytes(&self) -> usize {
-        match self {
-            Sink::Groups(groups) => groups.bytes(),
-            Sink::First { heap, .. } => heap.iter().map(|(key, _)| key.capacity() + 32).sum(),
-        }
-    }
-
-    fn nodes<'p>(&self, plan: &'p Plan) -> Box<dyn Iterator<Item = &'p Node> + 'p> {
-        match &plan.shape {
-            Shape::Groups { spec, .. } => Box::new(spec.nodes()),
-            Shape::Rows => Box::new(plan.order.iter().map(|key| &key.node)),
-        }
-    }
-
-    fn add(
-        &mut self,
-        scan: &Scan,
-        number: usize,
-        rows: &FrameRows<'_>,
-        selection: Option<&UInt32Array>,
-    ) -> Result<(), QueryError> {
-        match (self, &scan.plan.shape) {
-            (Sink::Groups(groups), Shape::Groups { spec, .. }) => Ok(groups.add(spec, rows)?),
-            (Sink::First { heap, limit }, _) if *limit > 0 => {
-                let keys = scan.plan.order.iter().map(|key| eval::vals_at(&key.node, Level::Row, rows));
-                let keys: Vec<eval::Vals> = keys.collect::<Result<_, _>>()?;
-                for at in 0..rows.len(Level::Row) {
-                    let mut time = 0;
-                    if let Some(bound) = &scan.bound {
-                        if let Some(Scalar::Int(of_row)) = keys.first().map(|k| k.get(at)) {
-                            time = of_row;
-                        }
-                        let best = bound.time.load(Ordering::Relaxed);
-                        if if bound.descending { time < best } else { time > best } {
-                            continue;
-                        }
-                    }
-                    let row = selection.map_or(at as u32, |s| s.value(at));
-                    let key = row_key(&scan.plan, &keys, at, number, row);
-                    if heap.len() == *limit {
-                        if heap.peek().is_some_and(|(worst, _)| *worst <= key) {
-                            continue;
-                        }
-                        heap.pop();
-                    }
-                    heap.push((key, time));
-                    if let (Some(bound), true, Some((_, worst))) = (&scan.bound, heap.len() == *limit, heap.peek()) {
-                        // The last of this partition's first rows bounds those of all.
-                        if bound.descending {
-                            bound.time.fetch_max(*worst, Ordering::Relaxed);
-                        } else {
-                            bound.time.fetch_min(*worst, Ordering::Relaxed);
-                        }
-                    }
-                }
-                Ok(())
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn into_batch(self, plan: &Plan, schema: SchemaRef) -> Result<RecordBatch, QueryError> {
-        match (self, &plan.shape) {
-            (Sink::Groups(groups), Shape::Groups { spec, .. }) => Ok(groups.to_batch(spec)?),
-            (Sink::First { heap, .. }, _) => {
-                let keys = BinaryArray::from_iter_values(heap.iter().map(|(key, _)| key.as_slice()));
-                Ok(RecordBatch::try_new(schema, vec![Arc::new(keys)])?)
-            }
-            (Sink::Groups(_), Shape::Rows) => Err(QueryError::Engine("groups of plain rows".into())),
-        }
-    }
-}
-
-/// The order of a row as bytes, with its frame and number behind, which tell equal rows apart.
-fn row_key(plan: &Plan, keys: &[eval::Vals], at: usize, frame: usize, row: u32) -> Vec<u8> {
-    let mut out = Vec::with_capacity(keys.len() * 24 + 8);
-    let mut encoded = Vec::with_capacity(24);
-    for (key, vals) in plan.order.iter().zip(keys) {
-        encoded.clear();
-        encode::encode(&vals.get(at), &mut encoded);
-        encode::order_key(&encoded, key.descending, &mut out);
-    }
-    out.extend((frame as u32).to_be_bytes());
-    out.extend(row.to_be_bytes());
-    out
-}
-
-/// Frame and row behind a [`row_key`].
-pub(crate) fn frame_and_row(key: &[u8]) -> Option<(usize, u32)> {
-    let tail = key.last_chunk::<8>()?;
-    let (frame, row) = tail.split_first_chunk::<4>()?;
-    Some((u32::from_be_bytes(*frame) as usize, u32::from_be_bytes(*row.first_chunk::<4>()?)))
-}
-
-/// The scan as a plan of DataFusion, which runs its partitions.
-#[derive(Clone)]
-pub(crate) struct ScanExec {
-    scan: Arc<Scan>,
-    properties: Arc<PlanProperties>,
-}
-
-impl ScanExec {
-    pub(crate) fn new(scan: Arc<Scan>, partitions: usize) -> ScanExec {
-        let properties = PlanProperties::new(
-            EquivalenceProperties::new(scan.schema()),
-            Partitioning::UnknownPartitioning(partitions.max(1)),
-            EmissionType::Final,
-            Boundedness::Bounded,
-        );
-        ScanExec { scan, properties: Arc::new(properties) }
-    }
-}
-
-impl fmt::Debug for ScanExec {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ScanExec").field("frames", &self.scan.frames.len()).finish_non_exhaustive()
-    }
-}
-
-impl DisplayAs for ScanExec {
-    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "ScanExec: {} frames of {}", self.scan.frames.len(), self.scan.plan.signal)
-    }
-}
-
-impl ExecutionPlan for ScanExec {
-    fn name(&self) -> &str {
-        "ScanExec"
-    }
-
-    fn properties(&self) -> &Arc<PlanProperties> {
-        &self.properties
-    }
-
-    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
-        Vec::new()
-    }
-
-    fn apply_expressions(
-        &self,
-        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> datafusion::error::Result<TreeNodeRecursion>,
-    ) -> datafusion::error::Result<TreeNodeRecursion> {
-        // Its expressions are bound nodes, none of DataFusion's.
-        Ok(TreeNodeRecursion::Continue)
-    }
-
-    fn with_new_children(
-        self: Arc<Self>,
-        children: Vec<Arc<dyn ExecutionPlan>>,
-    ) -> datafusion::error::Result<Arc<dyn ExecutionPlan>> {
-        if children.is_empty() { Ok(self) } else { Err(DataFusionError::Internal("a scan has no children".into())) }
-    }
-
-    fn execute(&self, _: usize, context: Arc<TaskContext>) -> datafusion::error::Result<SendableRecordBatchStream> {
-        let mut stream = RecordBatchReceiverStreamBuilder::new(self.scan.schema(), 1);
-        let (scan, sender) = (self.scan.clone(), stream.tx());
-        stream.spawn_blocking(move || {
-            let batch = scan.work(&context).map_err(|error| {
-                // The others need not go on.
-                scan.stop.store(true, Ordering::Relaxed);
-                DataFusionError::External(Box::new(error))
-            });
-            // Nobody listens any more where the query was given up.
-            let _ = sender.blocking_send(batch);
-            Ok(())
-        });
-        Ok(stream.build())
     }
 }

@@ -7,8 +7,9 @@ use chrono::{DateTime, Datelike as _, Timelike as _};
 use prism_model::Value;
 
 use super::arithmetic::{bucket, finite_from, map_doubles, map_numbers};
+use super::builder::ValsBuilder;
 use super::node::{Function, Unit};
-use super::vals::{Scalar, Vals, ValsBuilder};
+use super::vals::{Scalar, Vals};
 use crate::show;
 
 /// A function of plain values; conditionals are evaluated by the caller, which knows conditions from values.

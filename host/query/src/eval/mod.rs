@@ -7,6 +7,7 @@
 //! Not here: where columns come from (`frame`, `finish`), what names mean (`bind`).
 
 pub(crate) mod vals;
+pub(crate) mod builder;
 pub(crate) mod node;
 pub(crate) mod compare;
 pub(crate) mod text;

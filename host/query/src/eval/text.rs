@@ -96,7 +96,7 @@ fn equals(value: &Value, scalar: &Scalar) -> bool {
 /// The value at a path within arrays and maps. Of repeated keys the first counts.
 pub(crate) fn path(vals: &Vals, steps: &[super::node::PathStep]) -> Vals {
     use super::node::PathStep;
-    let mut out = super::vals::ValsBuilder::new();
+    let mut out = super::builder::ValsBuilder::new();
     // Neighbouring rows often hold the same text.
     let mut last: Option<(&str, Scalar)> = None;
     for row in 0..vals.len {

@@ -20,8 +20,8 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
 
 use crate::encode;
+use crate::eval::builder::ValsBuilder;
 use crate::eval::node::{Level, Node, Unit};
-use crate::eval::vals::ValsBuilder;
 use crate::eval::{self, Rows, Vals};
 use keys::Keys;
 use state::State;

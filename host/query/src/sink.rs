@@ -1,0 +1,130 @@
+//! What the rows of a partition become: groups, or the first rows of an order.
+
+use std::collections::BinaryHeap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use arrow::array::{BinaryArray, RecordBatch, UInt32Array};
+use arrow::datatypes::SchemaRef;
+
+use crate::bind::query::{Plan, Shape};
+use crate::encode;
+use crate::error::QueryError;
+use crate::eval::node::{Level, Node};
+use crate::eval::vals::Scalar;
+use crate::eval::{self, Rows};
+use crate::frame::FrameRows;
+use crate::group::Groups;
+use crate::scan::Scan;
+
+/// What the rows become.
+pub(crate) enum Sink {
+    Groups(Groups),
+    First { heap: BinaryHeap<(Vec<u8>, i64)>, limit: usize },
+}
+
+impl Sink {
+    pub(crate) fn new(plan: &Plan) -> Sink {
+        match &plan.shape {
+            Shape::Groups { spec, .. } => Sink::Groups(Groups::new(spec)),
+            Shape::Rows => Sink::First { heap: BinaryHeap::new(), limit: plan.limit },
+        }
+    }
+
+    /// Bytes in memory, about.
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Sink::Groups(groups) => groups.bytes(),
+            Sink::First { heap, .. } => heap.iter().map(|(key, _)| key.capacity() + 32).sum(),
+        }
+    }
+
+    /// What is evaluated for each row.
+    pub(crate) fn nodes<'p>(&self, plan: &'p Plan) -> Box<dyn Iterator<Item = &'p Node> + 'p> {
+        match &plan.shape {
+            Shape::Groups { spec, .. } => Box::new(spec.nodes()),
+            Shape::Rows => Box::new(plan.order.iter().map(|key| &key.node)),
+        }
+    }
+
+    /// Adds the rows of a frame; `selection` are their numbers in it.
+    pub(crate) fn add(
+        &mut self,
+        scan: &Scan,
+        number: usize,
+        rows: &FrameRows<'_>,
+        selection: Option<&UInt32Array>,
+    ) -> Result<(), QueryError> {
+        match (self, &scan.plan.shape) {
+            (Sink::Groups(groups), Shape::Groups { spec, .. }) => Ok(groups.add(spec, rows)?),
+            (Sink::First { heap, limit }, _) if *limit > 0 => {
+                let keys = scan.plan.order.iter().map(|key| eval::vals_at(&key.node, Level::Row, rows));
+                let keys: Vec<eval::Vals> = keys.collect::<Result<_, _>>()?;
+                for at in 0..rows.len(Level::Row) {
+                    let mut time = 0;
+                    if let Some(bound) = &scan.bound {
+                        if let Some(Scalar::Int(of_row)) = keys.first().map(|k| k.get(at)) {
+                            time = of_row;
+                        }
+                        let best = bound.time.load(Ordering::Relaxed);
+                        if if bound.descending { time < best } else { time > best } {
+                            continue;
+                        }
+                    }
+                    let row = selection.map_or(at as u32, |s| s.value(at));
+                    let key = row_key(&scan.plan, &keys, at, number, row);
+                    if heap.len() == *limit {
+                        if heap.peek().is_some_and(|(worst, _)| *worst <= key) {
+                            continue;
+                        }
+                        heap.pop();
+                    }
+                    heap.push((key, time));
+                    if let (Some(bound), true, Some((_, worst))) = (&scan.bound, heap.len() == *limit, heap.peek()) {
+                        // The last of this partition's first rows bounds those of all.
+                        if bound.descending {
+                            bound.time.fetch_max(*worst, Ordering::Relaxed);
+                        } else {
+                            bound.time.fetch_min(*worst, Ordering::Relaxed);
+                        }
+                    }
+                }
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The form in which they go on.
+    pub(crate) fn into_batch(self, plan: &Plan, schema: SchemaRef) -> Result<RecordBatch, QueryError> {
+        match (self, &plan.shape) {
+            (Sink::Groups(groups), Shape::Groups { spec, .. }) => Ok(groups.to_batch(spec)?),
+            (Sink::First { heap, .. }, _) => {
+                let keys = BinaryArray::from_iter_values(heap.iter().map(|(key, _)| key.as_slice()));
+                Ok(RecordBatch::try_new(schema, vec![Arc::new(keys)])?)
+            }
+            (Sink::Groups(_), Shape::Rows) => Err(QueryError::Engine("groups of plain rows".into())),
+        }
+    }
+}
+
+/// The order of a row as bytes, with its frame and number behind, which tell equal rows apart.
+fn row_key(plan: &Plan, keys: &[eval::Vals], at: usize, frame: usize, row: u32) -> Vec<u8> {
+    let mut out = Vec::with_capacity(keys.len() * 24 + 8);
+    let mut encoded = Vec::with_capacity(24);
+    for (key, vals) in plan.order.iter().zip(keys) {
+        encoded.clear();
+        encode::encode(&vals.get(at), &mut encoded);
+        encode::order_key(&encoded, key.descending, &mut out);
+    }
+    out.extend((frame as u32).to_be_bytes());
+    out.extend(row.to_be_bytes());
+    out
+}
+
+/// Frame and row behind a [`row_key`].
+pub(crate) fn frame_and_row(key: &[u8]) -> Option<(usize, u32)> {
+    let tail = key.last_chunk::<8>()?;
+    let (frame, row) = tail.split_first_chunk::<4>()?;
+    Some((u32::from_be_bytes(*frame) as usize, u32::from_be_bytes(*row.first_chunk::<4>()?)))
+}
