@@ -62,9 +62,10 @@ fn settings(loaded: &Loaded) -> Finding {
     match loaded.sources.len() {
         0 => Finding::ok("configuration", "defaults; `prism config print` shows them"),
         1 => Finding::ok("configuration", "1 setting differs from its default; `prism config print` shows which"),
-        n => {
-            Finding::ok("configuration", format!("{n} settings differ from their defaults; `prism config print` shows which"))
-        }
+        n => Finding::ok(
+            "configuration",
+            format!("{n} settings differ from their defaults; `prism config print` shows which"),
+        ),
     }
 }
 

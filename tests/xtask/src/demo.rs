@@ -11,8 +11,7 @@ use crate::server::Server;
 use crate::step::{self, heading, say, target_dir};
 
 /// Health checks of the shop: nobody asks for them later.
-const DROP_HEALTH_CHECKS: &str =
-    r#"{"rules": [{"when": [{"field": "http.route", "op": "equals", "value": "/healthz"}], "reason": "health-check"}]}"#;
+const DROP_HEALTH_CHECKS: &str = r#"{"rules": [{"when": [{"field": "http.route", "op": "equals", "value": "/healthz"}], "reason": "health-check"}]}"#;
 
 /// What the demo does.
 pub(crate) struct Options {
