@@ -11,7 +11,6 @@ use crate::bind::query::{Plan, Shape};
 use crate::encode;
 use crate::error::QueryError;
 use crate::eval::node::{Level, Node};
-use crate::eval::vals::Scalar;
 use crate::eval::{self, Rows};
 use crate::frame::FrameRows;
 use crate::group::Groups;
@@ -60,26 +59,26 @@ impl Sink {
             (Sink::First { heap, limit }, _) if *limit > 0 => {
                 let keys = scan.plan.order.iter().map(|key| eval::vals_at(&key.node, Level::Row, rows));
                 let keys: Vec<eval::Vals> = keys.collect::<Result<_, _>>()?;
+                let times = keys.first().and_then(|k| k.int.as_ref());
+                let mut key = Vec::with_capacity(keys.len() * 24 + 8);
                 for at in 0..rows.len(Level::Row) {
                     let mut time = 0;
-                    if let Some(bound) = &scan.bound {
-                        if let Some(Scalar::Int(of_row)) = keys.first().map(|k| k.get(at)) {
-                            time = of_row;
-                        }
+                    if let (Some(bound), Some(times)) = (&scan.bound, times) {
+                        time = times.value(at);
                         let best = bound.time.load(Ordering::Relaxed);
                         if if bound.descending { time < best } else { time > best } {
                             continue;
                         }
                     }
                     let row = selection.map_or(at as u32, |s| s.value(at));
-                    let key = row_key(&scan.plan, &keys, at, number, row);
+                    row_key(&scan.plan, &keys, at, (number, row), &mut key);
                     if heap.len() == *limit {
                         if heap.peek().is_some_and(|(worst, _)| *worst <= key) {
                             continue;
                         }
                         heap.pop();
                     }
-                    heap.push((key, time));
+                    heap.push((key.clone(), time));
                     if let (Some(bound), true, Some((_, worst))) = (&scan.bound, heap.len() == *limit, heap.peek()) {
                         // The last of this partition's first rows bounds those of all.
                         if bound.descending {
@@ -109,17 +108,16 @@ impl Sink {
 }
 
 /// The order of a row as bytes, with its frame and number behind, which tell equal rows apart.
-fn row_key(plan: &Plan, keys: &[eval::Vals], at: usize, frame: usize, row: u32) -> Vec<u8> {
-    let mut out = Vec::with_capacity(keys.len() * 24 + 8);
-    let mut encoded = Vec::with_capacity(24);
+fn row_key(plan: &Plan, keys: &[eval::Vals], at: usize, (frame, row): (usize, u32), out: &mut Vec<u8>) {
+    out.clear();
+    let mut encoded = Vec::new();
     for (key, vals) in plan.order.iter().zip(keys) {
         encoded.clear();
         encode::encode(&vals.get(at), &mut encoded);
-        encode::order_key(&encoded, key.descending, &mut out);
+        encode::order_key(&encoded, key.descending, out);
     }
     out.extend((frame as u32).to_be_bytes());
     out.extend(row.to_be_bytes());
-    out
 }
 
 /// Frame and row behind a [`row_key`].
