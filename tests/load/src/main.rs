@@ -113,7 +113,7 @@ enum Command {
     },
     /// Send recorded OTLP: .json, .jsonl or .pb files, each also with .gz.
     Replay {
-        /// Files, sent in this order.
+        /// Files or folders of files, sent in this order.
         #[arg(required = true)]
         files: Vec<PathBuf>,
         /// Move all times by the same amount, so that the latest is now.

@@ -8,7 +8,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use http::Method;
 use http::header::CONTENT_TYPE;
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
@@ -45,7 +45,7 @@ pub async fn replay(target: &Arc<Target>, files: &[PathBuf], shift_to_now: bool)
     let mut connection = Connection::new(target);
     let mut sent = Sent::default();
     let mut requests = Vec::new();
-    for file in files {
+    for file in &files_of(files)? {
         read(file, &mut requests, &mut sent.left_out).with_context(|| format!("cannot read `{}`", file.display()))?;
     }
     if shift_to_now {
@@ -81,6 +81,22 @@ pub async fn replay(target: &Arc<Target>, files: &[PathBuf], shift_to_now: bool)
         sent.requests += 1;
     }
     Ok(sent)
+}
+
+/// The files, and those directly in the folders, by name.
+fn files_of(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for path in paths {
+        if path.is_dir() {
+            let mut inside: Vec<PathBuf> = std::fs::read_dir(path)?.flatten().map(|entry| entry.path()).collect();
+            inside.retain(|p| p.is_file());
+            inside.sort();
+            files.extend(inside);
+        } else {
+            files.push(path.clone());
+        }
+    }
+    Ok(files)
 }
 
 impl fmt::Display for Sent {
@@ -151,7 +167,7 @@ fn read(file: &Path, requests: &mut Vec<Request>, left_out: &mut Vec<String>) ->
             });
         }
     } else {
-        bail!("expected a name that ends in .json, .jsonl or .pb, with or without .gz");
+        left_out.push(format!("{name}: expected a name that ends in .json, .jsonl or .pb, with or without .gz"));
     }
     Ok(())
 }

@@ -16,7 +16,8 @@ usage: cargo xtask <task>
 
   demo [--once] [--replay FILE...]   build, start Prism, send telemetry through the bundled plugins, run queries
                                      --once     stop the server at the end
-                                     --replay   send recorded OTLP (.pb, .json, .jsonl, each also .gz) instead of the shop's
+                                     --replay   send recorded OTLP (folders, or .pb, .json, .jsonl, each also .gz) instead of
+                                                the shop's
   test [--quick]                     everything that CI checks; --quick leaves out clippy and the demo
   bench [NAME...]                    measure in release: ingest, openloop, plugins (default: all)
   guests                             build the bundled plugins only
