@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, Field};
 
 /// A fixed column of the OpenTelemetry data model. Which table carries which is in `host/adr/0001-rows.md`.
 ///
@@ -78,6 +78,56 @@ pub enum Intrinsic {
     /// Array, map or empty body, as [`crate::Value`] text.
     BodyJson,
 
+    // Metric points. What the point's type does not have is null.
+    /// `Int64` unix nanoseconds, default 0: since when the point counts.
+    StartTime,
+    /// `Int64`: the value of a number point or exemplar that is an integer.
+    ValueInt,
+    /// `Float64`: the value of a number point or exemplar that is a double.
+    ValueDouble,
+    /// `Int64`: how many measurements.
+    Count,
+    /// `Float64`
+    Sum,
+    /// `Float64`
+    Min,
+    /// `Float64`
+    Max,
+    /// List of `Int64`, null where empty: measurements in each bucket of a histogram.
+    BucketCounts,
+    /// List of `Float64`, null where empty: the bounds between the buckets.
+    ExplicitBounds,
+    /// `Int32`: of an exponential histogram, whose base is 2^(2^-scale).
+    Scale,
+    /// `Int64`: measurements within the zero threshold.
+    ZeroCount,
+    /// `Float64`
+    ZeroThreshold,
+    /// `Int32`; null where the point has no positive buckets at all.
+    PositiveOffset,
+    /// List of `Int64`, null where empty.
+    PositiveCounts,
+    /// `Int32`; null where the point has no negative buckets at all.
+    NegativeOffset,
+    /// List of `Int64`, null where empty.
+    NegativeCounts,
+    /// List of `Float64`, null where empty: the quantiles of a summary, 0 to 1.
+    Quantiles,
+    /// List of `Float64`, as long as the quantiles: the value at each.
+    QuantileValues,
+
+    // Metric descriptors.
+    /// Text, null where empty.
+    Unit,
+    /// Text, null where empty.
+    Description,
+    /// `Int32`, a [`crate::MetricType`].
+    Type,
+    /// `Int32`, the enum number as sent, default 0.
+    Temporality,
+    /// `Boolean`, default false.
+    Monotonic,
+
     // Resources and scopes.
     /// Text, null where empty.
     Version,
@@ -95,7 +145,7 @@ pub enum Intrinsic {
 
 impl Intrinsic {
     /// Every fixed column, in the order of the enum.
-    pub const ALL: [Intrinsic; 36] = {
+    pub const ALL: [Intrinsic; 59] = {
         use Intrinsic::*;
         [
             Resource,
@@ -129,6 +179,29 @@ impl Intrinsic {
             BodyBool,
             BodyBytes,
             BodyJson,
+            StartTime,
+            ValueInt,
+            ValueDouble,
+            Count,
+            Sum,
+            Min,
+            Max,
+            BucketCounts,
+            ExplicitBounds,
+            Scale,
+            ZeroCount,
+            ZeroThreshold,
+            PositiveOffset,
+            PositiveCounts,
+            NegativeOffset,
+            NegativeCounts,
+            Quantiles,
+            QuantileValues,
+            Unit,
+            Description,
+            Type,
+            Temporality,
+            Monotonic,
             Version,
             SchemaUrl,
             EntityRefs,
@@ -172,6 +245,29 @@ impl Intrinsic {
             BodyBool => "body@bool",
             BodyBytes => "body@bytes",
             BodyJson => "body@json",
+            StartTime => "start_time",
+            ValueInt => "value@int",
+            ValueDouble => "value@double",
+            Count => "count",
+            Sum => "sum",
+            Min => "min",
+            Max => "max",
+            BucketCounts => "bucket_counts",
+            ExplicitBounds => "explicit_bounds",
+            Scale => "scale",
+            ZeroCount => "zero_count",
+            ZeroThreshold => "zero_threshold",
+            PositiveOffset => "positive_offset",
+            PositiveCounts => "positive_counts",
+            NegativeOffset => "negative_offset",
+            NegativeCounts => "negative_counts",
+            Quantiles => "quantiles",
+            QuantileValues => "quantile_values",
+            Unit => "unit",
+            Description => "description",
+            Type => "type",
+            Temporality => "temporality",
+            Monotonic => "monotonic",
             Version => "version",
             SchemaUrl => "schema_url",
             EntityRefs => "entity_refs",
@@ -190,15 +286,22 @@ impl Intrinsic {
             Of => DataType::UInt8,
             TraceId => DataType::FixedSizeBinary(16),
             SpanId | ParentId => DataType::FixedSizeBinary(8),
-            Time | Duration | ObservedTime | BodyInt => DataType::Int64,
-            Kind | Status | Severity => DataType::Int32,
-            Running | BodyBool => DataType::Boolean,
-            SamplingWeight | BodyDouble => DataType::Float64,
+            Time | Duration | ObservedTime | BodyInt | StartTime | ValueInt | Count | ZeroCount => DataType::Int64,
+            Kind | Status | Severity | Scale | PositiveOffset | NegativeOffset | Type | Temporality => DataType::Int32,
+            Running | BodyBool | Monotonic => DataType::Boolean,
+            SamplingWeight | BodyDouble | ValueDouble | Sum | Min | Max | ZeroThreshold => DataType::Float64,
+            BucketCounts | PositiveCounts | NegativeCounts => list_of(DataType::Int64),
+            ExplicitBounds | Quantiles | QuantileValues => list_of(DataType::Float64),
             BodyBytes => DataType::Binary,
             TraceState | Name | StatusMessage | SeverityText | EventName | Body | BodyJson | Version | SchemaUrl
-            | EntityRefs | Key | Value => DataType::Utf8,
+            | EntityRefs | Unit | Description | Key | Value => DataType::Utf8,
         }
     }
+}
+
+/// The type of a list column: its values are never null.
+pub fn list_of(values: DataType) -> DataType {
+    DataType::List(Arc::new(Field::new("item", values, false)))
 }
 
 /// The type of an attribute column. Types are kept apart: a key that arrives with two types is two columns.

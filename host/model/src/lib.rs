@@ -1,7 +1,7 @@
 //! What a row is.
 //!
 //! ```text
-//! signal, tenant -> column (what a column is called) -> table (columns of equal length) -> batch (the tables of one signal)
+//! signal, metric (its types), tenant -> column (what a column is called) -> table (columns of equal length) -> batch (the tables of one signal)
 //!                                                          value (what has no column type of its own)
 //! ```
 //!
@@ -11,6 +11,7 @@
 //! Not here: how bytes become columns (`ingest`), how columns become bytes (`store`), what a query means (`query`).
 
 pub mod signal;
+pub mod metric;
 pub mod tenant;
 pub mod column;
 pub mod value;
@@ -27,6 +28,7 @@ pub use batch::{Batch, BatchId, Cleared, Origin, Redaction};
 pub use column::{AttrType, ColumnId, Intrinsic};
 pub use error::{Classify, Kind};
 pub use limits::Limits;
+pub use metric::MetricType;
 pub use signal::Signal;
 pub use table::{Column, Table, TableKind};
 pub use tenant::TenantId;

@@ -45,11 +45,14 @@ pub fn default_array(id: &ColumnId, rows: usize) -> ArrayRef {
     match (intrinsic, intrinsic.data_type()) {
         (_, DataType::UInt32) => Arc::new(UInt32Array::from_value(0, rows)),
         (_, DataType::UInt8) => Arc::new(UInt8Array::from_value(0, rows)),
+        (Intrinsic::Scale | Intrinsic::PositiveOffset | Intrinsic::NegativeOffset, data_type) => {
+            new_null_array(&data_type, rows)
+        }
         (_, DataType::Int32) => Arc::new(Int32Array::from_value(0, rows)),
-        (Intrinsic::Time | Intrinsic::Duration | Intrinsic::ObservedTime, _) => {
+        (Intrinsic::Time | Intrinsic::Duration | Intrinsic::ObservedTime | Intrinsic::StartTime, _) => {
             Arc::new(Int64Array::from_value(0, rows))
         }
-        (Intrinsic::Running, _) => Arc::new(BooleanArray::from(vec![false; rows])),
+        (Intrinsic::Running | Intrinsic::Monotonic, _) => Arc::new(BooleanArray::from(vec![false; rows])),
         (Intrinsic::SamplingWeight, _) => Arc::new(Float64Array::from_value(1.0, rows)),
         (_, data_type) => new_null_array(&data_type, rows),
     }

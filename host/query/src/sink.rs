@@ -4,7 +4,7 @@ use std::collections::BinaryHeap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use arrow::array::{BinaryArray, RecordBatch, UInt32Array};
+use arrow::array::{Array, BinaryArray, RecordBatch, UInt32Array};
 use arrow::datatypes::SchemaRef;
 
 use crate::bind::query::{Plan, Shape};
@@ -19,7 +19,7 @@ use crate::scan::Scan;
 /// What the rows become.
 pub(crate) enum Sink {
     Groups(Groups),
-    First { heap: BinaryHeap<(Vec<u8>, i64)>, limit: usize },
+    First { heap: BinaryHeap<(Vec<u8>, Option<i64>)>, limit: usize },
 }
 
 impl Sink {
@@ -59,16 +59,17 @@ impl Sink {
             (Sink::First { heap, limit }, _) if *limit > 0 => {
                 let keys = scan.plan.order.iter().map(|key| eval::vals_at(&key.node, Level::Row, rows));
                 let keys: Vec<eval::Vals> = keys.collect::<Result<_, _>>()?;
-                let times = keys.first().and_then(|k| k.int.as_ref());
+                let firsts = keys.first().and_then(|k| k.int.as_ref());
+                let descending = scan.plan.order.first().is_some_and(|key| key.descending);
+                let worse = |a: i64, b: i64| if descending { a < b } else { a > b };
                 let mut key = Vec::with_capacity(keys.len() * 24 + 8);
                 for at in 0..rows.len(Level::Row) {
-                    let mut time = 0;
-                    if let (Some(bound), Some(times)) = (&scan.bound, times) {
-                        time = times.value(at);
-                        let best = bound.time.load(Ordering::Relaxed);
-                        if if bound.descending { time < best } else { time > best } {
-                            continue;
-                        }
+                    let first = firsts.filter(|f| f.is_valid(at)).map(|f| f.value(at));
+                    // Most rows are told by the first key alone: by what another partition found, or this one.
+                    let bound = scan.bound.as_ref().map(|b| b.time.load(Ordering::Relaxed));
+                    let own = heap.peek().filter(|_| heap.len() == *limit).and_then(|(_, first)| *first);
+                    if first.is_some_and(|first| bound.into_iter().chain(own).any(|best| worse(first, best))) {
+                        continue;
                     }
                     let row = selection.map_or(at as u32, |s| s.value(at));
                     row_key(&scan.plan, &keys, at, (number, row), &mut key);
@@ -78,8 +79,10 @@ impl Sink {
                         }
                         heap.pop();
                     }
-                    heap.push((key.clone(), time));
-                    if let (Some(bound), true, Some((_, worst))) = (&scan.bound, heap.len() == *limit, heap.peek()) {
+                    heap.push((key.clone(), first));
+                    if let (Some(bound), true, Some((_, Some(worst)))) =
+                        (&scan.bound, heap.len() == *limit, heap.peek())
+                    {
                         // The last of this partition's first rows bounds those of all.
                         if bound.descending {
                             bound.time.fetch_max(*worst, Ordering::Relaxed);
