@@ -14,12 +14,12 @@ use tokio::net::TcpStream;
 /// An answer is small, but for that of a query.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
 /// A server that does not answer by then counts as failed, so that a run ends.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Where requests go, with the headers that all of them carry.
 pub struct Target {
-    authority: String,
-    headers: HeaderMap,
+    pub(crate) authority: String,
+    pub(crate) headers: HeaderMap,
 }
 
 /// What came back.

@@ -10,14 +10,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Result;
 use http::{HeaderName, Method, header};
-use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceResponse;
-use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
 use prost::Message;
 use tokio::time::Instant;
 
 use crate::connection::{Answer, Connection, Target};
+use crate::grpc::Channel;
 use crate::latency::Latency;
-use crate::pool::{Pool, Signal};
+use crate::pool::{Filled, Pool};
 
 /// Content type of all bodies.
 pub const PROTOBUF: &str = "application/x-protobuf";
@@ -29,8 +28,6 @@ const GRACE: Duration = Duration::from_secs(10);
 /// How requests are sent.
 #[derive(Clone, Copy)]
 pub struct Plan {
-    /// What rows are.
-    pub signal: Signal,
     /// Rows of a request.
     pub request_rows: u64,
     /// Connections, and so requests at the same time.
@@ -70,16 +67,20 @@ pub struct Tally {
     pub took: Duration,
 }
 
-/// Sends requests until the plan's end.
+/// Sends requests of the pools in turn until the plan's end; over gRPC where there is a target for it.
 ///
 /// # Errors
 /// Only for what has nothing to do with the server.
-pub async fn drive(target: &Arc<Target>, pool: &Arc<Pool>, plan: Plan) -> Result<Tally> {
-    let run = Arc::new(Run { pool: Arc::clone(pool), plan, begun: Instant::now(), next: AtomicU64::new(0) });
+pub async fn drive(target: &Arc<Target>, grpc: Option<&Arc<Target>>, pools: &Arc<[Pool]>, plan: Plan) -> Result<Tally> {
+    let run = Arc::new(Run { pools: Arc::clone(pools), plan, begun: Instant::now(), next: AtomicU64::new(0) });
     let workers: Vec<_> = (0..plan.connections)
         .map(|_| {
-            let (run, connection) = (Arc::clone(&run), Connection::new(target));
-            tokio::spawn(async move { run.work(connection).await })
+            let line = match grpc {
+                Some(grpc) => Line::Grpc(Channel::new(grpc)),
+                None => Line::Http(Connection::new(target)),
+            };
+            let run = Arc::clone(&run);
+            tokio::spawn(async move { run.work(line).await })
         })
         .collect();
     let mut tally = Tally::default();
@@ -90,32 +91,50 @@ pub async fn drive(target: &Arc<Target>, pool: &Arc<Pool>, plan: Plan) -> Result
     Ok(tally)
 }
 
+/// How a worker reaches the server.
+enum Line {
+    Http(Connection),
+    Grpc(Channel),
+}
+
+impl Line {
+    async fn send(&mut self, pool: &Pool, filled: &Filled) -> Result<Answer> {
+        let (encoding, body) = (pool.encoding(), filled.body.clone());
+        match self {
+            Line::Http(connection) => {
+                let mut headers: Vec<(HeaderName, &str)> = vec![(header::CONTENT_TYPE, pool.media_type())];
+                headers.extend(encoding.map(|encoding| (header::CONTENT_ENCODING, encoding)));
+                connection.send(Method::POST, pool.signal().path(), &headers, body).await
+            }
+            Line::Grpc(channel) => channel.call(pool.signal().grpc_path(), encoding, body).await,
+        }
+    }
+}
+
 struct Run {
-    pool: Arc<Pool>,
+    pools: Arc<[Pool]>,
     plan: Plan,
     begun: Instant,
     next: AtomicU64,
 }
 
 impl Run {
-    async fn work(&self, mut connection: Connection) -> Result<Tally> {
+    async fn work(&self, mut line: Line) -> Result<Tally> {
         let mut tally = Tally::default();
-        let encoding = self.pool.encoding();
-        let mut headers: Vec<(HeaderName, &str)> = vec![(header::CONTENT_TYPE, PROTOBUF)];
-        headers.extend(encoding.map(|encoding| (header::CONTENT_ENCODING, encoding)));
         while let Some((number, due)) = self.next_due(&mut tally).await {
             if self.plan.rate.is_some() {
                 tally.late.record(due.elapsed());
             }
-            let filled = self.pool.take(number, now_unix_nanos())?;
+            let pool = &self.pools[number as usize % self.pools.len()];
+            let filled = pool.take(number, now_unix_nanos())?;
             let bytes = filled.body.len() as u64;
-            let answer = connection.send(Method::POST, self.plan.signal.path(), &headers, filled.body.clone()).await;
-            self.pool.give_back(filled);
+            let answer = line.send(pool, &filled).await;
+            pool.give_back(filled);
             tally.requests += 1;
             match answer {
                 Ok(answer) if answer.status == 200 => {
                     tally.latency.record(due.elapsed());
-                    let (rejected, reason) = rejected(self.plan.signal, &answer);
+                    let (rejected, reason) = rejected(pool.media_type(), &answer);
                     tally.rows_rejected += rejected;
                     tally.rows_acknowledged += self.plan.request_rows.saturating_sub(rejected);
                     tally.bytes += bytes;
@@ -184,19 +203,44 @@ impl Tally {
     }
 }
 
+/// `Export<Signal>ServiceResponse`: the three have the same fields.
+#[derive(Clone, PartialEq, Message)]
+struct ExportResponse {
+    #[prost(message, optional, tag = "1")]
+    partial_success: Option<PartialSuccess>,
+}
+
+/// `Export<Signal>PartialSuccess`
+#[derive(Clone, PartialEq, Message)]
+struct PartialSuccess {
+    #[prost(int64, tag = "1")]
+    rejected: i64,
+    #[prost(string, tag = "2")]
+    error_message: String,
+}
+
 /// Rows that a 200 did not take, and why.
-pub fn rejected(signal: Signal, answer: &Answer) -> (u64, String) {
-    let body = answer.body.clone();
-    let partial = match signal {
-        Signal::Spans => ExportTraceServiceResponse::decode(body)
-            .map(|response| response.partial_success.map(|partial| (partial.rejected_spans, partial.error_message))),
-        Signal::Logs => ExportLogsServiceResponse::decode(body).map(|response| {
-            response.partial_success.map(|partial| (partial.rejected_log_records, partial.error_message))
-        }),
-    };
-    match partial {
-        Ok(partial) => partial.map(|(count, reason)| (count.max(0) as u64, reason)).unwrap_or_default(),
-        Err(error) => (0, format!("answer is not an export response: {error}")),
+pub fn rejected(media_type: &str, answer: &Answer) -> (u64, String) {
+    let not = |error: &dyn std::fmt::Display| (0, format!("answer is not an export response: {error}"));
+    if media_type != PROTOBUF {
+        let answer: serde_json::Value = match serde_json::from_slice(&answer.body) {
+            Ok(answer) => answer,
+            Err(error) => return not(&error),
+        };
+        let Some(partial) = answer["partialSuccess"].as_object() else { return (0, String::new()) };
+        let count = partial
+            .iter()
+            .filter(|(name, _)| name.starts_with("rejected"))
+            .find_map(|(_, count)| count.as_u64().or_else(|| count.as_str()?.parse().ok()));
+        let reason = partial.get("errorMessage").and_then(|reason| reason.as_str()).unwrap_or_default();
+        return (count.unwrap_or(0), reason.to_owned());
+    }
+    match ExportResponse::decode(answer.body.clone()) {
+        Ok(ExportResponse { partial_success: None }) => (0, String::new()),
+        Ok(ExportResponse { partial_success: Some(partial) }) => {
+            (partial.rejected.max(0) as u64, partial.error_message)
+        }
+        Err(error) => not(&error),
     }
 }
 
@@ -213,22 +257,22 @@ pub fn now_unix_nanos() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pool::Compression;
+    use crate::pool::{Compression, Encoding, Signal};
     use crate::sink::{Behaviour, Sink};
 
     fn plan() -> Plan {
-        Plan { signal: Signal::Spans, request_rows: 50, connections: 3, rate: None, total: None, duration: None }
+        Plan { request_rows: 50, connections: 3, rate: None, total: None, duration: None }
     }
 
-    fn pool() -> Arc<Pool> {
-        Arc::new(Pool::new(Signal::Spans, 50, Compression::None, 3, 1))
+    fn pool() -> Arc<[Pool]> {
+        [Pool::new(Signal::Spans, Encoding::Protobuf, 50, Compression::None, 3, 1)].into()
     }
 
     #[tokio::test]
     async fn a_closed_run_sends_as_many_rows_as_asked() {
         let sink = Sink::start("127.0.0.1:0".parse().unwrap(), Behaviour::default()).await.unwrap();
         let target = Target::new(&sink.url(), &[]).unwrap();
-        let tally = drive(&target, &pool(), Plan { total: Some(2_000), ..plan() }).await.unwrap();
+        let tally = drive(&target, None, &pool(), Plan { total: Some(2_000), ..plan() }).await.unwrap();
         assert_eq!((tally.requests, tally.rows_acknowledged, tally.broken), (40, 2_000, 0));
         assert_eq!(tally.latency.figures().unwrap().count, 40);
         assert_eq!(sink.requests(), 40);
@@ -242,7 +286,7 @@ mod tests {
         let sink = Sink::start("127.0.0.1:0".parse().unwrap(), behaviour).await.unwrap();
         let target = Target::new(&sink.url(), &[]).unwrap();
         let plan = Plan { connections: 1, rate: Some(5_000.0), total: Some(1_000), ..plan() };
-        let tally = drive(&target, &pool(), plan).await.unwrap();
+        let tally = drive(&target, None, &pool(), plan).await.unwrap();
         // The last of 20 is due after 190 ms and answered after 20 x 50 ms at the earliest.
         let figures = tally.latency.figures().unwrap();
         assert_eq!(figures.count, 20);
@@ -254,7 +298,7 @@ mod tests {
         let behaviour = Behaviour { refuse_every: Some(4), ..Behaviour::default() };
         let sink = Sink::start("127.0.0.1:0".parse().unwrap(), behaviour).await.unwrap();
         let target = Target::new(&sink.url(), &[]).unwrap();
-        let tally = drive(&target, &pool(), Plan { total: Some(1_000), ..plan() }).await.unwrap();
+        let tally = drive(&target, None, &pool(), Plan { total: Some(1_000), ..plan() }).await.unwrap();
         assert_eq!(tally.statuses, BTreeMap::from([(200, 15), (503, 5)]));
         assert_eq!(tally.rows_acknowledged, 15 * 50);
         assert!(tally.first_failure.unwrap().starts_with("503"));

@@ -22,7 +22,6 @@ use crate::connection::{Connection, Target};
 use crate::content;
 use crate::drive::{PROTOBUF, excerpt, now_unix_nanos, rejected};
 use crate::mark::{Marks, Sites, Stamp};
-use crate::pool::Signal;
 
 /// The attribute that carries the number.
 pub const SEQUENCE: &str = "load.seq";
@@ -131,7 +130,7 @@ impl Run {
                 connection.send(Method::POST, "/v1/traces", &[(header::CONTENT_TYPE, PROTOBUF)], body.clone()).await;
             let failure = match sent {
                 Ok(answer) if answer.status == 200 => {
-                    let (rejected, reason) = rejected(Signal::Spans, &answer);
+                    let (rejected, reason) = rejected(PROTOBUF, &answer);
                     anyhow::ensure!(rejected == 0, "{rejected} spans rejected: {reason}");
                     return Ok(true);
                 }
@@ -155,7 +154,7 @@ impl Run {
 /// A request whose spans carry the numbers from `start` up to and without `end`.
 fn request(start: u64, end: u64, seed: u64) -> Vec<u8> {
     let mut marks = Marks::default();
-    let mut request = content::spans(start, (end - start) as usize, &mut marks);
+    let mut request = content::traces::spans(start, (end - start) as usize, &mut marks);
     let spans = request.resource_spans.iter_mut().flat_map(|r| &mut r.scope_spans).flat_map(|s| &mut s.spans);
     for (span, number) in spans.zip(start..end) {
         span.attributes.push(content::whole(SEQUENCE, number));

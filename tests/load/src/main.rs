@@ -1,7 +1,7 @@
 //! Sends telemetry to an OTLP server and measures it: throughput, latency, processor time, how soon rows are seen.
 //!
 //! ```text
-//! content (with marks) -> pool (encoded once, stamped each time) -> drive (closed, open) -> connection -> report
+//! content (with marks) -> pool (encoded once, stamped each time) -> drive (closed, open) -> connection, grpc -> report
 //! ```
 //! It knows nothing of Prism but its HTTP interface.
 
@@ -10,8 +10,10 @@
 
 mod content;
 mod mark;
+mod json;
 mod pool;
 mod connection;
+mod grpc;
 mod drive;
 mod ids;
 mod replay;
@@ -38,8 +40,8 @@ use serde::Serialize;
 
 use crate::connection::Target;
 use crate::drive::{Plan, now_unix_nanos};
-use crate::measure::{Beside, measure};
-use crate::pool::{Compression, Signal};
+use crate::measure::{Beside, Body, measure};
+use crate::pool::{Compression, Encoding, Signal};
 use crate::probe::Ask;
 use crate::sink::{Behaviour, Sink};
 
@@ -156,9 +158,15 @@ struct ServerArgs {
 struct LoadArgs {
     #[command(flatten)]
     server: ServerArgs,
-    /// What to send.
-    #[arg(long, value_enum, default_value = "spans")]
-    signal: Signal,
+    /// What to send; of several, request by request in turn.
+    #[arg(long, value_enum, default_value = "spans", value_delimiter = ',')]
+    signal: Vec<Signal>,
+    /// Send the load over gRPC to this endpoint; queries and probes still go to the other.
+    #[arg(long)]
+    grpc: Option<String>,
+    /// What bodies are written in; over gRPC always protobuf.
+    #[arg(long, value_enum, default_value = "protobuf")]
+    encoding: Encoding,
     /// Rows in all [default without --seconds: 1000000].
     #[arg(long)]
     total: Option<u64>,
@@ -255,8 +263,8 @@ fn run_load(rate: Option<f64>, load: LoadArgs) -> Result<()> {
     check_rows(load.request_rows)?;
     ensure!(load.connections > 0, "expected at least one connection, found `0`");
     let duration = load.seconds.map(in_seconds).transpose()?;
+    ensure!(load.grpc.is_none() || load.encoding == Encoding::Protobuf, "expected `--encoding protobuf` over gRPC");
     let plan = Plan {
-        signal: load.signal,
         request_rows: load.request_rows,
         connections: load.connections,
         rate,
@@ -273,8 +281,10 @@ fn run_load(rate: Option<f64>, load: LoadArgs) -> Result<()> {
         disk: load.fsync_dir.map(|dir| (dir, writes.fsync_bytes, Duration::from_millis(writes.fsync_every_ms))),
     };
     let target = load.server.target()?;
-    let report =
-        load.server.runtime()?.block_on(measure(&target, plan, load.compression, load.server.seed(), beside))?;
+    let grpc = load.grpc.map(|endpoint| Target::new(&endpoint, &load.server.headers)).transpose()?;
+    let body = Body { signals: load.signal, encoding: load.encoding, compression: load.compression };
+    let run = measure(&target, grpc.as_ref(), plan, body, load.server.seed(), beside);
+    let report = load.server.runtime()?.block_on(run)?;
     finish(&report.to_string(), load.json.as_deref(), &report)
 }
 

@@ -3,6 +3,8 @@
 //! Encoding a span costs microseconds; writing over its marks costs tens of nanoseconds. Each mark has the length of what
 //! replaces it, so that no protobuf length changes.
 
+use crate::json::TIME_DIGITS;
+
 /// Begins each mark. Control characters, so that a mark is valid text and occurs nowhere else.
 const MAGIC: [u8; 4] = [0x01, 0x1f, 0x02, 0x1e];
 /// Arguments have 21 bits: a mark holds them in three bytes below 0x80, which keeps it valid text.
@@ -25,6 +27,15 @@ pub enum Kind {
     Digits = 5,
 }
 
+/// What stands at a mark's place.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Form {
+    /// As protobuf has it: ids and times as bytes.
+    Wire,
+    /// As JSON has it: ids in hexadecimal, times in decimal digits.
+    Json,
+}
+
 impl Kind {
     const ALL: [Kind; 5] = [Kind::Trace, Kind::Span, Kind::Time, Kind::Hex, Kind::Digits];
 
@@ -36,11 +47,21 @@ impl Kind {
         [a, b, c, d, self as u8, seven(14), seven(7), seven(0)]
     }
 
-    fn len(self) -> usize {
-        match self {
-            Kind::Trace | Kind::Hex => 16,
-            Kind::Span | Kind::Time | Kind::Digits => 8,
+    /// Bytes of what replaces the mark.
+    pub fn len(self, form: Form) -> usize {
+        match (self, form) {
+            (Kind::Trace, Form::Json) => 32,
+            (Kind::Time, Form::Json) => TIME_DIGITS,
+            (Kind::Trace | Kind::Hex, _) | (Kind::Span, Form::Json) => 16,
+            (Kind::Span | Kind::Time, Form::Wire) | (Kind::Digits, _) => 8,
         }
+    }
+
+    /// The mark at the start of `bytes`, and its argument.
+    pub fn of(bytes: &[u8]) -> Option<(Kind, usize)> {
+        let mark = bytes.get(..8).filter(|mark| mark.starts_with(&MAGIC))?;
+        let kind = Kind::ALL.into_iter().find(|kind| *kind as u8 == mark[4])?;
+        Some((kind, usize::from(mark[5]) << 14 | usize::from(mark[6]) << 7 | usize::from(mark[7])))
     }
 
     /// The mark as bytes, for a span id.
@@ -56,7 +77,7 @@ impl Kind {
     /// The mark as a part of a text.
     pub fn text(self, argument: usize) -> String {
         let mut text: String = self.mark(argument).iter().map(|b| char::from(*b)).collect();
-        text.extend(std::iter::repeat_n('~', self.len() - 8));
+        text.extend(std::iter::repeat_n('~', self.len(Form::Wire) - 8));
         text
     }
 }
@@ -84,6 +105,7 @@ pub struct Sites {
 struct Site {
     offset: u32,
     kind: Kind,
+    form: Form,
     argument: u32,
 }
 
@@ -99,42 +121,54 @@ pub struct Stamp {
 }
 
 impl Sites {
-    /// Finds all marks in `encoded`.
+    /// No places yet.
+    pub fn none(marks: Marks) -> Sites {
+        Sites { sites: Vec::new(), nanos_before_now: marks.nanos_before_now }
+    }
+
+    /// A mark's place.
+    pub fn add(&mut self, offset: usize, kind: Kind, argument: usize, form: Form) {
+        self.sites.push(Site { offset: offset as u32, kind, form, argument: argument as u32 });
+    }
+
+    /// Finds all marks in `encoded`, a protobuf message.
     pub fn find(encoded: &[u8], marks: Marks) -> Sites {
-        let mut sites = Vec::new();
+        let mut sites = Sites::none(marks);
         let mut at = 0;
-        while let Some(mark) = encoded.get(at..at + 8) {
-            let kind = Kind::ALL.into_iter().find(|kind| *kind as u8 == mark[4]);
-            match kind {
-                Some(kind) if mark.starts_with(&MAGIC) => {
-                    let argument = u32::from(mark[5]) << 14 | u32::from(mark[6]) << 7 | u32::from(mark[7]);
-                    sites.push(Site { offset: at as u32, kind, argument });
-                    at += kind.len();
+        while at < encoded.len() {
+            match Kind::of(&encoded[at..]) {
+                Some((kind, argument)) => {
+                    sites.add(at, kind, argument, Form::Wire);
+                    at += kind.len(Form::Wire);
                 }
-                _ => at += 1,
+                None => at += 1,
             }
         }
-        Sites { sites, nanos_before_now: marks.nanos_before_now }
+        sites
     }
 
     /// Writes over the marks, or over what an earlier stamp wrote there.
     pub fn stamp(&self, encoded: &mut [u8], stamp: Stamp) {
-        for Site { offset, kind, argument } in &self.sites {
-            let place = &mut encoded[*offset as usize..][..kind.len()];
+        for Site { offset, kind, form, argument } in &self.sites {
+            let place = &mut encoded[*offset as usize..][..kind.len(*form)];
             // One to one, and so is `mix`: ids never meet within a run.
             let own = mix(stamp.seed ^ (stamp.number << 24 | (*kind as u64) << 21 | u64::from(*argument)));
-            match kind {
-                Kind::Trace => {
+            let time = || stamp.now_unix_nanos.saturating_sub(self.nanos_before_now[*argument as usize]);
+            match (kind, form) {
+                (Kind::Trace, Form::Wire) => {
                     place[..8].copy_from_slice(&own.to_le_bytes());
                     place[8..].copy_from_slice(&mix(!own).to_le_bytes());
                 }
-                Kind::Span => place.copy_from_slice(&own.to_le_bytes()),
-                Kind::Time => {
-                    let time = stamp.now_unix_nanos.saturating_sub(self.nanos_before_now[*argument as usize]);
-                    place.copy_from_slice(&time.to_le_bytes());
+                (Kind::Trace, Form::Json) => {
+                    hex(own.swap_bytes(), &mut place[..16]);
+                    hex(mix(!own).swap_bytes(), &mut place[16..]);
                 }
-                Kind::Hex => hex(own, place),
-                Kind::Digits => digits(own % USERS, place),
+                (Kind::Span, Form::Wire) => place.copy_from_slice(&own.to_le_bytes()),
+                (Kind::Span, Form::Json) => hex(own.swap_bytes(), place),
+                (Kind::Time, Form::Wire) => place.copy_from_slice(&time().to_le_bytes()),
+                (Kind::Time, Form::Json) => digits(time(), place),
+                (Kind::Hex, _) => hex(own, place),
+                (Kind::Digits, _) => digits(own % USERS, place),
             }
         }
     }

@@ -14,7 +14,7 @@ use crate::connection::Target;
 use crate::drive::{Plan, drive};
 use crate::latency::Latency;
 use crate::machine::{Machine, Reading, peak_resident_bytes};
-use crate::pool::{Compression, Pool};
+use crate::pool::{Compression, Encoding, Pool, Signal};
 use crate::report::{Report, Workload};
 use crate::{fsync, probe, query};
 
@@ -30,18 +30,32 @@ pub struct Beside {
     pub disk: Option<(PathBuf, usize, Duration)>,
 }
 
+/// What requests hold.
+pub struct Body {
+    /// What rows are, request by request in turn.
+    pub signals: Vec<Signal>,
+    /// What bodies are written in.
+    pub encoding: Encoding,
+    /// How they are sent.
+    pub compression: Compression,
+}
+
 /// Runs the plan and sums up.
 ///
 /// # Errors
 /// The server's process does not exist, the disk cannot be written. Not: the server refuses; the report says so.
 pub async fn measure(
     target: &Arc<Target>,
+    grpc: Option<&Arc<Target>>,
     plan: Plan,
-    compression: Compression,
+    body: Body,
     seed: u64,
     beside: Beside,
 ) -> Result<Report> {
-    let pool = Arc::new(Pool::new(plan.signal, plan.request_rows as usize, compression, plan.connections, seed));
+    let Body { signals, encoding, compression } = body;
+    let rows = plan.request_rows as usize;
+    let pools = signals.iter().map(|s| Pool::new(*s, encoding, rows, compression, plan.connections, seed));
+    let pools: Arc<[Pool]> = pools.collect();
     let (stop, stopped) = watch::channel(false);
 
     let before = Reading::now(beside.server)?;
@@ -53,22 +67,26 @@ pub async fn measure(
         .map(|(how, every)| tokio::spawn(probe::run(Arc::clone(target), how, every, seed, ended(stopped.clone()))));
     let disk = beside.disk.map(|(dir, bytes, every)| disk(dir, bytes, every, stopped.clone()));
 
-    let tally = drive(target, &pool, plan).await?;
+    let tally = drive(target, grpc, &pools, plan).await?;
     let cpu = Reading::now(beside.server).context("the server has ended during the run")?.since(&before);
 
     stop.send_replace(true);
     let queries = finish(queries).await?;
     let probe = finish(probe).await?;
     let disk = finish(disk).await?.transpose()?;
+    let request_bytes = pools.iter().map(Pool::request_bytes).sum::<usize>() / pools.len().max(1);
+    let row_attributes = signals.iter().map(|signal| signal.attributes()).max().unwrap_or(0);
     let workload = Workload {
-        signal: plan.signal,
+        signals,
+        encoding,
+        grpc: grpc.is_some(),
         open_rows_per_second: plan.rate,
         connections: plan.connections,
         compression,
         request_rows: plan.request_rows,
-        request_bytes: pool.request_bytes(),
-        row_attributes: plan.signal.attributes(),
-        row_bytes: pool.request_bytes() as f64 / plan.request_rows as f64,
+        request_bytes,
+        row_attributes,
+        row_bytes: request_bytes as f64 / plan.request_rows as f64,
     };
     let peak = beside.server.and_then(peak_resident_bytes);
     Ok(Report::new(Machine::this(), workload, tally, cpu, peak, queries, probe, disk))

@@ -11,7 +11,8 @@ use flate2::write::GzEncoder;
 use prost::Message;
 use serde::Serialize;
 
-use crate::content::{self, LOG_ATTRIBUTES, SPAN_ATTRIBUTES};
+use crate::content::{LOG_ATTRIBUTES, POINT_ATTRIBUTES, SPAN_ATTRIBUTES, logs, metrics, traces};
+use crate::json;
 use crate::mark::{Marks, Sites, Stamp};
 
 /// Requests with values of their own; more would only cost memory, ids and times differ in each request anyway.
@@ -25,6 +26,8 @@ pub enum Signal {
     Spans,
     /// `POST /v1/logs`
     Logs,
+    /// `POST /v1/metrics`
+    Metrics,
 }
 
 impl Signal {
@@ -33,6 +36,16 @@ impl Signal {
         match self {
             Signal::Spans => "/v1/traces",
             Signal::Logs => "/v1/logs",
+            Signal::Metrics => "/v1/metrics",
+        }
+    }
+
+    /// The method of the signal over gRPC.
+    pub fn grpc_path(self) -> &'static str {
+        match self {
+            Signal::Spans => "/opentelemetry.proto.collector.trace.v1.TraceService/Export",
+            Signal::Logs => "/opentelemetry.proto.collector.logs.v1.LogsService/Export",
+            Signal::Metrics => "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export",
         }
     }
 
@@ -41,6 +54,28 @@ impl Signal {
         match self {
             Signal::Spans => SPAN_ATTRIBUTES,
             Signal::Logs => LOG_ATTRIBUTES,
+            Signal::Metrics => POINT_ATTRIBUTES,
+        }
+    }
+}
+
+/// What bodies are written in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Encoding {
+    /// `application/x-protobuf`
+    #[default]
+    Protobuf,
+    /// `application/json`, as the official message types write it.
+    Json,
+}
+
+impl Encoding {
+    /// The content type.
+    pub fn media_type(self) -> &'static str {
+        match self {
+            Encoding::Protobuf => "application/x-protobuf",
+            Encoding::Json => "application/json",
         }
     }
 }
@@ -70,6 +105,8 @@ impl Compression {
 
 /// Encoded requests that wait for their turn.
 pub struct Pool {
+    signal: Signal,
+    encoding: Encoding,
     waiting: Mutex<VecDeque<Buffer>>,
     templates: Vec<Arc<Template>>,
     compression: Compression,
@@ -98,19 +135,35 @@ pub struct Filled {
 
 impl Pool {
     /// Encodes requests of `rows` rows, with so many buffers that `at_once` requests can be under way.
-    pub fn new(signal: Signal, rows: usize, compression: Compression, at_once: usize, seed: u64) -> Pool {
+    pub fn new(
+        signal: Signal,
+        encoding: Encoding,
+        rows: usize,
+        compression: Compression,
+        at_once: usize,
+        seed: u64,
+    ) -> Pool {
         let template = |variant: usize| {
-            let mut marks = Marks::default();
-            let encoded = match signal {
-                Signal::Spans => content::spans(variant as u64, rows, &mut marks).encode_to_vec(),
-                Signal::Logs => content::logs(variant as u64, rows, &mut marks).encode_to_vec(),
-            };
-            let sites = Sites::find(&encoded, marks);
-            Arc::new(Template { encoded, sites })
+            let (mut marks, variant) = (Marks::default(), variant as u64);
+            Arc::new(match signal {
+                Signal::Spans => Template::new(&traces::spans(variant, rows, &mut marks), encoding, marks),
+                Signal::Logs => Template::new(&logs::logs(variant, rows, &mut marks), encoding, marks),
+                Signal::Metrics => Template::new(&metrics::metrics(variant, rows, &mut marks), encoding, marks),
+            })
         };
         let templates: Vec<_> = (0..VARIANTS).map(template).collect();
         let buffers = (0..at_once.max(VARIANTS)).map(|n| Buffer::new(&templates[n % VARIANTS]));
-        Pool { waiting: Mutex::new(buffers.collect()), templates, compression, seed }
+        Pool { signal, encoding, waiting: Mutex::new(buffers.collect()), templates, compression, seed }
+    }
+
+    /// What the rows are.
+    pub fn signal(&self) -> Signal {
+        self.signal
+    }
+
+    /// The `content-type` of bodies.
+    pub fn media_type(&self) -> &'static str {
+        self.encoding.media_type()
     }
 
     /// The `content-encoding` of bodies.
@@ -148,6 +201,20 @@ impl Pool {
     }
 }
 
+impl Template {
+    fn new(request: &(impl Message + Serialize), encoding: Encoding, marks: Marks) -> Template {
+        let (encoded, sites) = match encoding {
+            Encoding::Protobuf => {
+                let encoded = request.encode_to_vec();
+                let sites = Sites::find(&encoded, marks);
+                (encoded, sites)
+            }
+            Encoding::Json => json::encode(&serde_json::to_value(request).unwrap_or_default(), marks),
+        };
+        Template { encoded, sites }
+    }
+}
+
 impl Buffer {
     fn new(template: &Arc<Template>) -> Buffer {
         Buffer { template: Arc::clone(template), bytes: BytesMut::from(template.encoded.as_slice()) }
@@ -175,6 +242,7 @@ mod tests {
     use std::collections::HashSet;
 
     use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
+    use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
     use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
     use opentelemetry_proto::tonic::common::v1::any_value::Value;
     use opentelemetry_proto::tonic::trace::v1::Span;
@@ -190,7 +258,7 @@ mod tests {
 
     #[test]
     fn a_request_decodes_to_the_figures_that_are_stated() {
-        let pool = Pool::new(Signal::Spans, 4_000, Compression::None, 1, 1);
+        let pool = Pool::new(Signal::Spans, Encoding::Protobuf, 4_000, Compression::None, 1, 1);
         let filled = pool.take(0, NOW).unwrap();
         assert!(!filled.body.windows(4).any(|w| w == [0x01, 0x1f, 0x02, 0x1e]), "a mark is left");
         let spans = spans(&filled.body);
@@ -215,7 +283,7 @@ mod tests {
 
     #[test]
     fn ids_of_many_requests_are_unique_and_parents_are_there() {
-        let pool = Pool::new(Signal::Spans, 400, Compression::None, 1, 9);
+        let pool = Pool::new(Signal::Spans, Encoding::Protobuf, 400, Compression::None, 1, 9);
         let (mut span_ids, mut trace_ids, mut request_ids) = (HashSet::new(), HashSet::new(), HashSet::new());
         for number in 0..30 {
             let filled = pool.take(number, NOW).unwrap();
@@ -240,8 +308,9 @@ mod tests {
     #[test]
     fn compressed_bodies_are_the_plain_ones() {
         for compression in [Compression::Gzip, Compression::Zstd] {
-            let plain = Pool::new(Signal::Logs, 500, Compression::None, 1, 1).take(3, NOW).unwrap().body;
-            let body = Pool::new(Signal::Logs, 500, compression, 1, 1).take(3, NOW).unwrap().body;
+            let plain =
+                Pool::new(Signal::Logs, Encoding::Protobuf, 500, Compression::None, 1, 1).take(3, NOW).unwrap().body;
+            let body = Pool::new(Signal::Logs, Encoding::Protobuf, 500, compression, 1, 1).take(3, NOW).unwrap().body;
             let mut back = Vec::new();
             match compression {
                 Compression::Gzip => drop(std::io::copy(&mut flate2::read::GzDecoder::new(&*body), &mut back).unwrap()),
@@ -259,8 +328,29 @@ mod tests {
     }
 
     #[test]
+    fn json_says_what_protobuf_says() {
+        for signal in [Signal::Spans, Signal::Logs, Signal::Metrics] {
+            let body = |encoding| Pool::new(signal, encoding, 500, Compression::None, 1, 1).take(3, NOW).unwrap().body;
+            let (json, wire) = (body(Encoding::Json), body(Encoding::Protobuf));
+            match signal {
+                Signal::Spans => same::<ExportTraceServiceRequest>(&json, &wire),
+                Signal::Logs => same::<ExportLogsServiceRequest>(&json, &wire),
+                Signal::Metrics => same::<ExportMetricsServiceRequest>(&json, &wire),
+            }
+        }
+    }
+
+    fn same<M: Message + Default + PartialEq + std::fmt::Debug + serde::de::DeserializeOwned>(
+        json: &[u8],
+        wire: &[u8],
+    ) {
+        let (json, wire): (M, M) = (serde_json::from_slice(json).unwrap(), M::decode(wire).unwrap());
+        assert!(json == wire, "{json:?}\n{wire:?}");
+    }
+
+    #[test]
     fn a_buffer_that_is_given_back_is_used_again() {
-        let pool = Pool::new(Signal::Spans, 20, Compression::None, 1, 1);
+        let pool = Pool::new(Signal::Spans, Encoding::Protobuf, 20, Compression::None, 1, 1);
         for number in 0..20 {
             let filled = pool.take(number, NOW).unwrap();
             pool.give_back(filled);

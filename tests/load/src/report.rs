@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::drive::Tally;
 use crate::latency::{Figures, Latency};
 use crate::machine::{Cpu, Machine};
-use crate::pool::{Compression, Signal};
+use crate::pool::{Compression, Encoding, Signal};
 use crate::probe::Seen;
 use crate::query::Queries;
 
@@ -68,8 +68,12 @@ pub struct Report {
 /// What was sent.
 #[derive(Clone, Debug, Serialize)]
 pub struct Workload {
-    /// Spans or logs.
-    pub signal: Signal,
+    /// What rows are, request by request in turn.
+    pub signals: Vec<Signal>,
+    /// What bodies are written in.
+    pub encoding: Encoding,
+    /// Over gRPC, else HTTP/1.1.
+    pub grpc: bool,
     /// The pace of an open run; none: closed.
     pub open_rows_per_second: Option<f64>,
     /// Connections.
@@ -82,7 +86,7 @@ pub struct Workload {
     pub request_bytes: usize,
     /// Mean uncompressed bytes of a row.
     pub row_bytes: f64,
-    /// Attributes of a row, beside those of its resource.
+    /// Attributes of a row (the most, of several signals), beside those of its resource.
     pub row_attributes: usize,
 }
 
@@ -163,7 +167,8 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Workload { signal, connections, compression, request_rows, row_bytes, row_attributes, .. } = &self.workload;
+        let Workload { signals, encoding, connections, compression, request_rows, row_bytes, row_attributes, .. } =
+            &self.workload;
         let gibibytes = |bytes: u64| bytes as f64 / f64::from(1 << 30);
         let Machine { cores, model, memory_bytes } = &self.machine;
         writeln!(f, "machine   {cores} cores, {model}, {:.1} GiB", gibibytes(*memory_bytes))?;
@@ -171,10 +176,13 @@ impl fmt::Display for Report {
             .workload
             .open_rows_per_second
             .map_or("closed loop".to_owned(), |rate| format!("open loop, {rate:.0} rows/s"));
-        let (signal, compression) = (format!("{signal:?}").to_lowercase(), format!("{compression:?}").to_lowercase());
+        let name = |of: &dyn fmt::Debug| format!("{of:?}").to_lowercase();
+        let signal = signals.iter().map(|s| name(s)).collect::<Vec<_>>().join(" and ");
+        let (encoding, compression) = (name(encoding), name(compression));
+        let over = if self.workload.grpc { "gRPC" } else { "HTTP" };
         writeln!(
             f,
-            "load      {pace}, {signal}, {request_rows} a request, each {row_bytes:.0} B and {row_attributes} attributes, {connections} connections, compression {compression}"
+            "load      {pace}, {signal}, {encoding} over {over}, {request_rows} a request, each {row_bytes:.0} B and {row_attributes} attributes, {connections} connections, compression {compression}"
         )?;
         writeln!(
             f,
