@@ -60,10 +60,10 @@ pub(crate) fn run_with(options: &Options, bin: &Path) -> anyhow::Result<()> {
         }
         _ => {}
     }
-    // The usual port where it is free, so that the README's commands work as they stand.
-    let free = std::net::TcpListener::bind("127.0.0.1:4318").is_ok();
-    let server = Server::start(bin, &data, if free { "127.0.0.1:4318" } else { "127.0.0.1:0" }, &[])?;
-    say(&format!("   {}  (data in {})", server.url, data.display()));
+    // The usual ports where they are free, so that the README's commands work as they stand.
+    let usual = |address| if std::net::TcpListener::bind(address).is_ok() { address } else { "127.0.0.1:0" };
+    let server = Server::start(bin, &data, usual("127.0.0.1:4318"), usual("127.0.0.1:4317"))?;
+    say(&format!("   {}, gRPC on {}  (data in {})", server.url, server.grpc, data.display()));
 
     heading("plugins of tenant `default`: a filter, then a redactor, each in its sandbox");
     let bind = ["plugin", "bind", "--tenant", "default"];

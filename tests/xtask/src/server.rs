@@ -16,35 +16,40 @@ pub(crate) struct Server {
     data: PathBuf,
     /// `http://127.0.0.1:PORT`
     pub(crate) url: String,
+    /// Where it takes OTLP over gRPC, of the same form.
+    pub(crate) grpc: String,
 }
 
 impl Server {
     /// Starts `prism serve --dev` on `data`; its log goes to `data`.log.
-    pub(crate) fn start(bin: &Path, data: &Path, http: &str, args: &[&str]) -> anyhow::Result<Server> {
+    pub(crate) fn start(bin: &Path, data: &Path, http: &str, grpc: &str) -> anyhow::Result<Server> {
         std::fs::create_dir_all(data)?;
         let log_path = data.with_extension("log");
         let log = std::fs::File::create(&log_path)?;
         let mut child = Command::new(bin.join("prism"))
-            .args(["serve", "--dev", "--http", http, "--grpc", "", "--data-dir"])
+            .args(["serve", "--dev", "--http", http, "--grpc", grpc, "--data-dir"])
             .arg(data)
-            .args(args)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log)
             .spawn()
             .context("cannot start prism")?;
         let mut lines = BufReader::new(child.stdout.take().context("stdout is piped")?).lines();
-        let url = loop {
+        let (url, grpc) = loop {
             let Some(line) = lines.next() else {
                 let log = std::fs::read_to_string(&log_path).unwrap_or_default();
                 bail!("prism ended before it was ready ({}):\n{log}", child.wait()?);
             };
             let line = line?;
-            if let Some(at) = line.find("http://") {
-                break line[at..].split([' ', ',']).next().unwrap_or_default().trim_end_matches('/').to_owned();
+            let after = |text: &str| {
+                let (_, rest) = line.split_once(text)?;
+                rest.split([' ', ',']).next().map(|address| format!("http://{}", address.trim_end_matches('/')))
+            };
+            if let Some(url) = after("http://") {
+                break (url, after("gRPC on ").context("prism takes gRPC")?);
             }
         };
-        Ok(Server { child, bin: bin.to_owned(), data: data.to_owned(), url })
+        Ok(Server { child, bin: bin.to_owned(), data: data.to_owned(), url, grpc })
     }
 
     /// Process id.
