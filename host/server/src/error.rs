@@ -8,6 +8,7 @@
 //! | `not_found`      | 404  | NOT_FOUND           |                                              |
 //! | `bad_method`     | 405  | UNIMPLEMENTED       | uses the method in `Allow`                   |
 //! | `too_slow`       | 408  | DEADLINE_EXCEEDED   | sends again, faster                          |
+//! | `no_length`      | 411  | INVALID_ARGUMENT    | says how long the body is                    |
 //! | `too_large`      | 413  | RESOURCE_EXHAUSTED  | sends less at once; not retried (no RetryInfo)|
 //! | `bad_media_type` | 415  | INVALID_ARGUMENT    | sends another encoding                       |
 //! | `over_budget`    | 422  | FAILED_PRECONDITION | asks for less                                |
@@ -35,6 +36,7 @@ pub(crate) enum Code {
     NotFound,
     BadMethod,
     TooSlow,
+    NoLength,
     TooLarge,
     BadMediaType,
     OverBudget,
@@ -46,13 +48,14 @@ pub(crate) enum Code {
 
 impl Code {
     /// Every code.
-    pub(crate) const ALL: [Code; 13] = [
+    pub(crate) const ALL: [Code; 14] = [
         Code::BadRequest,
         Code::Unauthenticated,
         Code::Forbidden,
         Code::NotFound,
         Code::BadMethod,
         Code::TooSlow,
+        Code::NoLength,
         Code::TooLarge,
         Code::BadMediaType,
         Code::OverBudget,
@@ -70,6 +73,7 @@ impl Code {
             Code::NotFound => ("not_found", StatusCode::NOT_FOUND, 5),
             Code::BadMethod => ("bad_method", StatusCode::METHOD_NOT_ALLOWED, 12),
             Code::TooSlow => ("too_slow", StatusCode::REQUEST_TIMEOUT, 4),
+            Code::NoLength => ("no_length", StatusCode::LENGTH_REQUIRED, 3),
             Code::TooLarge => ("too_large", StatusCode::PAYLOAD_TOO_LARGE, 8),
             Code::BadMediaType => ("bad_media_type", StatusCode::UNSUPPORTED_MEDIA_TYPE, 3),
             Code::OverBudget => ("over_budget", StatusCode::UNPROCESSABLE_ENTITY, 9),
@@ -206,7 +210,9 @@ impl Failure {
             Code::Busy | Code::Unavailable => vec![(header::RETRY_AFTER, HeaderValue::from(self.retry_after_s))],
             Code::Unauthenticated => vec![(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))],
             // The rest of the body is not read, so the connection cannot carry another request.
-            Code::TooLarge | Code::TooSlow => vec![(header::CONNECTION, HeaderValue::from_static("close"))],
+            Code::TooLarge | Code::TooSlow | Code::NoLength => {
+                vec![(header::CONNECTION, HeaderValue::from_static("close"))]
+            }
             _ => Vec::new(),
         }
     }
@@ -273,7 +279,7 @@ mod tests {
         assert_eq!(
             table,
             "bad_request 400 3\nunauthenticated 401 16\nforbidden 403 7\nnot_found 404 5\nbad_method 405 12\n\
-             too_slow 408 4\ntoo_large 413 8\nbad_media_type 415 3\nover_budget 422 9\nbusy 429 14\nbug 500 13\n\
+             too_slow 408 4\nno_length 411 3\ntoo_large 413 8\nbad_media_type 415 3\nover_budget 422 9\nbusy 429 14\nbug 500 13\n\
              unimplemented 501 12\nunavailable 503 14\n"
         );
     }

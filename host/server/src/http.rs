@@ -25,6 +25,7 @@ use http::Request;
 
 use crate::app::App;
 use crate::error::{Code, Failure};
+use crate::grpc;
 
 /// What is served over HTTP.
 pub(crate) fn router(app: Arc<App>) -> Router {
@@ -39,6 +40,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/health", get(operate::health))
         .route("/ready", get(operate::ready))
         .route("/metrics", get(operate::metrics))
+        .merge(grpc::services())
         .fallback(not_found)
         .method_not_allowed_fallback(bad_method)
         .layer(axum::middleware::from_fn_with_state(app.clone(), observe::observe))
@@ -46,15 +48,30 @@ pub(crate) fn router(app: Arc<App>) -> Router {
 }
 
 async fn not_found(State(app): State<Arc<App>>, request: Request<Body>) -> Response {
+    if grpc::is_call(request.headers()) {
+        return grpc::unknown(State(app), request).await;
+    }
     let failure = Failure::new(Code::NotFound, "nothing is served at this path").hint(
-        "OTLP goes to /v1/traces and /v1/logs, queries to /v1/query; /v1/traces/{id}, /v1/fields, /health, /ready, /metrics",
+        "OTLP goes to /v1/traces, /v1/logs and /v1/metrics, queries to /v1/query; /v1/traces/{id}, /v1/fields, /health, /ready, \
+         /metrics",
     );
-    body::discard(request.into_body()).await;
-    respond::json(&failure, app.config.http.message_bytes_max)
+    elsewhere(&app, request, &failure).await
 }
 
 async fn bad_method(State(app): State<Arc<App>>, request: Request<Body>) -> Response {
     let message = format!("`{}` is not served at this path: `Allow` says what is", request.method());
+    elsewhere(&app, request, &Failure::new(Code::BadMethod, message)).await
+}
+
+/// Refuses what no handler takes: OTLP's clients are answered as OTLP has it, also where a signal is not served.
+async fn elsewhere(app: &App, request: Request<Body>, failure: &Failure) -> Response {
+    let encoding = otlp::Encoding::of(request.headers());
+    let path = request.uri().path();
+    let of_otlp = otlp::PATHS.contains(&path) || path.starts_with("/v1development/");
     body::discard(request.into_body()).await;
-    respond::json(&Failure::new(Code::BadMethod, message), app.config.http.message_bytes_max)
+    if of_otlp {
+        otlp::refuse(app, encoding, failure)
+    } else {
+        respond::json(failure, app.config.http.message_bytes_max)
+    }
 }

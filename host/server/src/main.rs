@@ -31,6 +31,8 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 fn main() -> ExitCode {
+    // What every TLS connection of this process computes with, as server and as client.
+    let _installed_once = rustls::crypto::ring::default_provider().install_default();
     let cli = cli::Cli::parse();
     match run(&cli) {
         Ok(code) => code,

@@ -32,6 +32,14 @@ pub(crate) struct BodyLimits {
     pub(crate) total: Duration,
 }
 
+impl BodyLimits {
+    /// What is told of a body beyond them.
+    pub(crate) fn too_large(&self) -> Failure {
+        let message = format!("expected a body of at most {} bytes (`{}`), found more", self.bytes_max, self.setting);
+        Failure::new(Code::TooLarge, message)
+    }
+}
+
 /// Bytes of bodies in memory, over all connections. A tenant takes half at most, so that one cannot keep others out.
 #[derive(Debug)]
 pub(crate) struct InFlight {
@@ -142,14 +150,9 @@ async fn collect(
     room: &Arc<InFlight>,
 ) -> Result<Held, Failure> {
     use hyper::body::Body as _;
-    let too_large = || {
-        let message =
-            format!("expected a body of at most {} bytes (`{}`), found more", limits.bytes_max, limits.setting);
-        Failure::new(Code::TooLarge, message)
-    };
     let announced = body.size_hint().lower();
     if announced > limits.bytes_max as u64 {
-        return Err(too_large());
+        return Err(limits.too_large());
     }
     let deadline = Instant::now() + limits.total;
     let mut taken = Taken { room: room.clone(), tenant: tenant.clone(), bytes: 0 };
@@ -172,7 +175,7 @@ async fn collect(
             }
         };
         if bytes.len() + data.len() > limits.bytes_max {
-            return Err(too_large());
+            return Err(limits.too_large());
         }
         if !taken.more(data.len()) {
             let message =

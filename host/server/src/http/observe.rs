@@ -69,7 +69,7 @@ fn log(route: Route, method: &str, status: u16, note: Option<&Note>, took: Durat
 fn refuse(app: &App, route: Route, form: otlp::Encoding, failure: &Failure) -> Response {
     match route {
         Route::Grpc => crate::grpc::refuse(app, failure),
-        Route::Traces | Route::Logs => otlp::refuse(app, form, failure),
+        Route::Traces | Route::Logs | Route::Metrics => otlp::refuse(app, form, failure),
         _ => respond::json(failure, app.config.http.message_bytes_max),
     }
 }
@@ -78,11 +78,12 @@ fn route<B>(request: &Request<B>) -> Route {
     match request.extensions().get::<MatchedPath>().map(MatchedPath::as_str) {
         Some("/v1/traces") => Route::Traces,
         Some("/v1/logs") => Route::Logs,
+        Some("/v1/metrics") => Route::Metrics,
         Some("/v1/query") => Route::Query,
         Some("/v1/traces/{id}") => Route::Trace,
         Some("/v1/fields" | "/v1/fields/{name}/values") => Route::Fields,
         Some("/health" | "/ready" | "/metrics") => Route::Operate,
-        Some(path) if path.starts_with("/opentelemetry.") => Route::Grpc,
+        Some(path) if path.starts_with("/opentelemetry.") || path.starts_with("/grpc.") => Route::Grpc,
         _ => Route::Other,
     }
 }

@@ -1,13 +1,13 @@
-//! OTLP over HTTP: `POST /v1/traces`, `POST /v1/logs`.
+//! OTLP over HTTP: `POST /v1/traces`, `POST /v1/logs`, `POST /v1/metrics`.
 //!
-//! Answers and errors come in the request's encoding. What is not served yet says so and is not sent again by clients.
+//! Answers and errors come in the request's encoding.
 
 use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
-use http::{HeaderMap, Request, header};
+use http::{HeaderMap, Request, Version, header};
 use prism_model::Signal;
 use prost::Message as _;
 
@@ -18,6 +18,9 @@ use crate::access::Role;
 use crate::app::App;
 use crate::error::{Code, Failure, within};
 use crate::rpc::{ExportResponse, PartialSuccess, Status};
+
+/// Where OTLP is taken.
+pub(super) const PATHS: [&str; 3] = ["/v1/traces", "/v1/logs", "/v1/metrics"];
 
 /// How a request is encoded, by its media type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,13 +58,9 @@ pub(super) async fn logs(State(app): State<Arc<App>>, request: Request<Body>) ->
     export(app, Signal::Logs, request).await
 }
 
-/// `POST /v1/metrics`: 501 is final for clients, so that no Collector queues metrics for a store that takes none.
+/// `POST /v1/metrics`
 pub(super) async fn metrics(State(app): State<Arc<App>>, request: Request<Body>) -> Response {
-    let encoding = Encoding::of(request.headers());
-    body::discard(request.into_body()).await;
-    let failure =
-        Failure::new(Code::Unimplemented, "metrics are not stored yet: send traces and logs, and leave metrics out");
-    refuse(&app, encoding, &failure)
+    export(app, Signal::Metrics, request).await
 }
 
 async fn export(app: Arc<App>, signal: Signal, request: Request<Body>) -> Response {
@@ -80,7 +79,7 @@ async fn accept(
 ) -> Result<Response, Failure> {
     let (head, body) = request.into_parts();
     let head = Request::from_parts(head, ());
-    let tenant = match checked(app, encoding, Head::of(&head)).await {
+    let tenant = match checked(app, encoding, &head).await {
         Ok(tenant) => tenant,
         Err(failure) => {
             body::discard(body).await;
@@ -109,8 +108,14 @@ pub(crate) fn export_response(app: &App, accepted: &prism_ingest::Accepted) -> E
 }
 
 /// What is checked before a byte of the body is read.
-async fn checked(app: &App, encoding: Encoding, head: Head<'_>) -> Result<prism_model::TenantId, Failure> {
-    let tenant = caller::tenant(&app.access, head, Role::Ingest).await?;
+async fn checked(app: &App, encoding: Encoding, head: &Request<()>) -> Result<prism_model::TenantId, Failure> {
+    let tenant = caller::tenant(&app.access, Head::of(head), Role::Ingest).await?;
+    let told = [header::CONTENT_LENGTH, header::TRANSFER_ENCODING].iter().any(|name| head.headers().contains_key(name));
+    if head.version() <= Version::HTTP_11 && !told {
+        // By HTTP/1.1 such a request has no body, so what its client sends after the head would be lost with a 200.
+        let message = "expected `Content-Length` or `Transfer-Encoding: chunked`, found neither";
+        return Err(Failure::new(Code::NoLength, message));
+    }
     match encoding {
         Encoding::Protobuf => Ok(tenant),
         Encoding::Json => Err(Failure::new(
@@ -119,7 +124,7 @@ async fn checked(app: &App, encoding: Encoding, head: Head<'_>) -> Result<prism_
         )
         .hint("set OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf")),
         Encoding::Other => {
-            let found = text(head.headers, &header::CONTENT_TYPE);
+            let found = text(head.headers(), &header::CONTENT_TYPE);
             let found: String = found.as_deref().unwrap_or("none").chars().take(100).collect();
             Err(Failure::new(
                 Code::BadMediaType,

@@ -13,6 +13,8 @@ pub(crate) enum Route {
     Traces,
     /// OTLP log records over HTTP.
     Logs,
+    /// OTLP metric points over HTTP.
+    Metrics,
     /// OTLP over gRPC.
     Grpc,
     /// A query.
@@ -28,9 +30,10 @@ pub(crate) enum Route {
 }
 
 impl Route {
-    const ALL: [Route; 8] = [
+    const ALL: [Route; 9] = [
         Route::Traces,
         Route::Logs,
+        Route::Metrics,
         Route::Grpc,
         Route::Query,
         Route::Trace,
@@ -44,6 +47,7 @@ impl Route {
         match self {
             Route::Traces => "traces",
             Route::Logs => "logs",
+            Route::Metrics => "metrics",
             Route::Grpc => "grpc",
             Route::Query => "query",
             Route::Trace => "trace",

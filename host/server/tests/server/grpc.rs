@@ -93,8 +93,6 @@ fn refusals_have_the_codes_that_clients_act_on() {
     assert_eq!(code(TRACES, None, good()).code(), tonic::Code::Unauthenticated);
     assert_eq!(code(TRACES, Some(&query), good()).code(), tonic::Code::PermissionDenied);
     assert_eq!(code(TRACES, Some(&ingest), b"\xff\xff".to_vec()).code(), tonic::Code::InvalidArgument);
-    let metrics = "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export";
-    assert_eq!(code(metrics, Some(&ingest), Vec::new()).code(), tonic::Code::Unimplemented);
     assert_eq!(code("/a.B/C", Some(&ingest), Vec::new()).code(), tonic::Code::Unimplemented);
     let large = code(TRACES, Some(&ingest), vec![b'x'; 200_000]);
     assert_eq!(large.code(), tonic::Code::ResourceExhausted, "final for clients: {large}");
@@ -120,4 +118,88 @@ fn messages_may_be_compressed() {
     assert_eq!(send("snappy", 1, b"x").header("grpc-status"), "12");
     assert_eq!(send("gzip", 1, b"no gzip").header("grpc-status"), "3");
     assert_eq!(server.query("from spans last 1h select count() as n").cell(), 8);
+}
+
+/// A call as raw bytes, so that what no gRPC library sends can be sent.
+fn raw(server: &Server, url: &str, path: &str, headers: &[(&str, &str)], body: Vec<u8>) -> crate::harness::Answer {
+    let mut request = server.client.post(format!("{url}{path}")).body(body);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    crate::harness::answer(request.send().expect("an answer"))
+}
+
+fn framed(flag: u8, message: &[u8]) -> Vec<u8> {
+    let mut out = vec![flag];
+    out.put_u32(message.len() as u32);
+    out.put_slice(message);
+    out
+}
+
+const GRPC: (&str, &str) = ("content-type", "application/grpc");
+
+#[test]
+fn what_is_no_unary_call_is_refused_by_its_code() {
+    let data = tempfile::tempdir().expect("a folder");
+    let server = Server::dev(data.path());
+    let check = |headers: &[(&str, &str)], body: Vec<u8>, code: &str, why: &str| {
+        let answer = raw(&server, &server.grpc, TRACES, headers, body);
+        assert_eq!(
+            (answer.status, answer.header("grpc-status")),
+            (200, code),
+            "{why}: {}",
+            answer.header("grpc-message")
+        );
+        assert_eq!(answer.header("grpc-accept-encoding"), "identity,gzip,zstd", "{why}");
+    };
+    let one = framed(0, &spans(1, 1).encode_to_vec());
+    check(&[GRPC], Vec::new(), "12", "no message");
+    check(&[GRPC], [one.clone(), one.clone()].concat(), "12", "two messages");
+    check(&[GRPC], one[..one.len() - 1].to_vec(), "3", "cut off");
+    check(&[GRPC], one[..3].to_vec(), "3", "cut off in its length");
+    check(&[GRPC], b"\0\xff\xff\xff\xffabc".to_vec(), "8", "announces 4 GiB");
+    check(&[GRPC], framed(7, b""), "3", "an unknown flag");
+    check(&[GRPC], framed(1, b""), "3", "compressed by nothing");
+    check(&[GRPC, ("grpc-encoding", "identity")], framed(1, b""), "3", "compressed by nothing that is named");
+    check(&[GRPC, ("grpc-encoding", "br")], framed(1, b"x"), "12", "compressed by what is not served");
+    check(&[GRPC, ("grpc-timeout", "0n")], one.clone(), "4", "no time at all");
+    check(&[GRPC, ("grpc-timeout", "soon")], framed(0, b""), "", "a time that is none is no limit");
+    check(&[GRPC, ("grpc-timeout", "1H")], framed(0, b""), "", "an empty request");
+    for other in [&[][..], &[("content-type", "application/json")], &[("content-type", "application/grpc-web")]] {
+        assert_eq!(raw(&server, &server.grpc, TRACES, other, one.clone()).status, 415, "{other:?}");
+    }
+    assert_eq!(server.query("from spans last 1h select count() as n").cell(), 0, "nothing of it was kept");
+}
+
+#[test]
+fn the_http_address_takes_calls_too() {
+    let data = tempfile::tempdir().expect("a folder");
+    let server = Server::dev(data.path());
+    let taken = raw(&server, &server.http, TRACES, &[GRPC], framed(0, &spans(1, 3).encode_to_vec()));
+    assert_eq!((taken.status, taken.header("grpc-status"), taken.body.len()), (200, "", 5));
+    let unknown = raw(&server, &server.http, "/a.B/C", &[GRPC], framed(0, b""));
+    assert_eq!((unknown.status, unknown.header("grpc-status")), (200, "12"));
+    assert_eq!(server.query("from spans last 1h select count() as n").cell(), 3);
+}
+
+#[test]
+fn load_balancers_are_told_whether_requests_are_taken() {
+    const CHECK: &str = "/grpc.health.v1.Health/Check";
+    let data = tempfile::tempdir().expect("a folder");
+    let server = Server::start(data.path(), &[]);
+    let asked = |service: &str| {
+        let mut message = vec![0x0a, service.len() as u8];
+        message.extend_from_slice(service.as_bytes());
+        call(&server, CHECK, None, message)
+    };
+    assert_eq!(call(&server, CHECK, None, Vec::new()).expect("an answer"), [0x08, 1], "SERVING");
+    let service = "opentelemetry.proto.collector.metrics.v1.MetricsService";
+    assert_eq!(asked(service).expect("an answer"), [0x08, 1]);
+    assert_eq!(asked("mail").expect_err("refused").code(), tonic::Code::NotFound);
+    assert_eq!(
+        call(&server, CHECK, None, vec![b'x'; 5_000]).expect_err("refused").code(),
+        tonic::Code::InvalidArgument
+    );
+    let watch = "/grpc.health.v1.Health/Watch";
+    assert_eq!(call(&server, watch, None, Vec::new()).expect_err("refused").code(), tonic::Code::Unimplemented);
 }

@@ -102,6 +102,8 @@ impl Server {
         };
         let address = |text: &str| text.split([',', ' ']).next().unwrap_or_default().to_owned();
         let grpc = rest.split_once("gRPC on ").map(|(_, rest)| address(rest)).unwrap_or_default();
+        // Another test of this process may have been first.
+        drop(rustls::crypto::ring::default_provider().install_default());
         let client = Client::builder().timeout(PATIENCE).build().expect("a client");
         Server { child, http: format!("http://{}", address(rest)), grpc: format!("http://{grpc}"), client }
     }

@@ -43,10 +43,15 @@ fn what_is_no_request_is_refused_in_its_encoding() {
     assert_eq!((text.status, text.header("content-type")), (415, "text/plain; charset=utf-8"));
     assert_eq!(post("/v1/traces", &[], b"hello").status, 415);
 
-    let metrics = post("/v1/metrics", &[PROTOBUF], b"");
-    assert_eq!((metrics.status, status_of(&metrics).code), (501, 12), "final: no client queues metrics for us");
-    let method = server.get("/v1/traces");
-    assert_eq!((method.status, method.header("allow")), (405, "POST"));
+    for path in ["/v1/traces", "/v1/logs", "/v1/metrics"] {
+        let method = server.get(path);
+        assert_eq!((method.status, method.header("allow")), (405, "POST"));
+        assert_eq!(method.header("content-type"), "text/plain; charset=utf-8", "{path}");
+        let method = server.send("PUT", path, &[PROTOBUF], Vec::new());
+        assert_eq!((method.status, status_of(&method).code), (405, 12), "{path}");
+    }
+    let profiles = post("/v1development/profiles", &[PROTOBUF], b"");
+    assert_eq!((profiles.status, status_of(&profiles).code), (404, 5), "final: no client queues profiles for us");
     assert_eq!(server.get("/v1/nothing").status, 404);
     assert_eq!(server.query("from spans last 1h select count() as n").cell(), 0, "nothing of it was kept");
 }
