@@ -8,12 +8,14 @@ use std::sync::Arc;
 
 use arrow::array::{
     Array, ArrayRef, AsArray, BinaryArray, BooleanArray, DictionaryArray, FixedSizeBinaryArray, Float64Array,
-    Int32Array, Int64Array, StringArray, UInt8Array, UInt32Array,
+    Int32Array, Int64Array, ListArray, StringArray, UInt8Array, UInt32Array,
 };
+use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{DataType, Float64Type, Int32Type, Int64Type, UInt8Type, UInt32Type};
 
 use crate::batch::{Batch, Origin, Redaction};
 use crate::column::{AttrType, ColumnId, Intrinsic};
+use crate::metric::MetricType;
 use crate::reshape::default_array;
 use crate::signal::Signal;
 use crate::table::{Column, Table, TableKind};
@@ -67,24 +69,29 @@ pub fn batch(signal: Signal, rows: usize, now: i64, seed: u64) -> Batch {
     let r = &mut Random(seed);
     let mut tables = Vec::new();
     let counts = [TableKind::Resources, TableKind::Scopes, TableKind::Descriptors].map(|kind| {
-        let n = if rows == 0
-            || (kind == TableKind::Descriptors) != (signal == Signal::Metrics) && kind == TableKind::Descriptors
-        {
-            0
-        } else {
-            r.below(4)
-        };
+        let has = rows > 0 && (kind != TableKind::Descriptors || signal == Signal::Metrics);
+        let n = if has { r.below(4) } else { 0 };
         if n > 0 {
             let fixed: &[Intrinsic] = match kind {
                 TableKind::Resources => &[Intrinsic::DroppedAttributes, Intrinsic::SchemaUrl, Intrinsic::EntityRefs],
                 TableKind::Scopes => &[Intrinsic::Name, Intrinsic::Version, Intrinsic::DroppedAttributes],
-                _ => &[Intrinsic::Name],
+                _ => &[
+                    Intrinsic::Name,
+                    Intrinsic::Unit,
+                    Intrinsic::Description,
+                    Intrinsic::Temporality,
+                    Intrinsic::Monotonic,
+                ],
             };
             let mut columns = fixed_columns(fixed, n, r);
             columns.extend(attributes(n, r));
             if kind == TableKind::Resources {
                 columns.retain(|c| c.id != ColumnId::attr("service.name", AttrType::Str));
                 columns.push(Column { id: ColumnId::attr("service.name", AttrType::Str), array: text(n, r) });
+            }
+            if kind == TableKind::Descriptors {
+                let types = (0..n).map(|_| r.pick(&MetricType::ALL) as i32).collect::<Vec<_>>();
+                columns.push(Column { id: Intrinsic::Type.into(), array: Arc::new(Int32Array::from(types)) });
             }
             tables.push(table(kind, n, columns));
         }
@@ -120,7 +127,27 @@ pub fn batch(signal: Signal, rows: usize, now: i64, seed: u64) -> Batch {
             Intrinsic::TraceId,
             Intrinsic::SpanId,
         ],
-        Signal::Metrics => &[Intrinsic::Flags],
+        Signal::Metrics => &[
+            Intrinsic::Flags,
+            Intrinsic::StartTime,
+            Intrinsic::ValueInt,
+            Intrinsic::ValueDouble,
+            Intrinsic::Count,
+            Intrinsic::Sum,
+            Intrinsic::Min,
+            Intrinsic::Max,
+            Intrinsic::BucketCounts,
+            Intrinsic::ExplicitBounds,
+            Intrinsic::Scale,
+            Intrinsic::ZeroCount,
+            Intrinsic::ZeroThreshold,
+            Intrinsic::PositiveOffset,
+            Intrinsic::PositiveCounts,
+            Intrinsic::NegativeOffset,
+            Intrinsic::NegativeCounts,
+            Intrinsic::Quantiles,
+            Intrinsic::QuantileValues,
+        ],
     };
     let mut items = fixed_columns(fixed, rows, r);
     items.extend(attributes(rows, r));
@@ -143,7 +170,10 @@ pub fn batch(signal: Signal, rows: usize, now: i64, seed: u64) -> Batch {
             (TableKind::Links, &[Intrinsic::TraceId, Intrinsic::SpanId, Intrinsic::TraceState, Intrinsic::Flags]),
         ],
         Signal::Logs => &[],
-        Signal::Metrics => &[(TableKind::Exemplars, &[Intrinsic::Time, Intrinsic::TraceId, Intrinsic::SpanId])],
+        Signal::Metrics => &[(
+            TableKind::Exemplars,
+            &[Intrinsic::Time, Intrinsic::ValueInt, Intrinsic::ValueDouble, Intrinsic::TraceId, Intrinsic::SpanId],
+        )],
     };
     for (kind, fixed) in children {
         let n = if rows == 0 { 0 } else { r.below(rows * 2) };
@@ -236,10 +266,7 @@ fn fixed_columns(ids: &[Intrinsic], rows: usize, r: &mut Random) -> Vec<Column> 
             continue;
         }
         // Only these may be null: the others have a default of their own.
-        let nullable = match id.data_type() {
-            DataType::Utf8 | DataType::Binary | DataType::FixedSizeBinary(_) => true,
-            _ => matches!(id, Intrinsic::BodyInt | Intrinsic::BodyDouble | Intrinsic::BodyBool),
-        };
+        let nullable = default_array(&(*id).into(), 1).is_null(0);
         let array = array(&id.data_type(), rows, nullable, r);
         columns.push(Column { id: (*id).into(), array });
     }
@@ -273,7 +300,9 @@ fn array(data_type: &DataType, rows: usize, nullable: bool, r: &mut Random) -> A
             return with_nulls(&array, nulls).slice(extra, rows);
         }
         DataType::Int64 => Arc::new(Int64Array::new(numbers().into(), nulls)),
-        DataType::Int32 => Arc::new(Int32Array::from_iter_values(numbers().iter().map(|n| *n as i32))),
+        DataType::Int32 => {
+            Arc::new(Int32Array::new(numbers().iter().map(|n| *n as i32).collect::<Vec<_>>().into(), nulls))
+        }
         DataType::UInt32 => Arc::new(UInt32Array::from_iter_values(numbers().iter().map(|n| *n as u32))),
         DataType::UInt8 => Arc::new(UInt8Array::from_iter_values(numbers().iter().map(|n| *n as u8))),
         DataType::Float64 => {
@@ -307,6 +336,12 @@ fn array(data_type: &DataType, rows: usize, nullable: bool, r: &mut Random) -> A
                 })
                 .collect();
             Arc::new(FixedSizeBinaryArray::new(*width, bytes.into(), nulls))
+        }
+        DataType::List(item) => {
+            let lengths: Vec<usize> = (0..n).map(|_| r.below(4)).collect();
+            let values = array(item.data_type(), lengths.iter().sum(), false, r);
+            // Also lists without values, and values under nulls.
+            Arc::new(ListArray::new(item.clone(), OffsetBuffer::from_lengths(lengths), values, nulls))
         }
         other => unreachable!("no column has type {other}"),
     };
@@ -408,6 +443,10 @@ fn cell_text(array: &ArrayRef, row: usize) -> Option<String> {
         DataType::Boolean => array.as_boolean().value(row).to_string(),
         DataType::Binary => hex::encode(array.as_binary::<i32>().value(row)),
         DataType::FixedSizeBinary(_) => hex::encode(array.as_fixed_size_binary().value(row)),
+        DataType::List(_) => {
+            let values = array.as_list::<i32>().value(row);
+            format!("{:?}", (0..values.len()).map(|i| cell_text(&values, i)).collect::<Vec<_>>())
+        }
         other => format!("{other}?"),
     })
 }

@@ -7,21 +7,26 @@ mod support;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use prism_model::Signal;
+use arrow::array::{Float64Builder, Int64Array, Int64Builder, ListBuilder};
+use arrow::datatypes::{DataType, Field};
 use prism_model::samples::{batch, texts};
+use prism_model::window::{TimeRange, Window};
+use prism_model::{Batch, Column, Intrinsic, Signal, Table, TableKind};
 use prism_store::disk::RealDisk;
 use prism_store::{Reader, Store, StoreOptions, Surroundings};
-use support::{NOW, all, cleared, numbered, tenant};
+use support::{NOW, cleared, numbered, tenant};
 
-/// Where the fixture was written, and is put to be read.
-const PLACE: &str = "hot/acme/spans/0/6000000/0000000000000001-1-0.seg";
+/// Where a fixture was written, and is put to be read.
+fn place(signal: Signal) -> String {
+    format!("hot/acme/{signal}/0/6000000/0000000000000001-1-0.seg")
+}
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
 }
 
-fn rows(root: &Path) -> String {
-    let snapshot = all(&Reader::open(root));
+fn rows(root: &Path, signal: Signal) -> String {
+    let snapshot = Reader::open(root).snapshot(&tenant(), signal, TimeRange::ALL).unwrap();
     assert!(snapshot.unreadable.is_empty(), "{:?}", snapshot.unreadable);
     let rows: Vec<String> = snapshot
         .frames
@@ -32,37 +37,62 @@ fn rows(root: &Path) -> String {
     rows.concat()
 }
 
-async fn write(root: &Path) {
+/// Odd batches whose rows are all of one window.
+fn odd(signal: Signal) -> impl Iterator<Item = Batch> {
+    let one_window = |batch: &Batch| batch.event_times().values().iter().all(|t| Window::of(*t) == Window::of(NOW));
+    (0..).map(move |seed| batch(signal, 12, NOW, seed)).filter(one_window)
+}
+
+/// Points with a list each, every seventh with none.
+fn points(rows: usize) -> Batch {
+    let mut counts = ListBuilder::new(Int64Builder::new()).with_field(Field::new("item", DataType::Int64, false));
+    let mut bounds = ListBuilder::new(Float64Builder::new()).with_field(Field::new("item", DataType::Float64, false));
+    for row in 0..rows {
+        counts.values().extend((0..row % 3).map(|i| Some((row * i) as i64)));
+        bounds.values().extend((0..row % 3).map(|i| Some(i as f64 / 2.0)));
+        counts.append(!row.is_multiple_of(7));
+        bounds.append(!row.is_multiple_of(7));
+    }
+    let columns = vec![
+        Column { id: Intrinsic::Time.into(), array: Arc::new(Int64Array::from_value(NOW, rows)) },
+        Column { id: Intrinsic::BucketCounts.into(), array: Arc::new(counts.finish()) },
+        Column { id: Intrinsic::ExplicitBounds.into(), array: Arc::new(bounds.finish()) },
+    ];
+    let items = Table::try_new(TableKind::Items, rows, columns).unwrap();
+    Batch::try_new(Signal::Metrics, Vec::new(), vec![items]).unwrap()
+}
+
+async fn write(root: &Path, signal: Signal) {
     let around = Surroundings { disk: Arc::new(RealDisk), clock: Arc::new(|| NOW), writer: 1 };
     let store = Store::open_in(root, StoreOptions { commit_delay_ms: 0, ..StoreOptions::default() }, around);
     // Each buffer by itself, as many rows have; then odd ones, compressed whole.
-    store.append(&tenant(), numbered(0, &[NOW; 2_000])).await.unwrap();
-    let mut odd = 0;
-    for seed in 0.. {
-        let batch = batch(Signal::Spans, 12, NOW, seed);
-        let window = |t: &i64| prism_model::window::Window::of(*t) == prism_model::window::Window::of(NOW);
-        if batch.event_times().values().iter().all(window) {
-            store.append(&tenant(), cleared(batch)).await.unwrap();
-            odd += 1;
-        }
-        if odd == 4 {
-            break;
-        }
+    let many = match signal {
+        Signal::Spans => numbered(0, &[NOW; 2_000]),
+        _ => cleared(points(2_000)),
+    };
+    store.append(&tenant(), many).await.unwrap();
+    for batch in odd(signal).take(4) {
+        store.append(&tenant(), cleared(batch)).await.unwrap();
     }
     store.close().await;
 }
 
+/// A segment of version 1 with spans, and one with metrics, whose columns hold lists.
 #[tokio::test]
-async fn a_segment_of_version_1_reads() {
-    let root = tempfile::tempdir().unwrap();
-    if std::env::var_os("UPDATE").is_some() {
-        write(root.path()).await;
-        std::fs::create_dir_all(fixture("")).unwrap();
-        std::fs::copy(root.path().join(PLACE), fixture("segment-v1.seg")).unwrap();
-        std::fs::write(fixture("segment-v1.txt"), rows(root.path())).unwrap();
+async fn segments_of_version_1_read() {
+    for (signal, name) in [(Signal::Spans, "segment-v1"), (Signal::Metrics, "segment-v1-metrics")] {
+        let (segment, text) = (fixture(&format!("{name}.seg")), fixture(&format!("{name}.txt")));
+        let root = tempfile::tempdir().unwrap();
+        if std::env::var_os("UPDATE").is_some() {
+            write(root.path(), signal).await;
+            std::fs::create_dir_all(fixture("")).unwrap();
+            std::fs::copy(root.path().join(place(signal)), &segment).unwrap();
+            std::fs::write(&text, rows(root.path(), signal)).unwrap();
+        }
+        let root = tempfile::tempdir().unwrap();
+        let place = root.path().join(place(signal));
+        std::fs::create_dir_all(place.parent().unwrap()).unwrap();
+        std::fs::copy(segment, place).unwrap();
+        assert!(rows(root.path(), signal) == std::fs::read_to_string(text).unwrap(), "{name}");
     }
-    let root = tempfile::tempdir().unwrap();
-    std::fs::create_dir_all(root.path().join(PLACE).parent().unwrap()).unwrap();
-    std::fs::copy(fixture("segment-v1.seg"), root.path().join(PLACE)).unwrap();
-    assert!(rows(root.path()) == std::fs::read_to_string(fixture("segment-v1.txt")).unwrap());
 }

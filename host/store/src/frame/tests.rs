@@ -1,5 +1,6 @@
 //! A frame gives back what went in, as a whole and by column, and refuses damaged bytes.
 
+use arrow::datatypes::DataType;
 use prism_model::samples::{self, Random, batch, texts};
 use prism_model::{AttrType, Batch, ColumnId, Intrinsic, Signal, TableKind, Value};
 use proptest::prelude::*;
@@ -247,10 +248,37 @@ fn pl1_bytes_under_nulls_and_unused_dictionary_values_are_not_written() {
     }
 }
 
+/// Numbers of a list that is null, and lists that a slice leaves out, are not written; empty lists stay lists.
+#[test]
+fn lists_under_nulls_are_not_written() {
+    use arrow::array::{ArrayRef, AsArray, Int64Array, ListArray};
+    use arrow::buffer::{NullBuffer, OffsetBuffer};
+    use prism_model::{Column, Table};
+    let secret = i64::from_le_bytes(*b"SECRET-1");
+    let DataType::List(item) = Intrinsic::BucketCounts.data_type() else { unreachable!("a list") };
+    let values = Int64Array::from(vec![secret, 1, 2, secret, 3]);
+    let nulls = NullBuffer::from(vec![true, true, true, false, true]);
+    let offsets = OffsetBuffer::from_lengths([1, 2, 0, 1, 1]);
+    let lists: ArrayRef = std::sync::Arc::new(ListArray::new(item, offsets, std::sync::Arc::new(values), Some(nulls)));
+    let column = Column { id: Intrinsic::BucketCounts.into(), array: lists.slice(1, 4) };
+    let items = Table::try_new(TableKind::Items, 4, vec![column]).unwrap();
+    let batch = Batch::try_new(Signal::Metrics, Vec::new(), vec![items]).unwrap();
+    let bytes = bytes_of(&encode(&batch, 1).unwrap());
+    assert!(!bytes.windows(6).any(|w| w == b"SECRET"));
+    let (back, _) = read(&bytes, ALL).unwrap();
+    assert_eq!(texts(&back), texts(&batch));
+    let lists = back.items().intrinsic(Intrinsic::BucketCounts).unwrap().as_list::<i32>();
+    assert_eq!(lists.values().len(), 3);
+    assert_eq!(lists.iter().map(|l| l.map(|l| l.len())).collect::<Vec<_>>(), [Some(2), Some(0), None, Some(1)]);
+}
+
 /// Each byte flipped in turn: the frame is refused or its rows are the same, and nothing panics.
 #[test]
 fn no_flipped_bit_changes_a_row() {
-    for batch in [batch(Signal::Spans, 25, NOW, 5), batch(Signal::Logs, 12, NOW, 9)] {
+    let metrics = batch(Signal::Metrics, 12, NOW, 3);
+    let lists = [Intrinsic::BucketCounts, Intrinsic::ExplicitBounds].map(|id| metrics.items().intrinsic(id).is_some());
+    assert_eq!(lists, [true; 2]);
+    for batch in [batch(Signal::Spans, 25, NOW, 5), batch(Signal::Logs, 12, NOW, 9), metrics] {
         let expected = texts(&batch);
         let mut bytes = bytes_of(&encode(&batch, 1).unwrap());
         for i in 0..bytes.len() {
@@ -267,8 +295,8 @@ fn no_flipped_bit_changes_a_row() {
 proptest! {
     /// Behind the checksums: a directory of any bytes is refused, not believed.
     #[test]
-    fn any_meta_is_refused_without_a_panic(seed in any::<u64>(), flips in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4)) {
-        let frame = encode(&batch(Signal::Spans, 12, NOW, seed), 1).unwrap();
+    fn any_meta_is_refused_without_a_panic(signal in 0..3usize, seed in any::<u64>(), flips in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4)) {
+        let frame = encode(&batch(Signal::ALL[signal], 12, NOW, seed), 1).unwrap();
         let bytes = bytes_of(&frame);
         let header = FrameHeader::from_bytes(bytes.first_chunk().unwrap()).unwrap();
         let (schema_len, meta_len) = (header.schema_len as usize, header.meta_len as usize);

@@ -10,6 +10,7 @@ pub(super) use read::decode;
 pub(super) use write::{Encoder, encode};
 
 use super::buffer::{Buffer, Lines};
+use super::header::FRAME_BYTES_MAX;
 use super::ints::IntForm;
 use super::wire::Take;
 use crate::error::Damage;
@@ -21,6 +22,11 @@ const DOUBLES: u8 = 3;
 const FIXED: u8 = 4;
 const BYTES: u8 = 5;
 const DICTIONARY: u8 = 6;
+const INT_LISTS: u8 = 7;
+const DOUBLE_LISTS: u8 = 8;
+
+/// Values of all lists of a column that are written and believed: as many as there are in the largest buffer.
+const LIST_VALUES_MAX: usize = FRAME_BYTES_MAX as usize / 8;
 
 /// Where the buffers of a column are and how to read them.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,10 +37,13 @@ pub(crate) struct ColumnDir {
     /// Numbers, lengths, or keys.
     form: Option<IntForm>,
     main: Option<Buffer>,
-    /// Bytes of plain values; lengths and bytes of the values of a dictionary.
+    /// Bytes of plain values.
     second: Option<Buffer>,
+    /// How many values a dictionary or all lists have.
     values: u32,
+    /// Lengths of a dictionary's values, or the numbers in lists.
     values_form: Option<IntForm>,
+    /// Lengths and bytes of the values of a dictionary; the values of lists.
     third: Option<Buffer>,
 }
 
@@ -70,7 +79,7 @@ pub(super) fn take(take: &mut Take<'_>, lines: &mut Lines, rows: usize) -> Resul
     if nulls > 0 {
         dir.validity = Some(lines.take(take)?);
     }
-    if matches!(layout, INTS | BYTES | DICTIONARY) {
+    if matches!(layout, INTS | BYTES | DICTIONARY | INT_LISTS | DOUBLE_LISTS) {
         dir.form = Some(IntForm::take(take)?);
     }
     dir.main = Some(lines.take(take)?);
@@ -80,6 +89,13 @@ pub(super) fn take(take: &mut Take<'_>, lines: &mut Lines, rows: usize) -> Resul
         DICTIONARY => {
             dir.values = take.var_max(rows - nulls as usize)? as u32;
             dir.values_form = Some(IntForm::take(take)?);
+            dir.third = Some(lines.take(take)?);
+        }
+        INT_LISTS | DOUBLE_LISTS => {
+            dir.values = take.var_max(LIST_VALUES_MAX)? as u32;
+            if layout == INT_LISTS {
+                dir.values_form = Some(IntForm::take(take)?);
+            }
             dir.third = Some(lines.take(take)?);
         }
         _ => return Err(Damage::Bounds("layout of a column")),

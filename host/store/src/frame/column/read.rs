@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arrow::array::{
     ArrayRef, BinaryArray, BooleanArray, DictionaryArray, FixedSizeBinaryArray, Float64Array, Int32Array, Int64Array,
-    StringArray, UInt8Array, UInt32Array, new_null_array,
+    ListArray, StringArray, UInt8Array, UInt32Array, new_null_array,
 };
 use arrow::buffer::{BooleanBuffer, Buffer as ArrowBuffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow::datatypes::DataType;
@@ -13,7 +13,7 @@ use prism_model::ColumnId;
 
 use super::super::buffer::Buffer;
 use super::super::ints;
-use super::{BOOLS, BYTES, ColumnDir, DICTIONARY, DOUBLES, FIXED, INTS, NULLS};
+use super::{BOOLS, BYTES, ColumnDir, DICTIONARY, DOUBLE_LISTS, DOUBLES, FIXED, INT_LISTS, INTS, NULLS};
 use crate::error::Damage;
 
 /// The column out of its buffers. `fetch` gives the raw bytes of one.
@@ -65,11 +65,7 @@ pub(in crate::frame) fn decode<'a>(
             Arc::new(UInt8Array::try_new(values, validity).map_err(broken)?)
         }
         (DOUBLES, DataType::Float64) => {
-            let (chunks, rest) = main.as_chunks::<8>();
-            if chunks.len() != count || !rest.is_empty() {
-                return Err(bad());
-            }
-            let values = scatter(chunks.iter().map(|c| f64::from_le_bytes(*c)).collect(), validity.as_ref());
+            let values = scatter(doubles(&main, count)?, validity.as_ref());
             Arc::new(Float64Array::try_new(values.into(), validity).map_err(broken)?)
         }
         (FIXED, DataType::FixedSizeBinary(width)) => fixed(&main, *width, count, rows, validity)?,
@@ -89,9 +85,34 @@ pub(in crate::frame) fn decode<'a>(
             let values = bytes_array(&DataType::Utf8, offsets, data, None)?;
             Arc::new(DictionaryArray::try_new(keys, values).map_err(broken)?)
         }
+        (layout @ (INT_LISTS | DOUBLE_LISTS), DataType::List(item)) => {
+            let offsets = offsets(&numbers()?, validity.as_ref(), rows)?;
+            let count = dir.values as usize;
+            // Before the values are made: a damaged count would make too many of them.
+            if offsets[rows] as usize != count {
+                return Err(Damage::Bounds("lists"));
+            }
+            let stored = fetch(dir.third.as_ref().ok_or_else(bad)?)?;
+            let values: ArrayRef = match (layout, item.data_type()) {
+                (INT_LISTS, DataType::Int64) => {
+                    Arc::new(Int64Array::from(ints::decode(dir.values_form.ok_or_else(bad)?, count, &stored)?))
+                }
+                (DOUBLE_LISTS, DataType::Float64) => Arc::new(Float64Array::from(doubles(&stored, count)?)),
+                _ => return Err(Damage::Bounds("layout of a column")),
+            };
+            Arc::new(ListArray::try_new(item.clone(), offsets, values, validity).map_err(broken)?)
+        }
         _ => return Err(Damage::Bounds("layout of a column")),
     };
     Ok(array)
+}
+
+fn doubles(bytes: &[u8], count: usize) -> Result<Vec<f64>, Damage> {
+    let (chunks, rest) = bytes.as_chunks::<8>();
+    if chunks.len() != count || !rest.is_empty() {
+        return Err(Damage::Bounds("doubles"));
+    }
+    Ok(chunks.iter().map(|c| f64::from_le_bytes(*c)).collect())
 }
 
 fn bits(bytes: &[u8], count: usize) -> Result<BooleanBuffer, Damage> {
@@ -161,7 +182,7 @@ fn offsets(lengths: &[i64], validity: Option<&NullBuffer>, rows: usize) -> Resul
             .ok()
             .filter(|l| *l >= 0)
             .and_then(|l| end.checked_add(l))
-            .ok_or(Damage::Bounds("text"))?;
+            .ok_or(Damage::Bounds("lengths"))?;
         offsets.push(end);
         Ok(())
     };

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use arrow::array::{Array, ArrayRef, AsArray, DictionaryArray, FixedSizeBinaryArray, StringArray};
+use arrow::array::{Array, ArrayRef, AsArray, DictionaryArray, FixedSizeBinaryArray, ListArray, StringArray};
 use arrow::buffer::{BooleanBuffer, NullBuffer, OffsetBuffer};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float64Type, Int32Type, Int64Type, UInt8Type, UInt32Type};
@@ -13,7 +13,7 @@ use super::super::buffer::Sink;
 use super::super::ints;
 use super::super::stats::{ColumnMeta, Range, SMALL_DICTIONARY, TextRange};
 use super::super::wire::Put as _;
-use super::{BOOLS, BYTES, DICTIONARY, DOUBLES, FIXED, INTS, NULLS};
+use super::{BOOLS, BYTES, DICTIONARY, DOUBLE_LISTS, DOUBLES, FIXED, INT_LISTS, INTS, LIST_VALUES_MAX, NULLS};
 use crate::error::StoreError;
 
 /// What [`encode`] needs besides the column.
@@ -75,6 +75,8 @@ pub(in crate::frame) fn encode(
         DataType::FixedSizeBinary(_) => FIXED,
         DataType::Utf8 | DataType::Binary => BYTES,
         DataType::Dictionary(..) => DICTIONARY,
+        DataType::List(item) if *item.data_type() == DataType::Int64 => INT_LISTS,
+        DataType::List(item) if *item.data_type() == DataType::Float64 => DOUBLE_LISTS,
         other => return Err(StoreError::Rows(format!("column `{id}` has type {other}"))),
     };
     to.directory.u8(layout);
@@ -118,6 +120,7 @@ pub(in crate::frame) fn encode(
             put_bytes(values.offsets(), values.value_data(), validity, to)?;
             note_text(id, values.iter().flatten(), &mut meta, to);
         }
+        DataType::List(_) => put_lists(id, array.as_list::<i32>(), validity, to)?,
         _ => put_dictionary(id, array.as_dictionary::<UInt32Type>(), &mut meta, to)?,
     }
     Ok(meta)
@@ -200,6 +203,50 @@ fn put_bytes(
         to.scratch.extend_from_slice(&data[offsets[i] as usize..offsets[i + 1] as usize]);
     }
     to.sink.push(to.scratch, to.directory)
+}
+
+/// Lengths of the lists that are there, then their values one after the other. Numbers within lists have no statistics.
+fn put_lists(
+    id: &ColumnId,
+    array: &ListArray,
+    validity: Option<&NullBuffer>,
+    to: &mut Encoder<'_>,
+) -> Result<(), StoreError> {
+    let offsets = array.value_offsets();
+    let present = || {
+        let rows = match validity {
+            None => 0..array.len(),
+            Some(_) => 0..0,
+        };
+        let rows = rows.chain(validity.into_iter().flat_map(NullBuffer::valid_indices));
+        rows.map(|i| offsets[i] as usize..offsets[i + 1] as usize)
+    };
+    if array.values().null_count() > 0 {
+        return Err(StoreError::Rows(format!("column `{id}` has a list with a null")));
+    }
+    to.numbers.clear();
+    to.numbers.extend(present().map(|r| r.len() as i64));
+    let count = to.numbers.iter().sum::<i64>() as usize;
+    if count > LIST_VALUES_MAX {
+        return Err(StoreError::Rows(format!("column `{id}` has lists of {count} values")));
+    }
+    to.push_numbers()?;
+    to.directory.var(count as u64);
+    match array.value_type() {
+        DataType::Int64 => {
+            let values = array.values().as_primitive::<Int64Type>().values();
+            to.numbers.clear();
+            present().for_each(|r| to.numbers.extend_from_slice(&values[r]));
+            to.push_numbers()?;
+            Ok(())
+        }
+        _ => {
+            let values = array.values().as_primitive::<Float64Type>().values();
+            to.scratch.clear();
+            present().flat_map(|r| &values[r]).for_each(|d| to.scratch.extend_from_slice(&d.to_le_bytes()));
+            to.sink.push(to.scratch, to.directory)
+        }
+    }
 }
 
 fn put_dictionary(
