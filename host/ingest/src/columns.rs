@@ -1,7 +1,7 @@
 //! Builders of Arrow columns that are filled row by row, in any pattern of gaps.
 //!
 //! ```text
-//! presence (which rows have a value) -> scalar, text (the values) -> attributes (the columns of a table, by key and type)
+//! presence (which rows have a value) -> scalar, text, lists (the values) -> attributes (the columns of a table, by key and type)
 //!                                                                    tail (attributes without a column)
 //! ```
 //!
@@ -11,6 +11,7 @@
 pub(crate) mod presence;
 pub(crate) mod scalar;
 pub(crate) mod text;
+pub(crate) mod lists;
 pub(crate) mod tail;
 pub(crate) mod attributes;
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! any_value (one value) -> attribute (key and value to a column) -> resource (resources and scopes, interned)
-//!                                                                -> envelope (resources hold scopes hold items) -> traces, logs
+//!                                                                -> envelope (resources hold scopes hold items) -> traces, logs, metrics
 //! report (what was rejected or left out)
 //! ```
 //!
@@ -16,6 +16,7 @@ pub(crate) mod resource;
 pub(crate) mod envelope;
 mod traces;
 mod logs;
+mod metrics;
 
 use prism_model::{Batch, Classify, Kind, Limits};
 
@@ -25,6 +26,7 @@ use crate::wire::{Fault, WireError};
 use report::Report;
 
 pub use logs::logs;
+pub use metrics::metrics;
 pub use traces::traces;
 
 /// Bytes of a request that 32-bit offsets surely reach, whatever the configured limit: escapes and base64 can make a text

@@ -17,6 +17,8 @@ pub struct IngestMetrics {
     pub spans: SignalMetrics,
     /// Log records.
     pub logs: SignalMetrics,
+    /// Data points.
+    pub points: SignalMetrics,
     /// Requests refused because their tenant had too many waiting.
     pub refused_tenant_full: AtomicU64,
     /// Requests refused because the node had too many waiting.
@@ -67,12 +69,12 @@ pub struct SignalMetrics {
 }
 
 impl IngestMetrics {
-    /// The counters of a signal; metrics are not taken and have none.
-    pub fn of(&self, signal: Signal) -> Option<&SignalMetrics> {
+    /// The counters of a signal.
+    pub fn of(&self, signal: Signal) -> &SignalMetrics {
         match signal {
-            Signal::Spans => Some(&self.spans),
-            Signal::Logs => Some(&self.logs),
-            Signal::Metrics => None,
+            Signal::Spans => &self.spans,
+            Signal::Logs => &self.logs,
+            Signal::Metrics => &self.points,
         }
     }
 }

@@ -123,9 +123,6 @@ pub enum IngestError {
     /// The node has too much under way.
     #[error("this node has too many requests under way (ingest.requests_max, ingest.bytes_max)")]
     NodeFull,
-    /// The signal is not taken yet.
-    #[error("expected spans or logs, found {0}, which are not taken yet")]
-    Signal(Signal),
     /// The work on the batch broke off.
     #[error("the work on the batch broke off: {0}")]
     Broken(&'static str),
@@ -141,7 +138,6 @@ impl Classify for IngestError {
             IngestError::Store(e) => e.kind(),
             IngestError::TenantFull { .. } => Kind::Wait,
             IngestError::NodeFull => Kind::Retry,
-            IngestError::Signal(_) => Kind::Fix,
             IngestError::Broken(_) => Kind::Bug,
         }
     }
@@ -220,7 +216,7 @@ impl Pipeline {
     /// # Errors
     /// [`IngestError`]; its kind says what the client must do.
     pub async fn ingest(&self, tenant: &TenantId, signal: Signal, request: Request) -> Result<Accepted, IngestError> {
-        let Some(counts) = self.metrics.of(signal) else { return Err(IngestError::Signal(signal)) };
+        let counts = self.metrics.of(signal);
         add(&counts.requests, 1);
         add(&counts.bytes, request.body.len() as u64);
         let result = self.take(tenant, signal, request, counts).await;
@@ -304,7 +300,7 @@ fn work(
     let Decoded { batch, rejected } = match signal {
         Signal::Spans => decode::traces(&body, limits)?,
         Signal::Logs => decode::logs(&body, limits)?,
-        Signal::Metrics => return Err(IngestError::Signal(signal)),
+        Signal::Metrics => decode::metrics(&body, limits)?,
     };
     let bytes = body.len();
     drop(body);

@@ -79,6 +79,7 @@ pub(crate) const LEN_1: u32 = key(1, LEN);
 pub(crate) const LEN_2: u32 = key(2, LEN);
 pub(crate) const LEN_3: u32 = key(3, LEN);
 pub(crate) const LEN_4: u32 = key(4, LEN);
+pub(crate) const VARINT_2: u32 = key(2, VARINT);
 pub(crate) const VARINT_3: u32 = key(3, VARINT);
 pub(crate) const VARINT_4: u32 = key(4, VARINT);
 pub(crate) const VARINT_5: u32 = key(5, VARINT);
@@ -105,10 +106,16 @@ impl<'a> Reader<'a> {
         Reader { rest: message }
     }
 
+    /// Whether everything was read.
+    #[inline(always)]
+    pub(crate) fn is_at_end(&self) -> bool {
+        self.rest.is_empty()
+    }
+
     /// The key of the next field; `None` at the end of the message.
     #[inline(always)]
     pub(crate) fn next(&mut self) -> Result<Option<u32>> {
-        if self.rest.is_empty() {
+        if self.is_at_end() {
             return Ok(None);
         }
         let key = self.varint()?;

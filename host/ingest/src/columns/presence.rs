@@ -64,6 +64,25 @@ impl Presence {
         Some(NullBuffer::new(BooleanBuffer::new(Buffer::from_vec(bits), 0, rows)))
     }
 
+    /// Offsets of `rows` values of varying length, of which those that came end at `ends`; the others are empty.
+    pub(crate) fn offsets(&self, ends: &[u32], rows: usize) -> Vec<i32> {
+        let mut offsets: Vec<i32> = Vec::with_capacity(rows + 1);
+        offsets.push(0);
+        let mut end = 0;
+        if self.is_prefix() {
+            offsets.extend(ends.iter().map(|&end| end as i32));
+            end = ends.last().map_or(0, |&end| end as i32);
+        } else {
+            for (&row, &next) in self.rows.iter().zip(ends) {
+                offsets.resize(row as usize + 1, end);
+                end = next as i32;
+                offsets.push(end);
+            }
+        }
+        offsets.resize(rows + 1, end);
+        offsets
+    }
+
     /// One value for each of `rows` rows, `fill` in the gaps.
     pub(crate) fn spread<T: Copy>(&self, mut values: Vec<T>, rows: usize, fill: T) -> Vec<T> {
         if self.is_prefix() {

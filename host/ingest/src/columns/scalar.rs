@@ -68,6 +68,14 @@ pub(crate) fn nullable_bools(column: Scalars<bool>, rows: usize) -> Option<Array
     Some(Arc::new(BooleanArray::new(BooleanBuffer::from(values), nulls)))
 }
 
+/// A column of bools without nulls whose gaps are false; `None` where it would be all false.
+pub(crate) fn false_filled(column: Scalars<bool>, rows: usize) -> Option<ArrayRef> {
+    if column.values.is_empty() {
+        return None;
+    }
+    Some(Arc::new(BooleanArray::new(BooleanBuffer::from(column.rows.spread(column.values, rows, false)), None)))
+}
+
 /// A nullable column of `N` bytes; `None` where it would be all null.
 pub(crate) fn nullable_ids<const N: usize>(column: Scalars<[u8; N]>, rows: usize) -> Option<ArrayRef> {
     if column.values.is_empty() {

@@ -48,19 +48,7 @@ impl Packed {
         if i32::try_from(self.bytes.len()).is_err() {
             return Err(ColumnError::TooLong(self.bytes.len()));
         }
-        let mut offsets: Vec<i32> = Vec::with_capacity(rows + 1);
-        offsets.push(0);
-        if presence.is_prefix() {
-            offsets.extend(self.ends.iter().map(|&end| end as i32));
-        } else {
-            let mut end = 0;
-            for (row, &next) in presence.iter().zip(&self.ends) {
-                offsets.resize(row as usize + 1, end);
-                end = next as i32;
-                offsets.push(end);
-            }
-        }
-        offsets.resize(rows + 1, self.bytes.len() as i32);
+        let offsets = presence.offsets(&self.ends, rows);
         Ok(OffsetBuffer::new(ScalarBuffer::from(offsets)))
     }
 }

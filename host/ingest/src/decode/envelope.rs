@@ -1,4 +1,4 @@
-//! What traces and logs have in common around their items: resources hold scopes, scopes hold items.
+//! What the signals have in common around their items: resources hold scopes, scopes hold items.
 
 use std::borrow::Cow;
 
@@ -16,7 +16,7 @@ const KNOWN: u32 = known(&[1, 2, 3]);
 
 /// The items of a signal while they are decoded.
 pub(crate) trait Items<'a> {
-    /// Adds one item's message, or counts its refusal.
+    /// Adds one item's message (a metric's: all of its points), or counts its refusal.
     fn push(&mut self, message: &'a [u8], context: &mut Context) -> Result<(), Stop>;
 
     /// How many items were kept so far.
@@ -55,7 +55,7 @@ impl<'a> Envelopes<'a> {
         Ok(envelopes)
     }
 
-    /// A `ResourceSpans` or `ResourceLogs`; its resource may stand behind its scopes.
+    /// A `ResourceSpans`, `ResourceLogs` or `ResourceMetrics`; its resource may stand behind its scopes.
     fn resource(
         &mut self,
         message: &'a [u8],
@@ -88,7 +88,7 @@ impl<'a> Envelopes<'a> {
         Ok(())
     }
 
-    /// A `ScopeSpans` or `ScopeLogs`; its scope may stand behind its items.
+    /// A `ScopeSpans`, `ScopeLogs` or `ScopeMetrics`; its scope may stand behind its items.
     fn scope(&mut self, message: &'a [u8], items: &mut impl Items<'a>, context: &mut Context) -> Result<(), Stop> {
         let (mut scope, mut schema_url): (Option<Cow<'a, [u8]>>, &[u8]) = (None, &[]);
         let before = items.rows();

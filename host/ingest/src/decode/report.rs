@@ -9,22 +9,25 @@ pub(crate) enum Refusal {
     SpanId,
     ParentId,
     Time,
+    Count,
 }
 
 /// What is kept, but not as it came.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Warning {
-    /// A link or log record with an id of another length: kept without the id.
+    /// A link, log record or exemplar with an id of another length: kept without the id.
     IdLength,
     /// A key or value given as a number of a string table, which only profiles have: kept as empty, as OTLP asks for.
     StringTable,
+    /// A histogram whose number of bounds is not one below that of its buckets: kept as sent.
+    Buckets,
 }
 
 /// Counts by reason.
 #[derive(Default)]
 pub(crate) struct Report {
-    refusals: [u64; 4],
-    warnings: [u64; 2],
+    refusals: [u64; 5],
+    warnings: [u64; 3],
 }
 
 impl Report {
@@ -45,10 +48,12 @@ impl Report {
             "without a span id of 8 bytes that are not all zero",
             "with a parent span id of neither 0 nor 8 bytes",
             "with a time beyond 2262-04-11 (int64 nanoseconds)",
+            "with a count beyond int64",
         ];
         let what = [
-            "ids of a wrong length in links or log records left out",
+            "ids of a wrong length in links, log records or exemplars left out",
             "references to a string table, which only profiles have, taken as empty",
+            "histograms whose buckets and bounds do not match, kept as sent",
         ];
         let refusals =
             self.refusals.iter().zip(why).filter(|(n, _)| **n > 0).map(|(n, why)| format!("{n} {items} {why}"));

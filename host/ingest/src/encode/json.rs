@@ -1,6 +1,8 @@
 //! OTLP/JSON as the specification asks for it: lowerCamelCase, ids in hex, enums as numbers, 64-bit ints as text, bytes in
 //! base64, defaults left out.
 
+mod metrics;
+
 use std::collections::HashMap;
 use std::fmt::Write as _;
 
@@ -13,6 +15,8 @@ use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::span::{Event, Link};
 use prism_model::Batch;
 use prism_model::value::write_string;
+
+pub use metrics::metrics_json;
 
 /// The spans of all batches as one OTLP/JSON `TracesData`: `{"resourceSpans":[…]}`. Equal resources and scopes are joined.
 pub fn traces_json(batches: &[Batch]) -> String {
@@ -157,6 +161,32 @@ impl Object {
         }
     }
 
+    /// A double that stands for a choice, and so is written whatever it is.
+    fn double(&mut self, name: &str, double: f64) {
+        self.name(name);
+        write_double(double, &mut self.out);
+    }
+
+    fn optional_double(&mut self, name: &str, double: Option<f64>) {
+        if let Some(double) = double {
+            self.double(name, double);
+        }
+    }
+
+    /// A double that is 0.0 where it is left out; -0.0 is another one.
+    fn nonzero_double(&mut self, name: &str, double: f64) {
+        if double.to_bits() != 0 {
+            self.double(name, double);
+        }
+    }
+
+    fn object(&mut self, name: &str, write: impl FnOnce(&mut Object)) {
+        self.name(name);
+        let mut inner = Object::new(std::mem::take(&mut self.out));
+        write(&mut inner);
+        self.out = inner.end();
+    }
+
     fn list<T>(
         &mut self,
         name: &str,
@@ -180,6 +210,17 @@ impl Object {
     fn attributes(&mut self, attributes: &[KeyValue]) {
         self.list("attributes", attributes.iter(), write_key_value);
     }
+}
+
+/// JSON has no numbers for what is not finite: these are text.
+fn write_double(d: f64, out: &mut String) {
+    let _infallible = if d.is_nan() {
+        write!(out, "\"NaN\"")
+    } else if d.is_infinite() {
+        write!(out, "\"{}Infinity\"", if d > 0.0 { "" } else { "-" })
+    } else {
+        write!(out, "{d:?}")
+    };
 }
 
 fn resource_text(resource: Option<&Resource>) -> String {
@@ -232,11 +273,10 @@ fn write_span(span: &Span, out: String) -> String {
     out.list("links", span.links.iter(), write_link);
     out.number("droppedLinksCount", span.dropped_links_count);
     if let Some(status) = &span.status {
-        out.name("status");
-        let mut inner = Object::new(std::mem::take(&mut out.out));
-        inner.text("message", &status.message);
-        inner.number("code", status.code);
-        out.out = inner.end();
+        out.object("status", |out| {
+            out.text("message", &status.message);
+            out.number("code", status.code);
+        });
     }
     out.end()
 }
@@ -303,24 +343,14 @@ fn write_value(value: &AnyValue, out: String) -> String {
         }
         Some(Value::BoolValue(b)) => out.raw("boolValue", if *b { "true" } else { "false" }),
         Some(Value::IntValue(i)) => out.raw("intValue", &format!("\"{i}\"")),
-        Some(Value::DoubleValue(d)) if d.is_nan() => out.raw("doubleValue", "\"NaN\""),
-        Some(Value::DoubleValue(d)) if d.is_infinite() => {
-            out.raw("doubleValue", if *d > 0.0 { "\"Infinity\"" } else { "\"-Infinity\"" });
-        }
-        Some(Value::DoubleValue(d)) => out.raw("doubleValue", &format!("{d:?}")),
+        Some(Value::DoubleValue(d)) => out.double("doubleValue", *d),
         Some(Value::BytesValue(bytes)) => out.raw("bytesValue", &format!("\"{}\"", BASE64.encode(bytes))),
         Some(Value::StringValueStrindex(i)) => out.raw("stringValueStrindex", &i.to_string()),
         Some(Value::ArrayValue(array)) => {
-            out.name("arrayValue");
-            let mut inner = Object::new(std::mem::take(&mut out.out));
-            inner.list("values", array.values.iter(), write_value);
-            out.out = inner.end();
+            out.object("arrayValue", |out| out.list("values", array.values.iter(), write_value));
         }
         Some(Value::KvlistValue(list)) => {
-            out.name("kvlistValue");
-            let mut inner = Object::new(std::mem::take(&mut out.out));
-            inner.list("values", list.values.iter(), write_key_value);
-            out.out = inner.end();
+            out.object("kvlistValue", |out| out.list("values", list.values.iter(), write_key_value));
         }
     }
     out.end()

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use arrow::array::{
-    Array, ArrayRef, BinaryArray, BooleanArray, DictionaryArray, FixedSizeBinaryArray, Float64Array, Int32Array,
-    Int64Array, StringArray, UInt8Array, UInt32Array,
+    Array, ArrayRef, ArrowPrimitiveType, BinaryArray, BooleanArray, DictionaryArray, FixedSizeBinaryArray,
+    Float64Array, Int32Array, Int64Array, ListArray, PrimitiveArray, StringArray, UInt8Array, UInt32Array,
 };
 use arrow::datatypes::UInt32Type;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, ArrayValue, KeyValue, KeyValueList, any_value};
@@ -70,11 +70,56 @@ impl<'a> Cells<'a> {
         move |row| array.filter(|a| a.is_valid(row)).map_or(0, |a| a.value(row))
     }
 
+    /// A number, `None` where there is none.
+    pub(super) fn optional<P: ArrowPrimitiveType>(
+        &self,
+        id: Intrinsic,
+    ) -> impl Fn(usize) -> Option<P::Native> + use<'a, P> {
+        let array: Option<&PrimitiveArray<P>> = self.array(id);
+        move |row| array.filter(|a| a.is_valid(row)).map(|a| a.value(row))
+    }
+
+    pub(super) fn bool(&self, id: Intrinsic) -> impl Fn(usize) -> bool + use<'a> {
+        let array: Option<&BooleanArray> = self.array(id);
+        move |row| array.is_some_and(|a| a.is_valid(row) && a.value(row))
+    }
+
+    /// The numbers of a list; none where there is no list.
+    pub(super) fn list<P: ArrowPrimitiveType>(&self, id: Intrinsic) -> impl Fn(usize) -> &'a [P::Native] + use<'a, P> {
+        let lists: Option<&ListArray> = self.array(id);
+        let values: Option<&PrimitiveArray<P>> = lists.and_then(|l| l.values().as_any().downcast_ref());
+        move |row| match (lists, values) {
+            (Some(lists), Some(values)) if lists.is_valid(row) => {
+                let offsets = lists.value_offsets();
+                &values.values()[offsets[row] as usize..offsets[row + 1] as usize]
+            }
+            _ => &[],
+        }
+    }
+
     /// An id; empty where there is none.
     pub(super) fn id(&self, id: Intrinsic) -> impl Fn(usize) -> Vec<u8> + use<'a> {
         let array: Option<&FixedSizeBinaryArray> = self.array(id);
         move |row| array.filter(|a| a.is_valid(row)).map_or_else(Vec::new, |a| a.value(row).to_vec())
     }
+}
+
+/// The rows of a child table by item.
+pub(super) fn children<'a, T, R: Fn(usize) -> T>(
+    batch: &'a Batch,
+    kind: TableKind,
+    reader: impl FnOnce(&'a Batch, &'a Table) -> R,
+) -> Vec<Vec<T>> {
+    let mut by_item: Vec<Vec<T>> = Vec::new();
+    by_item.resize_with(batch.rows(), Vec::new);
+    if let Some(table) = batch.table(kind) {
+        let parent = Cells(table).u32(Intrinsic::Parent);
+        let read = reader(batch, table);
+        for row in 0..table.rows() {
+            by_item[parent(row) as usize].push(read(row));
+        }
+    }
+    by_item
 }
 
 /// The attributes of the rows of a table: those with a column, and the tail.

@@ -6,7 +6,7 @@ use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Sta
 use prism_model::{Batch, Intrinsic, Table, TableKind};
 
 use super::group::group;
-use super::read::{Attributes, Cells};
+use super::read::{Attributes, Cells, children};
 
 /// The spans of a batch with all that belongs to them.
 pub fn traces(batch: &Batch) -> ExportTraceServiceRequest {
@@ -63,24 +63,6 @@ fn span_reader(batch: &Batch) -> impl Fn(usize) -> Span {
         dropped_links_count: dropped[2](row),
         status: Some(Status { message: message.string(row), code: status(row) }).filter(|s| *s != Status::default()),
     }
-}
-
-/// The rows of a child table by item.
-fn children<'a, T, R: Fn(usize) -> T>(
-    batch: &'a Batch,
-    kind: TableKind,
-    reader: impl FnOnce(&'a Batch, &'a Table) -> R,
-) -> Vec<Vec<T>> {
-    let mut by_item: Vec<Vec<T>> = Vec::new();
-    by_item.resize_with(batch.rows(), Vec::new);
-    if let Some(table) = batch.table(kind) {
-        let parent = Cells(table).u32(Intrinsic::Parent);
-        let read = reader(batch, table);
-        for row in 0..table.rows() {
-            by_item[parent(row) as usize].push(read(row));
-        }
-    }
-    by_item
 }
 
 fn event_reader<'a>(batch: &'a Batch, table: &'a Table) -> impl Fn(usize) -> Event + use<'a> {

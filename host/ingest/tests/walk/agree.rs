@@ -1,9 +1,14 @@
 //! Decodes bytes with the walk and with prost and compares. Used by the fuzz targets too.
 
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope, KeyValue, any_value::Value};
 use opentelemetry_proto::tonic::logs::v1::LogRecord;
+use opentelemetry_proto::tonic::metrics::v1::metric::Data;
+use opentelemetry_proto::tonic::metrics::v1::{
+    Exemplar, ExponentialHistogramDataPoint, HistogramDataPoint, NumberDataPoint, SummaryDataPoint, number_data_point,
+};
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::{Span, Status};
 use prism_ingest::decode::{DecodeError, Decoded};
@@ -28,6 +33,17 @@ pub(crate) fn logs(bytes: &[u8], limits: &Limits) -> Result<Option<Decoded>, Str
     let Some((decoded, theirs)) = same_verdict(decode::logs(bytes, limits), theirs)? else { return Ok(None) };
     let (expected, refused) = normal_logs(theirs);
     let (found, _) = normal_logs(encode::logs(&decoded.batch));
+    same(&expected, &found)?;
+    same_count(refused, decoded.rejected.count)?;
+    Ok(Some(decoded))
+}
+
+/// Decodes the bytes of a metrics request both ways. `Err` tells the difference; `Ok(None)` where both refuse.
+pub(crate) fn metrics(bytes: &[u8], limits: &Limits) -> Result<Option<Decoded>, String> {
+    let theirs = ExportMetricsServiceRequest::decode(bytes);
+    let Some((decoded, theirs)) = same_verdict(decode::metrics(bytes, limits), theirs)? else { return Ok(None) };
+    let (expected, refused) = normal_metrics(theirs);
+    let (found, _) = normal_metrics(encode::metrics(&decoded.batch));
     same(&expected, &found)?;
     same_count(refused, decoded.rejected.count)?;
     Ok(Some(decoded))
@@ -102,6 +118,106 @@ pub(crate) fn normal_logs(request: ExportLogsServiceRequest) -> (Vec<String>, u6
     }
     items.sort();
     (items, refused)
+}
+
+/// Every data point with its resource, scope and descriptor as text, sorted, as it shall read back; and how many are refused.
+pub(crate) fn normal_metrics(request: ExportMetricsServiceRequest) -> (Vec<String>, u64) {
+    let (mut items, mut refused) = (Vec::new(), 0);
+    for group in request.resource_metrics {
+        let resource = normal_resource(group.resource);
+        for scope_group in group.scope_metrics {
+            let scope = normal_scope(scope_group.scope);
+            for mut metric in scope_group.metrics {
+                let points = normal_points(metric.data.take());
+                normal_attributes(&mut metric.metadata);
+                for point in points {
+                    match point {
+                        Some(point) => items.push(format!(
+                            "{resource:?} {:?} {scope:?} {:?} {metric:?} {point}",
+                            group.schema_url, scope_group.schema_url
+                        )),
+                        None => refused += 1,
+                    }
+                }
+            }
+        }
+    }
+    items.sort();
+    (items, refused)
+}
+
+/// Type and points as text; `None` for a point that is refused. A NaN is shown by its bits, which are kept.
+fn normal_points(data: Option<Data>) -> Vec<Option<String>> {
+    fn each<T>(points: Vec<T>, normal: impl Fn(T) -> Option<String>) -> Vec<Option<String>> {
+        points.into_iter().map(normal).collect()
+    }
+    match data {
+        None => Vec::new(),
+        Some(Data::Gauge(gauge)) => each(gauge.data_points, |p| normal_number(p, "gauge")),
+        Some(Data::Sum(sum)) => {
+            let of = format!("sum {} {}", sum.aggregation_temporality, sum.is_monotonic);
+            each(sum.data_points, |p| normal_number(p, &of))
+        }
+        Some(Data::Histogram(h)) => each(h.data_points, |p| normal_histogram(p, h.aggregation_temporality)),
+        Some(Data::ExponentialHistogram(h)) => {
+            each(h.data_points, |p| normal_exponential(p, h.aggregation_temporality))
+        }
+        Some(Data::Summary(summary)) => each(summary.data_points, normal_summary),
+    }
+}
+
+fn bits<'a>(doubles: impl IntoIterator<Item = &'a f64>) -> Vec<u64> {
+    doubles.into_iter().map(|d| d.to_bits()).collect()
+}
+
+fn normal_number(mut point: NumberDataPoint, of: &str) -> Option<String> {
+    let kept = normal_exemplars(&mut point.exemplars) && fits(point.start_time_unix_nano) && fits(point.time_unix_nano);
+    normal_attributes(&mut point.attributes);
+    let exact = match &point.value {
+        Some(number_data_point::Value::AsDouble(d)) => bits([d]),
+        _ => Vec::new(),
+    };
+    kept.then(|| format!("{of} {point:?} {exact:?}"))
+}
+
+fn normal_histogram(mut point: HistogramDataPoint, temporality: i32) -> Option<String> {
+    let kept = normal_exemplars(&mut point.exemplars)
+        && [point.start_time_unix_nano, point.time_unix_nano, point.count].into_iter().all(fits)
+        && point.bucket_counts.iter().copied().all(fits);
+    normal_attributes(&mut point.attributes);
+    let exact = bits(point.sum.iter().chain(&point.min).chain(&point.max).chain(&point.explicit_bounds));
+    kept.then(|| format!("histogram {temporality} {point:?} {exact:?}"))
+}
+
+fn normal_exponential(mut point: ExponentialHistogramDataPoint, temporality: i32) -> Option<String> {
+    let counts = point.positive.iter().chain(&point.negative).flat_map(|b| &b.bucket_counts);
+    let kept = counts.copied().all(fits)
+        && [point.start_time_unix_nano, point.time_unix_nano, point.count, point.zero_count].into_iter().all(fits)
+        && normal_exemplars(&mut point.exemplars);
+    normal_attributes(&mut point.attributes);
+    let exact = bits(point.sum.iter().chain(&point.min).chain(&point.max).chain([&point.zero_threshold]));
+    kept.then(|| format!("exponential {temporality} {point:?} {exact:?}"))
+}
+
+fn normal_summary(mut point: SummaryDataPoint) -> Option<String> {
+    let kept = [point.start_time_unix_nano, point.time_unix_nano, point.count].into_iter().all(fits);
+    normal_attributes(&mut point.attributes);
+    let exact = bits(point.quantile_values.iter().flat_map(|q| [&q.quantile, &q.value]).chain([&point.sum]));
+    kept.then(|| format!("summary {point:?} {exact:?}"))
+}
+
+/// Whether all times fit.
+fn normal_exemplars(exemplars: &mut [Exemplar]) -> bool {
+    for exemplar in &mut *exemplars {
+        normal_attributes(&mut exemplar.filtered_attributes);
+        if exemplar.trace_id.len() != 16 {
+            exemplar.trace_id.clear();
+        }
+        if exemplar.span_id.len() != 8 {
+            exemplar.span_id.clear();
+        }
+    }
+    exemplars.iter().all(|e| fits(e.time_unix_nano))
 }
 
 fn normal_resource(resource: Option<Resource>) -> Option<Resource> {

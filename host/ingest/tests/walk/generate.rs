@@ -1,5 +1,7 @@
 //! Requests with everything that OTLP has, in odd combinations.
 
+mod metrics;
+
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{
@@ -12,6 +14,8 @@ use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Sta
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
+
+pub(crate) use metrics::metrics;
 
 fn text() -> impl Strategy<Value = String> {
     prop_oneof![

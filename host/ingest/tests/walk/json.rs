@@ -1,6 +1,7 @@
 //! OTLP/JSON that is written, read again by the reference crate.
 
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value::Value};
 use opentelemetry_proto::tonic::trace::v1::span::{Event, Link};
@@ -18,7 +19,7 @@ proptest! {
     /// The crate's reader refuses empty arrays and maps and NaN (see the contract), so it is asked where it can answer; the
     /// text must be JSON everywhere.
     #[test]
-    fn json_reads_back(traces in generate::traces(), logs in generate::logs()) {
+    fn json_reads_back(traces in generate::traces(), logs in generate::logs(), metrics in generate::metrics()) {
         let batch = decode::traces(&traces.encode_to_vec(), &Limits::default()).unwrap().batch;
         let text = encode::traces_json(std::slice::from_ref(&batch));
         prop_assert!(serde_json::from_str::<serde_json::Value>(&text).is_ok(), "{}", text);
@@ -35,6 +36,15 @@ proptest! {
             let expected = agree::normal_logs(encode::logs(&batch));
             if !text.contains("\"NaN\"") && !text.contains("Infinity\"") {
                 prop_assert_eq!(agree::normal_logs(back), expected, "{}", text);
+            }
+        }
+        let batch = decode::metrics(&metrics.encode_to_vec(), &Limits::default()).unwrap().batch;
+        let text = encode::metrics_json(std::slice::from_ref(&batch));
+        prop_assert!(serde_json::from_str::<serde_json::Value>(&text).is_ok(), "{}", text);
+        if let Ok(back) = serde_json::from_str::<ExportMetricsServiceRequest>(&text) {
+            let expected = agree::normal_metrics(encode::metrics(&batch));
+            if !text.contains("\"NaN\"") && !text.contains("Infinity\"") {
+                prop_assert_eq!(agree::normal_metrics(back), expected, "{}", text);
             }
         }
     }

@@ -104,7 +104,7 @@ fn a_log_record_with_broken_ids_is_kept_without_them() {
         ExportLogsServiceRequest { resource_logs: vec![ResourceLogs { scope_logs, ..ResourceLogs::default() }] };
     let decoded = decode::logs(&request.encode_to_vec(), &Limits::default()).unwrap();
     assert_eq!((decoded.batch.rows(), decoded.rejected.count), (1, 0));
-    assert_eq!(decoded.rejected.reason, "1 ids of a wrong length in links or log records left out");
+    assert_eq!(decoded.rejected.reason, "1 ids of a wrong length in links, log records or exemplars left out");
     assert!(decoded.batch.items().intrinsic(Intrinsic::TraceId).is_none());
 }
 

@@ -53,6 +53,22 @@ proptest! {
     }
 
     #[test]
+    fn points_are_walked_as_prost_decodes_them(request in generate::metrics()) {
+        let bytes = request.encode_to_vec();
+        for limits in [Limits::default(), tight()] {
+            let decoded = agree::metrics(&bytes, &limits);
+            prop_assert!(matches!(decoded, Ok(Some(_))), "{:?}", decoded);
+        }
+    }
+
+    #[test]
+    fn points_written_in_another_way_are_walked_alike(request in generate::metrics(), seed: u64) {
+        let bytes = scramble(&request.encode_to_vec(), scramble::METRICS, &mut Dice(seed));
+        let decoded = agree::metrics(&bytes, &Limits::default());
+        prop_assert!(matches!(decoded, Ok(Some(_))), "{:?}", decoded);
+    }
+
+    #[test]
     fn spans_written_in_another_way_are_walked_alike(request in generate::traces(), seed: u64) {
         let bytes = scramble(&request.encode_to_vec(), scramble::TRACES, &mut Dice(seed));
         let decoded = agree::traces(&bytes, &Limits::default());
@@ -70,9 +86,10 @@ proptest! {
     fn damaged_requests_are_refused_as_prost_refuses_them(
         traces in generate::traces(),
         logs in generate::logs(),
+        metrics in generate::metrics(),
         seed: u64,
     ) {
-        let (traces, logs) = (traces.encode_to_vec(), logs.encode_to_vec());
+        let (traces, logs, metrics) = (traces.encode_to_vec(), logs.encode_to_vec(), metrics.encode_to_vec());
         for i in 0..24 {
             let dice = &mut Dice(seed.wrapping_add(i));
             let mut bytes = traces.clone();
@@ -81,6 +98,9 @@ proptest! {
             let mut bytes = logs.clone();
             damage(&mut bytes, dice);
             prop_assert!(agree::logs(&bytes, &Limits::default()).is_ok(), "{:?}", agree::logs(&bytes, &Limits::default()));
+            let mut bytes = metrics.clone();
+            damage(&mut bytes, dice);
+            prop_assert!(agree::metrics(&bytes, &Limits::default()).is_ok(), "{:?}", agree::metrics(&bytes, &Limits::default()));
         }
     }
 
@@ -88,5 +108,6 @@ proptest! {
     fn arbitrary_bytes_do_no_harm(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
         prop_assert!(agree::traces(&bytes, &Limits::default()).is_ok());
         prop_assert!(agree::logs(&bytes, &Limits::default()).is_ok());
+        prop_assert!(agree::metrics(&bytes, &Limits::default()).is_ok());
     }
 }

@@ -4,6 +4,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use prism_model::Limits;
 use prost::Message;
@@ -47,6 +48,7 @@ fn read(path: &Path) -> Vec<u8> {
 struct Tally {
     requests: usize,
     items: usize,
+    points: usize,
 }
 
 impl Tally {
@@ -68,6 +70,15 @@ impl Tally {
         }
     }
 
+    fn metrics(&mut self, bytes: &[u8], path: &Path) {
+        if let Some(decoded) =
+            agree::metrics(bytes, &Limits::default()).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+        {
+            self.requests += 1;
+            self.points += decoded.batch.rows();
+        }
+    }
+
     /// A whole document or one line of it, where it is OTLP/JSON that the crate can read.
     fn json(&mut self, text: &str, path: &Path) {
         if let Ok(request) = serde_json::from_str::<ExportTraceServiceRequest>(text)
@@ -80,7 +91,24 @@ impl Tally {
         {
             self.logs(&request.encode_to_vec(), path);
         }
+        if let Ok(request) = serde_json::from_str::<ExportMetricsServiceRequest>(text)
+            && !request.resource_metrics.is_empty()
+        {
+            self.metrics(&request.encode_to_vec(), path);
+        }
     }
+}
+
+/// Messages that stand one after the other, the length of each (4 bytes, big-endian) in front; `None` where bytes are none such.
+fn length_delimited(mut bytes: &[u8]) -> Option<Vec<&[u8]>> {
+    let mut messages = Vec::new();
+    while !bytes.is_empty() {
+        let (length, rest) = bytes.split_first_chunk::<4>()?;
+        let (message, rest) = rest.split_at_checked(u32::from_be_bytes(*length) as usize)?;
+        messages.push(message);
+        bytes = rest;
+    }
+    Some(messages)
 }
 
 #[test]
@@ -93,9 +121,12 @@ fn recorded_requests_are_walked_as_prost_decodes_them() {
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
         let bytes = read(&path);
         if name.contains(".pb") {
-            // Whatever they hold, both must agree: a metrics request is a fine test of unknown fields.
-            tally.traces(&bytes, &path);
-            tally.logs(&bytes, &path);
+            // Whatever they hold, both must agree: a request of another signal is a fine test of unknown fields.
+            for message in length_delimited(&bytes).unwrap_or_else(|| vec![&bytes]) {
+                tally.traces(message, &path);
+                tally.logs(message, &path);
+                tally.metrics(message, &path);
+            }
         } else if let Ok(text) = std::str::from_utf8(&bytes) {
             match name.contains("jsonl") {
                 true => text.lines().for_each(|line| tally.json(line, &path)),
@@ -103,6 +134,7 @@ fn recorded_requests_are_walked_as_prost_decodes_them() {
             }
         }
     }
-    println!("{} requests, {} items", tally.requests, tally.items);
+    println!("{} requests, {} items, {} data points", tally.requests, tally.items, tally.points);
     assert!(tally.items > 10_000, "the shared data holds more than 10,000 spans and log records");
+    assert!(tally.points > 10_000, "the shared data holds more than 10,000 data points");
 }

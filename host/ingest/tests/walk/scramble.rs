@@ -21,6 +21,17 @@ pub(crate) const TRACES: Shape = Shape(&[(1, Shape(&[(1, RESOURCE), (2, Shape(&[
 /// An `ExportLogsServiceRequest`.
 pub(crate) const LOGS: Shape = Shape(&[(1, Shape(&[(1, RESOURCE), (2, Shape(&[(1, SCOPE), (2, RECORD)]))]))]);
 
+const EXEMPLAR: Shape = Shape(&[(7, KV)]);
+const NUMBERS: Shape = Shape(&[(1, Shape(&[(5, EXEMPLAR), (7, KV)]))]);
+const HISTOGRAMS: Shape = Shape(&[(1, Shape(&[(8, EXEMPLAR), (9, KV)]))]);
+const BUCKETS: Shape = NONE;
+const EXPONENTIALS: Shape = Shape(&[(1, Shape(&[(1, KV), (8, BUCKETS), (9, BUCKETS), (11, EXEMPLAR)]))]);
+const SUMMARIES: Shape = Shape(&[(1, Shape(&[(6, NONE), (7, KV)]))]);
+const METRIC: Shape =
+    Shape(&[(5, NUMBERS), (7, NUMBERS), (9, HISTOGRAMS), (10, EXPONENTIALS), (11, SUMMARIES), (12, KV)]);
+/// An `ExportMetricsServiceRequest`.
+pub(crate) const METRICS: Shape = Shape(&[(1, Shape(&[(1, RESOURCE), (2, Shape(&[(1, SCOPE), (2, METRIC)]))]))]);
+
 /// A small generator of numbers, so that a failing case replays from its seed.
 pub(crate) struct Dice(pub(crate) u64);
 

@@ -15,9 +15,13 @@ const OF_SIGNAL: [OfSignal; 7] = [
     ("prism_ingest_requests_failed_total", "Requests answered with an error.", |m| &m.failed),
     ("prism_ingest_body_bytes_total", "Bytes of bodies as they came.", |m| &m.bytes),
     ("prism_ingest_body_decompressed_bytes_total", "Bytes of bodies, decompressed.", |m| &m.bytes_decompressed),
-    ("prism_ingest_items_total", "Spans or log records stored.", |m| &m.items),
-    ("prism_ingest_items_rejected_total", "Spans or log records rejected by partial success.", |m| &m.rejected),
-    ("prism_ingest_items_dropped_total", "Spans or log records dropped by tenants' filters.", |m| &m.dropped),
+    ("prism_ingest_items_total", "Spans, log records or data points stored.", |m| &m.items),
+    ("prism_ingest_items_rejected_total", "Spans, log records or data points rejected by partial success.", |m| {
+        &m.rejected
+    }),
+    ("prism_ingest_items_dropped_total", "Spans, log records or data points dropped by tenants' filters.", |m| {
+        &m.dropped
+    }),
 ];
 
 /// What ingest counts.
@@ -25,9 +29,7 @@ pub(crate) fn expose_ingest(metrics: &IngestMetrics, text: &mut Exposition) {
     for (name, help, counter) in OF_SIGNAL {
         text.family(name, Type::Counter, help);
         for signal in Signal::ALL {
-            if let Some(of_signal) = metrics.of(signal) {
-                text.sample(&[("signal", signal.as_str())], load(counter(of_signal)));
-            }
+            text.sample(&[("signal", signal.as_str())], load(counter(metrics.of(signal))));
         }
     }
     text.family(
