@@ -86,6 +86,7 @@ impl Routes for Checkout {
         ];
         let cx = self.telemetry.span(&call.cx, "place order", SpanKind::Internal, attributes);
         let outcome = self.place(&cx, &order).await;
+        self.telemetry.count_order(outcome.as_ref().err().map_or("placed", |failure| &failure.kind));
         match &outcome {
             Ok(receipt) => {
                 let body = format!("order {} of {} placed: {} cents", order.id, order.email, receipt.total_cents);

@@ -28,6 +28,10 @@ pub struct Summary {
     pub logs: u64,
     /// Log records that it did not.
     pub logs_lost: u64,
+    /// Metric points that the server acknowledged.
+    pub points: u64,
+    /// Metric points that it did not.
+    pub points_lost: u64,
     /// The first failure to send, if any.
     pub error: Option<String>,
     /// What each program sent.
@@ -47,6 +51,8 @@ pub struct Service {
     pub spans: u64,
     /// Acknowledged log records.
     pub logs: u64,
+    /// Acknowledged metric points.
+    pub points: u64,
 }
 
 /// A piece of personal data that was sent.
@@ -85,6 +91,8 @@ impl Summary {
             spans_lost: 0,
             logs: 0,
             logs_lost: 0,
+            points: 0,
+            points_lost: 0,
             error: None,
             services: Vec::new(),
             personal: Vec::new(),
@@ -95,14 +103,17 @@ impl Summary {
             summary.spans_lost += report.spans_lost;
             summary.logs += report.logs;
             summary.logs_lost += report.logs_lost;
+            summary.points += report.points;
+            summary.points_lost += report.points_lost;
             summary.error = summary.error.or(report.error.map(|error| format!("{}: {error}", report.service)));
-            summary.services.push(Service { name: report.service, spans: report.spans, logs: report.logs });
+            let (spans, logs, points) = (report.spans, report.logs, report.points);
+            summary.services.push(Service { name: report.service, spans, logs, points });
             for (trace, spans) in report.traces {
                 *traces.entry(trace).or_default() += spans;
             }
             seen = customers.unwrap_or(seen);
         }
-        if summary.error.is_none() && summary.spans_lost + summary.logs_lost > 0 {
+        if summary.error.is_none() && summary.spans_lost + summary.logs_lost + summary.points_lost > 0 {
             summary.error = Some("more rows waited than the queue of the SDK holds".to_owned());
         }
         summary.orders = seen.orders;
@@ -131,11 +142,12 @@ fn personal(order: &FailedOrder) -> Vec<Personal> {
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Summary { orders, failed_orders, seconds, spans, logs, endpoint, .. } = self;
+        let Summary { orders, failed_orders, seconds, spans, logs, points, endpoint, .. } = self;
         writeln!(f, "{orders} orders ({failed_orders} failed) in {seconds:.1} s by {} programs", self.services.len())?;
-        writeln!(f, "sent {spans} spans and {logs} log records to {endpoint}")?;
-        if self.spans_lost + self.logs_lost > 0 {
-            writeln!(f, "not acknowledged: {} spans and {} log records", self.spans_lost, self.logs_lost)?;
+        writeln!(f, "sent {spans} spans, {logs} log records and {points} metric points to {endpoint}")?;
+        if self.spans_lost + self.logs_lost + self.points_lost > 0 {
+            let Summary { spans_lost, logs_lost, points_lost, .. } = self;
+            writeln!(f, "not acknowledged: {spans_lost} spans, {logs_lost} log records, {points_lost} metric points")?;
         }
         if let Some(trace) = &self.trace {
             writeln!(f, "a failed checkout ({}) of {} spans: trace {}", trace.reason, trace.spans, trace.id)?;

@@ -11,20 +11,30 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result};
 use opentelemetry::logs::{AnyValue, LogRecord, Logger, LoggerProvider, Severity};
+use opentelemetry::metrics::{Counter, Histogram, MeterProvider};
 use opentelemetry::trace::{Link, SpanContext, SpanKind, TraceContextExt, Tracer, TracerProvider};
 use opentelemetry::{Context, KeyValue, global};
-use opentelemetry_otlp::{LogExporter, SpanExporter};
+use opentelemetry_otlp::{LogExporter, MetricExporter, SpanExporter};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::logs::{self, BatchLogProcessor, LogBatch, SdkLogger, SdkLoggerProvider};
+use opentelemetry_sdk::metrics::{PeriodicReader, SdkMeterProvider};
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::{self, BatchSpanProcessor, SdkTracer, SdkTracerProvider, SpanData};
 use serde::{Deserialize, Serialize};
 
+mod points;
+
+use points::CountedPoints;
+
 /// Rows that may wait in a process: some seconds of the fastest run, so that a slow server loses nothing.
 const QUEUE_ROWS_MAX: usize = 65_536;
+/// The advice of the conventions for `http.server.request.duration`, seconds.
+const DURATION_BOUNDS: [f64; 14] = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
 /// A demo wants to see its data soon.
 const FLUSH_INTERVAL: Duration = Duration::from_millis(500);
+/// Of metrics; each time every counter becomes a point.
+const MEASURE_INTERVAL: Duration = Duration::from_secs(2);
 /// Traces whose spans are counted one by one; a long run needs a few to choose from, not all.
 const TRACES_COUNTED_MAX: usize = 5_000;
 
@@ -33,8 +43,11 @@ pub struct Telemetry {
     service: &'static str,
     tracer: SdkTracer,
     logger: SdkLogger,
+    durations: Histogram<f64>,
+    orders: Counter<u64>,
     tracers: SdkTracerProvider,
     loggers: SdkLoggerProvider,
+    meters: SdkMeterProvider,
     sent: Arc<Sent>,
 }
 
@@ -76,14 +89,34 @@ impl Telemetry {
         let processor = BatchLogProcessor::builder(Counted { exporter: records, sent: Arc::clone(&sent) })
             .with_batch_config(batches.build())
             .build();
-        let loggers = SdkLoggerProvider::builder().with_resource(resource).with_log_processor(processor).build();
+        let loggers =
+            SdkLoggerProvider::builder().with_resource(resource.clone()).with_log_processor(processor).build();
+
+        let points = MetricExporter::builder().with_http().build().context("cannot set up the metric exporter")?;
+        let reader = PeriodicReader::builder(CountedPoints { exporter: points, sent: Arc::clone(&sent) })
+            .with_interval(MEASURE_INTERVAL)
+            .build();
+        let meters = SdkMeterProvider::builder().with_resource(resource).with_reader(reader).build();
+        let meter = meters.meter("prism-shop");
 
         Ok(Telemetry {
             service,
             tracer: tracers.tracer("prism-shop"),
             logger: loggers.logger("prism-shop"),
+            durations: meter
+                .f64_histogram("http.server.request.duration")
+                .with_unit("s")
+                .with_description("Duration of requests")
+                .with_boundaries(DURATION_BOUNDS.to_vec())
+                .build(),
+            orders: meter
+                .u64_counter("shop.orders")
+                .with_unit("{order}")
+                .with_description("Orders, by what became of them")
+                .build(),
             tracers,
             loggers,
+            meters,
             sent,
         })
     }
@@ -137,9 +170,19 @@ impl Telemetry {
         self.logger.emit(record);
     }
 
+    /// Measures how long a request took.
+    pub fn request_took(&self, took: Duration, attributes: &[KeyValue]) {
+        self.durations.record(took.as_secs_f64(), attributes);
+    }
+
+    /// Counts an order: `placed`, or why it failed.
+    pub fn count_order(&self, outcome: &str) {
+        self.orders.add(1, &[KeyValue::new("outcome", outcome.to_owned())]);
+    }
+
     /// Sends what still waits and says what arrived. Blocks; not for use inside an async runtime.
     pub fn stop(&self) -> Report {
-        let ends = [self.tracers.shutdown(), self.loggers.shutdown()];
+        let ends = [self.tracers.shutdown(), self.loggers.shutdown(), self.meters.shutdown()];
         let failed_to_end = ends.into_iter().find_map(Result::err).map(|error| error.to_string());
         let sent = &self.sent;
         Report {
@@ -148,6 +191,8 @@ impl Telemetry {
             spans_lost: sent.spans_started.load(Relaxed).saturating_sub(sent.spans.load(Relaxed)),
             logs: sent.logs.load(Relaxed),
             logs_lost: sent.logs_written.load(Relaxed).saturating_sub(sent.logs.load(Relaxed)),
+            points: sent.points.load(Relaxed),
+            points_lost: sent.points_read.load(Relaxed).saturating_sub(sent.points.load(Relaxed)),
             error: sent.error.lock().unwrap_or_else(PoisonError::into_inner).take().or(failed_to_end),
             traces: std::mem::take(&mut *sent.traces.lock().unwrap_or_else(PoisonError::into_inner)),
         }
@@ -167,6 +212,10 @@ pub struct Report {
     pub logs: u64,
     /// Log records that it did not.
     pub logs_lost: u64,
+    /// Metric points that the server acknowledged.
+    pub points: u64,
+    /// Metric points that it did not.
+    pub points_lost: u64,
     /// The first failure to send.
     pub error: Option<String>,
     /// Acknowledged spans by trace id, of the first traces only.
@@ -179,6 +228,8 @@ struct Sent {
     logs_written: AtomicU64,
     spans: AtomicU64,
     logs: AtomicU64,
+    points_read: AtomicU64,
+    points: AtomicU64,
     error: Mutex<Option<String>>,
     traces: Mutex<HashMap<String, u64>>,
 }

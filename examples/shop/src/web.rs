@@ -5,7 +5,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
@@ -134,11 +134,15 @@ pub async fn serve<R: Routes>(
 }
 
 async fn answer<R: Routes>(telemetry: &Telemetry, routes: &R, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    let begun = Instant::now();
     let parent = global::get_text_map_propagator(|w3c| w3c.extract(&Headers(request.headers())));
     let (head, body) = request.into_parts();
+    let method = head.method.to_string();
     let path = head.uri.path();
     let matched =
         R::ROUTES.iter().chain([&HEALTH]).find_map(|route| Some((*route, segments(route, &head.method, path)?)));
+    let path_of = |route: &'static str| route.split_once(' ').map_or(route, |(_, path)| path);
+    let route = matched.as_ref().map(|(route, _)| path_of(route));
     let name = matched.as_ref().map_or(head.method.as_str(), |(route, _)| route);
     let cx = telemetry.span(&parent, name, SpanKind::Server, server_attributes(&head));
 
@@ -150,7 +154,7 @@ async fn answer<R: Routes>(telemetry: &Telemetry, routes: &R, request: Request<I
             Ok(json!({"status": "ok"}))
         }
         (Some((route, segments)), Ok(body)) => {
-            cx.span().set_attribute(KeyValue::new("http.route", route.split_once(' ').map_or(route, |(_, path)| path)));
+            cx.span().set_attribute(KeyValue::new("http.route", path_of(route)));
             let query = head.uri.query().unwrap_or_default().to_owned();
             let call = Call { cx: cx.clone(), route, segments, query, headers: head.headers, body: body.to_bytes() };
             routes.handle(call).await
@@ -169,6 +173,15 @@ async fn answer<R: Routes>(telemetry: &Telemetry, routes: &R, request: Request<I
     let body = body.to_string();
     cx.span().set_attribute(KeyValue::new("http.response.status_code", i64::from(status)));
     cx.span().set_attribute(KeyValue::new("http.response.body.size", body.len() as i64));
+    let mut measured = vec![
+        KeyValue::new("http.request.method", method),
+        KeyValue::new("http.response.status_code", i64::from(status)),
+        KeyValue::new("url.scheme", "http"),
+    ];
+    measured.extend(route.map(|route| KeyValue::new("http.route", route)));
+    // Within the server span, so that a measurement can become an exemplar of it.
+    let _current = cx.attach();
+    telemetry.request_took(begun.elapsed(), &measured);
     let mut response = Response::new(Full::from(body));
     *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));

@@ -14,9 +14,11 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper_util::rt::TokioIo;
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value::Value};
 use opentelemetry_proto::tonic::logs::v1::LogRecord;
+use opentelemetry_proto::tonic::metrics::v1::metric::Data;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use prost::Message;
@@ -27,6 +29,8 @@ struct Received {
     /// With `service.name`.
     spans: Vec<(String, Span)>,
     logs: Vec<(String, LogRecord)>,
+    /// Points of histograms and sums, with `service.name` and the metric's name.
+    points: Vec<(String, String)>,
     keys: HashSet<String>,
 }
 
@@ -36,6 +40,10 @@ fn what_is_sent_is_what_the_summary_says() {
     let count = |key: &str| summary[key].as_u64().unwrap() as usize;
     assert_eq!((count("spans"), count("spans_lost")), (received.spans.len(), 0));
     assert_eq!((count("logs"), count("logs_lost")), (received.logs.len(), 0));
+    assert_eq!((count("points"), count("points_lost")), (received.points.len(), 0));
+    let measured: BTreeSet<(&str, &str)> = received.points.iter().map(|(s, m)| (s.as_str(), m.as_str())).collect();
+    assert!(measured.contains(&("checkout", "shop.orders")));
+    assert_eq!(measured.iter().filter(|(_, name)| *name == "http.server.request.duration").count(), 5);
     assert_eq!(received.keys, HashSet::from(["k,1 %".to_owned()]), "each export carries the header");
 
     services_are_programs_of_their_own(&received);
@@ -163,6 +171,18 @@ impl Received {
                 let service = service(&resource.resource.unwrap().attributes);
                 let spans = resource.scope_spans.into_iter().flat_map(|scope| scope.spans);
                 self.spans.extend(spans.map(|span| (service.clone(), span)));
+            }
+        } else if path == "/v1/metrics" {
+            for resource in ExportMetricsServiceRequest::decode(body).unwrap().resource_metrics {
+                let service = service(&resource.resource.unwrap().attributes);
+                for metric in resource.scope_metrics.into_iter().flat_map(|scope| scope.metrics) {
+                    let points = match metric.data.unwrap() {
+                        Data::Sum(sum) => sum.data_points.len(),
+                        Data::Histogram(histogram) => histogram.data_points.len(),
+                        other => panic!("{other:?}"),
+                    };
+                    self.points.extend(std::iter::repeat_n((service.clone(), metric.name), points));
+                }
             }
         } else {
             for resource in ExportLogsServiceRequest::decode(body).unwrap().resource_logs {
