@@ -124,8 +124,11 @@ fn checkout() -> PathBuf {
     here.ancestors().nth(2).unwrap_or(here).to_owned()
 }
 
-/// `guests` in the target folder of the workspace that holds `manifest_dir`.
+/// `guests` in the target folder of the workspace that holds `manifest_dir`; guests of this checkout that are workspaces of
+/// their own share one, so that the SDK is compiled once for all of them.
 fn guests_dir(manifest_dir: &Path) -> PathBuf {
+    let here = checkout();
+    let manifest_dir = if manifest_dir.starts_with(&here) { &here } else { manifest_dir };
     if let Some(target) = std::env::var_os("CARGO_TARGET_DIR").or_else(|| std::env::var_os("CARGO_BUILD_TARGET_DIR")) {
         // Relative to the folder that cargo runs in, which is also ours.
         return std::path::absolute(PathBuf::from(target)).unwrap_or_default().join("guests");
