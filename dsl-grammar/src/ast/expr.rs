@@ -312,11 +312,16 @@ pub enum Scope {
     Event,
     /// `link.x`: some link of the span.
     Link,
+    /// `exemplar.x`: some exemplar of the metric point. Rows that are no points have it as the front of a key.
+    Exemplar,
+    /// `metadata.x`: the metadata of the metric. Rows that are no points have it as the front of a key.
+    Metadata,
 }
 
 impl Scope {
     /// All of them.
-    pub const ALL: [Scope; 5] = [Scope::Attr, Scope::Scope, Scope::Resource, Scope::Event, Scope::Link];
+    pub const ALL: [Scope; 7] =
+        [Scope::Attr, Scope::Scope, Scope::Resource, Scope::Event, Scope::Link, Scope::Exemplar, Scope::Metadata];
 
     /// The word before the dot.
     pub fn name(self) -> &'static str {
@@ -326,6 +331,8 @@ impl Scope {
             Scope::Resource => "resource",
             Scope::Event => "event",
             Scope::Link => "link",
+            Scope::Exemplar => "exemplar",
+            Scope::Metadata => "metadata",
         }
     }
 }

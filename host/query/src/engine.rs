@@ -26,7 +26,7 @@ use crate::error::{QueryError, code};
 use crate::exec::ScanExec;
 use crate::field::{From as FieldFrom, Types};
 use crate::finish::finish;
-use crate::names::{fixed_fields, nearest};
+use crate::names::{nearest, row_fields};
 use crate::running::Superseded;
 use crate::scan::{Deadline, Scan};
 use crate::show;
@@ -273,7 +273,7 @@ fn check_fields(plan: &mut Plan, snapshot: &Snapshot, strict: bool) -> Result<()
         }
         let names = attribute_names(&snapshot.frames);
         let bare = field.name.trim_matches('`');
-        let fixed = fixed_fields(plan.signal, TableKind::Items).map(|(name, _)| name);
+        let fixed = row_fields(plan.signal).map(|(name, ..)| name);
         let near = nearest(bare, names.iter().map(String::as_str).chain(fixed));
         let hint = near.map(|near| format!("did you mean `{near}`?"));
         let message = format!("no row in the range has the field `{}`", field.name);

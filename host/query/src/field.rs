@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, DictionaryArray, Int64Array, StringArray, UInt32Array};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Int32Type, UInt32Type};
+use arrow::datatypes::{DataType, Float64Type, Int32Type, Int64Type, UInt32Type};
 use arrow::error::ArrowError;
 use prism_model::{AttrType, ColumnId, Intrinsic, TableKind, Value};
 
@@ -16,7 +16,7 @@ use crate::eval::builder::ValsBuilder;
 use crate::eval::node::{Level, PathStep, Unit};
 use crate::eval::text::trace_state_member;
 use crate::eval::vals::{Scalar, Text, Vals};
-use crate::names::{Fixed, KINDS, STATUSES, enum_name};
+use crate::names::{Fixed, enum_name};
 
 /// A field that a query names.
 #[derive(Clone, Debug, PartialEq)]
@@ -78,7 +78,10 @@ impl Field {
     pub(crate) fn unit(&self) -> Unit {
         match &self.from {
             From::Fixed { fixed: Fixed::Duration, .. } => Unit::Duration,
-            From::Fixed { fixed: Fixed::Time | Fixed::Plain(Intrinsic::Time) | Fixed::ObservedTime, .. } => Unit::Time,
+            From::Fixed {
+                fixed: Fixed::Time | Fixed::Plain(Intrinsic::Time) | Fixed::ObservedTime | Fixed::StartTime,
+                ..
+            } => Unit::Time,
             _ => Unit::Plain,
         }
     }
@@ -90,11 +93,12 @@ impl Field {
             From::Attribute { tables, .. } => *tables.first()?,
             From::Body { .. } => return None,
         };
-        match table {
-            TableKind::Events => Some(Level::Event),
-            TableKind::Links => Some(Level::Link),
-            _ => None,
-        }
+        Some(Level::of_table(table)).filter(|level| level.is_child())
+    }
+
+    /// Whether its values are lists of numbers.
+    pub(crate) fn is_list(&self) -> bool {
+        matches!(self.from, From::Fixed { fixed: Fixed::List(_), .. })
     }
 
     fn layers(&self, columns: &dyn Columns) -> Vec<Layer> {
@@ -167,8 +171,9 @@ impl Field {
         let pointer = |table: TableKind| match table {
             TableKind::Resources => Some((TableKind::Items, Intrinsic::Resource)),
             TableKind::Scopes => Some((TableKind::Items, Intrinsic::Scope)),
-            TableKind::Events | TableKind::Links => Some((table, Intrinsic::Parent)),
-            _ => None,
+            TableKind::Descriptors => Some((TableKind::Items, Intrinsic::Metric)),
+            TableKind::Events | TableKind::Links | TableKind::Exemplars => Some((table, Intrinsic::Parent)),
+            TableKind::Items | TableKind::Tail => None,
         };
         match &self.from {
             From::Fixed { table, fixed } => {
@@ -243,9 +248,12 @@ pub(crate) trait Loaded {
 fn fixed_types(fixed: Fixed) -> Vec<AttrType> {
     match fixed {
         Fixed::Body => AttrType::ALL.to_vec(),
-        Fixed::Kind | Fixed::Status => vec![AttrType::Str],
-        Fixed::Time | Fixed::Severity | Fixed::Duration | Fixed::ObservedTime => vec![AttrType::Int],
-        Fixed::Json(_) => vec![AttrType::Json],
+        Fixed::Value => vec![AttrType::Int, AttrType::Double],
+        Fixed::Kind | Fixed::Status | Fixed::MetricType | Fixed::Temporality => vec![AttrType::Str],
+        Fixed::Time | Fixed::Severity | Fixed::Duration | Fixed::ObservedTime | Fixed::StartTime => {
+            vec![AttrType::Int]
+        }
+        Fixed::Json(_) | Fixed::List(_) => vec![AttrType::Json],
         Fixed::Plain(i) => vec![match i.data_type() {
             DataType::Utf8 | DataType::FixedSizeBinary(_) => AttrType::Str,
             DataType::Boolean => AttrType::Bool,
@@ -377,10 +385,17 @@ fn read_fixed(table: TableKind, fixed: Fixed, from: &dyn Loaded) -> Result<Optio
             Ok(text.map(|t| Vals { len: t.len(), json: Some(t), ..Vals::default() }))
         }
         Fixed::Time => event_time(&plain(Intrinsic::Time), column(Intrinsic::ObservedTime)).map(Some),
-        Fixed::Kind => Ok(Some(named(&plain(Intrinsic::Kind), &KINDS)?)),
-        Fixed::Status => Ok(Some(named(&plain(Intrinsic::Status), &STATUSES)?)),
-        Fixed::Severity => Ok(column(Intrinsic::Severity).map(|a| without_zero(&to_ints(&a)?)).transpose()?),
-        Fixed::ObservedTime => Ok(column(Intrinsic::ObservedTime).map(|a| without_zero(&to_ints(&a)?)).transpose()?),
+        Fixed::Kind | Fixed::Status | Fixed::MetricType | Fixed::Temporality => {
+            let Some((names, number)) = fixed.number_names().zip(fixed.columns().first()) else { return Ok(None) };
+            Ok(Some(named(&plain(*number), names)?))
+        }
+        Fixed::Severity | Fixed::ObservedTime | Fixed::StartTime => {
+            let number = fixed.columns().first().and_then(|i| column(*i));
+            Ok(number.map(|a| without_zero(&to_ints(&a)?)).transpose()?)
+        }
+        Fixed::List(i) => {
+            Ok(column(i).as_ref().and_then(lists).map(|t| Vals { len: t.len(), json: Some(t), ..Vals::default() }))
+        }
         Fixed::Duration => duration(&plain(Intrinsic::Duration), column(Intrinsic::Running), column(Intrinsic::Time)),
         Fixed::Body => {
             let parts = [
@@ -391,11 +406,38 @@ fn read_fixed(table: TableKind, fixed: Fixed, from: &dyn Loaded) -> Result<Optio
                 (Intrinsic::BodyBytes, AttrType::Bytes),
                 (Intrinsic::BodyJson, AttrType::Json),
             ];
-            let layers: Vec<Vals> =
-                parts.into_iter().filter_map(|(i, ty)| column(i).and_then(|a| typed(&a, ty))).collect();
-            if layers.is_empty() { Ok(None) } else { Ok(Some(Vals::coalesce(&layers)?)) }
+            siblings(&parts, &column)
+        }
+        Fixed::Value => {
+            siblings(&[(Intrinsic::ValueInt, AttrType::Int), (Intrinsic::ValueDouble, AttrType::Double)], &column)
         }
     }
+}
+
+/// Typed columns of one logical field.
+fn siblings(
+    parts: &[(Intrinsic, AttrType)],
+    column: &dyn Fn(Intrinsic) -> Option<ArrayRef>,
+) -> Result<Option<Vals>, ArrowError> {
+    let layers: Vec<Vals> = parts.iter().filter_map(|(i, ty)| column(*i).and_then(|a| typed(&a, *ty))).collect();
+    if layers.is_empty() { Ok(None) } else { Ok(Some(Vals::coalesce(&layers)?)) }
+}
+
+/// Lists of numbers in the text form of arrays, by which `contains`, `length` and `[0]` know them.
+fn lists(array: &ArrayRef) -> Option<Text> {
+    let lists = array.as_list_opt::<i32>()?;
+    let values = lists.values();
+    let (ints, doubles) = (values.as_primitive_opt::<Int64Type>(), values.as_primitive_opt::<Float64Type>());
+    let item = |i: usize| match (ints, doubles) {
+        (Some(ints), _) => Value::Int(ints.value(i)),
+        (_, Some(doubles)) => Value::Double(doubles.value(i)),
+        _ => Value::Null,
+    };
+    let text = |row: usize| {
+        let range = lists.value_offsets()[row] as usize..lists.value_offsets()[row + 1] as usize;
+        lists.is_valid(row).then(|| Value::Array(range.map(item).collect()).to_text())
+    };
+    Some(Text::Plain((0..lists.len()).map(text).collect()))
 }
 
 fn without_zero(ints: &Int64Array) -> Result<Vals, ArrowError> {
@@ -454,10 +496,17 @@ fn named(numbers: &ArrayRef, names: &[&str]) -> Result<Vals, ArrowError> {
     Ok(Vals::of_text(Text::Dict(dictionary)))
 }
 
+/// The type of lists of ints, as users see it.
+pub(crate) const INTS: &str = "int[]";
+/// The type of lists of doubles, as users see it.
+pub(crate) const DOUBLES: &str = "double[]";
+
 /// The types of a fixed field as users see them.
 pub(crate) fn shown_types(fixed: Fixed) -> Vec<&'static str> {
     match fixed {
-        Fixed::Time | Fixed::ObservedTime => vec!["time"],
+        Fixed::Time | Fixed::ObservedTime | Fixed::StartTime | Fixed::Plain(Intrinsic::Time) => vec!["time"],
+        Fixed::List(i) if i.data_type() == prism_model::column::list_of(DataType::Int64) => vec![INTS],
+        Fixed::List(_) => vec![DOUBLES],
         Fixed::Duration => vec!["duration"],
         Fixed::Plain(Intrinsic::TraceId | Intrinsic::SpanId | Intrinsic::ParentId) => vec!["id"],
         other => fixed_types(other).into_iter().map(AttrType::as_str).collect(),

@@ -7,14 +7,14 @@ use prism_model::{AttrType, ColumnId, Signal, TableKind, TenantId};
 
 use crate::engine::{Engine, blocking};
 use crate::error::QueryError;
-use crate::names::fixed_fields;
+use crate::names::row_fields;
 
 /// A field and what is known of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FieldInfo {
     /// As a query names it within its scope.
     pub name: String,
-    /// `intrinsic`, `attr`, `scope`, `resource`, `event` or `link`.
+    /// `intrinsic`, `attr`, `scope`, `resource`, `event`, `link`, `exemplar` or `metadata`.
     pub scope: &'static str,
     /// In which rows.
     pub signal: Signal,
@@ -34,7 +34,7 @@ pub struct FieldValue {
 }
 
 impl Engine {
-    /// The fields of a tenant's spans and logs in a range, by name, scope and signal. No payload is read; keys that have no
+    /// The fields of a tenant's rows in a range, by name, scope and signal. No payload is read; keys that have no
     /// column of their own (the tail) are not listed.
     ///
     /// # Errors
@@ -45,13 +45,11 @@ impl Engine {
             let mut found: BTreeMap<(String, &'static str, Signal), (std::collections::BTreeSet<AttrType>, u64)> =
                 BTreeMap::new();
             let mut fixed = Vec::new();
-            for signal in [Signal::Spans, Signal::Logs] {
+            for signal in Signal::ALL {
                 let snapshot = reader.snapshot(&tenant, signal, range)?;
                 let rows: u64 = snapshot.frames.iter().map(|f| f.rows() as u64).sum();
                 if rows > 0 {
-                    fixed.extend(
-                        fixed_fields(signal, TableKind::Items).map(|(name, of)| intrinsic(signal, name, of, rows)),
-                    );
+                    fixed.extend(row_fields(signal).map(|(name, _, of)| intrinsic(signal, name, of, rows)));
                 }
                 for frame in &snapshot.frames {
                     for table in TableKind::ALL {
@@ -131,7 +129,9 @@ fn scope_of(table: TableKind) -> Option<&'static str> {
         TableKind::Resources => "resource",
         TableKind::Events => "event",
         TableKind::Links => "link",
-        TableKind::Descriptors | TableKind::Exemplars | TableKind::Tail => return None,
+        TableKind::Exemplars => "exemplar",
+        TableKind::Descriptors => "metadata",
+        TableKind::Tail => return None,
     })
 }
 

@@ -51,6 +51,7 @@ pub(crate) struct FrameRows<'a> {
     selection: Option<&'a UInt32Array>,
     events: OnceCell<Children>,
     links: OnceCell<Children>,
+    exemplars: OnceCell<Children>,
     cache: RefCell<HashMap<usize, At<Vals>>>,
 }
 
@@ -71,6 +72,7 @@ impl<'a> FrameRows<'a> {
             selection,
             events: OnceCell::new(),
             links: OnceCell::new(),
+            exemplars: OnceCell::new(),
             cache: RefCell::new(HashMap::new()),
         }
     }
@@ -95,6 +97,7 @@ impl<'a> FrameRows<'a> {
     fn children(&self, child: Level) -> Result<&Children, ArrowError> {
         let (cell, kind) = match child {
             Level::Link => (&self.links, TableKind::Links),
+            Level::Exemplar => (&self.exemplars, TableKind::Exemplars),
             _ => (&self.events, TableKind::Events),
         };
         if let Some(children) = cell.get() {
@@ -116,21 +119,13 @@ impl<'a> FrameRows<'a> {
     }
 
     fn at_level(&self, table: TableKind, vals: Vals) -> Result<At<Vals>, ArrowError> {
-        let (level, of) = match table {
-            TableKind::Resources => (Level::Resource, vals),
-            TableKind::Scopes => (Level::Scope, vals),
-            TableKind::Events | TableKind::Links => {
-                let level = if table == TableKind::Events { Level::Event } else { Level::Link };
-                match &self.children(level)?.0 {
-                    Some(rows) => (level, vals.take(rows)?),
-                    None => (level, vals),
-                }
-            }
-            _ => match self.selection {
-                Some(rows) => (Level::Row, vals.take(rows)?),
-                None => (Level::Row, vals),
-            },
+        let level = Level::of_table(table);
+        let rows = match level {
+            Level::Row => self.selection,
+            child if child.is_child() => self.children(child)?.0.as_ref(),
+            _ => None,
         };
+        let of = rows.map_or_else(|| Ok(vals.clone()), |rows| vals.take(rows))?;
         Ok(At { level, of })
     }
 
@@ -160,6 +155,10 @@ impl Loaded for FrameRows<'_> {
     fn rows(&self, table: TableKind) -> usize {
         match table {
             TableKind::Items => self.rows,
+            TableKind::Resources | TableKind::Scopes | TableKind::Descriptors => {
+                // Rows that point to nothing point to a row of defaults.
+                self.table(table).map(Table::rows).max().unwrap_or(0).max(1)
+            }
             _ => self.table(table).map(Table::rows).max().unwrap_or(0),
         }
     }
@@ -177,11 +176,9 @@ impl Rows for FrameRows<'_> {
 
     fn len(&self, level: Level) -> usize {
         match level {
-            Level::One => 1,
-            Level::Resource => Loaded::rows(self, TableKind::Resources),
-            Level::Scope => Loaded::rows(self, TableKind::Scopes),
             Level::Row => self.selection.map_or(self.rows, Array::len),
-            Level::Event | Level::Link => self.children(level).map_or(0, |(_, parents)| parents.len()),
+            child if child.is_child() => self.children(level).map_or(0, |(_, parents)| parents.len()),
+            interned => interned.table().map_or(1, |table| Loaded::rows(self, table)),
         }
     }
 
@@ -189,10 +186,11 @@ impl Rows for FrameRows<'_> {
         let to_row = match from {
             Level::Resource => self.select(self.index(TableKind::Items, Intrinsic::Resource))?,
             Level::Scope => self.select(self.index(TableKind::Items, Intrinsic::Scope))?,
+            Level::Metric => self.select(self.index(TableKind::Items, Intrinsic::Metric))?,
             _ => return Ok(self.children(to)?.1.clone()),
         };
         match to {
-            Level::Event | Level::Link => take_u32(&to_row, &self.children(to)?.1),
+            child if child.is_child() => take_u32(&to_row, &self.children(to)?.1),
             _ => Ok(to_row),
         }
     }

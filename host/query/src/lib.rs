@@ -1,4 +1,4 @@
-//! Answers queries over spans and logs.
+//! Answers queries over spans, log records and metric points.
 //!
 //! ```text
 //! Ast -> bind (names to fields, operators to nodes) -> scan (prune, read, filter: frame, field, eval) -> sink, group -> exec

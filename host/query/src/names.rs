@@ -6,6 +6,11 @@ use prism_model::{Intrinsic, Signal, TableKind};
 pub(crate) const KINDS: [&str; 6] = ["unspecified", "internal", "server", "client", "producer", "consumer"];
 /// Names of the span states, by number.
 pub(crate) const STATUSES: [&str; 3] = ["unset", "ok", "error"];
+/// Names of the types of metrics, by number: those of [`prism_model::MetricType`].
+pub(crate) const METRIC_TYPES: [&str; 6] =
+    ["unspecified", "gauge", "sum", "histogram", "exponential_histogram", "summary"];
+/// Names of the aggregation temporalities, by number.
+pub(crate) const TEMPORALITIES: [&str; 3] = ["unspecified", "delta", "cumulative"];
 /// Names of the severity ranges: the first stands for the numbers 1 to 4, and so on.
 pub(crate) const SEVERITIES: [&str; 6] = ["trace", "debug", "info", "warn", "error", "fatal"];
 
@@ -18,6 +23,10 @@ pub(crate) enum Fixed {
     Kind,
     /// A number shown by its name.
     Status,
+    /// A number shown by its name.
+    MetricType,
+    /// A number shown by its name.
+    Temporality,
     /// A number; 0 means that none was given.
     Severity,
     /// Event time: of logs the observed time where no other was given.
@@ -26,8 +35,14 @@ pub(crate) enum Fixed {
     Duration,
     /// 0 means that none was given.
     ObservedTime,
+    /// 0 means that none was given.
+    StartTime,
     /// Six typed columns.
     Body,
+    /// Two typed columns: ints and doubles.
+    Value,
+    /// A list of numbers, shown as one.
+    List(Intrinsic),
     /// [`prism_model::Value`] text.
     Json(Intrinsic),
 }
@@ -37,14 +52,33 @@ impl Fixed {
     pub(crate) fn columns(self) -> &'static [Intrinsic] {
         use Intrinsic as I;
         match self {
-            Fixed::Plain(i) | Fixed::Json(i) => INTRINSICS.get(i as usize).map_or(&[], std::slice::from_ref),
+            Fixed::Plain(i) | Fixed::Json(i) | Fixed::List(i) => {
+                INTRINSICS.get(i as usize).map_or(&[], std::slice::from_ref)
+            }
             Fixed::Time => &[I::Time, I::ObservedTime],
             Fixed::Kind => &[I::Kind],
             Fixed::Status => &[I::Status],
+            Fixed::MetricType => &[I::Type],
+            Fixed::Temporality => &[I::Temporality],
+            Fixed::Value => &[I::ValueInt, I::ValueDouble],
             Fixed::Severity => &[I::Severity],
             Fixed::Duration => &[I::Duration, I::Running, I::Time],
             Fixed::ObservedTime => &[I::ObservedTime],
+            Fixed::StartTime => &[I::StartTime],
             Fixed::Body => &[I::Body, I::BodyInt, I::BodyDouble, I::BodyBool, I::BodyBytes, I::BodyJson],
+        }
+    }
+}
+
+impl Fixed {
+    /// The names of its numbers, where it is a number shown by its name.
+    pub(crate) fn number_names(self) -> Option<&'static [&'static str]> {
+        match self {
+            Fixed::Kind => Some(&KINDS),
+            Fixed::Status => Some(&STATUSES),
+            Fixed::MetricType => Some(&METRIC_TYPES),
+            Fixed::Temporality => Some(&TEMPORALITIES),
+            _ => None,
         }
     }
 }
@@ -81,6 +115,44 @@ const LOGS: &[(&str, Fixed)] = &[
     ("body", Fixed::Body),
 ];
 
+const POINTS: &[(&str, Fixed)] = &[
+    ("time", Fixed::Time),
+    ("start_time", Fixed::StartTime),
+    ("flags", Fixed::Plain(Intrinsic::Flags)),
+    ("value", Fixed::Value),
+    ("count", Fixed::Plain(Intrinsic::Count)),
+    ("sum", Fixed::Plain(Intrinsic::Sum)),
+    ("min", Fixed::Plain(Intrinsic::Min)),
+    ("max", Fixed::Plain(Intrinsic::Max)),
+    ("bucket_counts", Fixed::List(Intrinsic::BucketCounts)),
+    ("explicit_bounds", Fixed::List(Intrinsic::ExplicitBounds)),
+    ("scale", Fixed::Plain(Intrinsic::Scale)),
+    ("zero_count", Fixed::Plain(Intrinsic::ZeroCount)),
+    ("zero_threshold", Fixed::Plain(Intrinsic::ZeroThreshold)),
+    ("positive_offset", Fixed::Plain(Intrinsic::PositiveOffset)),
+    ("positive_counts", Fixed::List(Intrinsic::PositiveCounts)),
+    ("negative_offset", Fixed::Plain(Intrinsic::NegativeOffset)),
+    ("negative_counts", Fixed::List(Intrinsic::NegativeCounts)),
+    ("quantiles", Fixed::List(Intrinsic::Quantiles)),
+    ("quantile_values", Fixed::List(Intrinsic::QuantileValues)),
+];
+
+const DESCRIPTORS: &[(&str, Fixed)] = &[
+    ("name", Fixed::Plain(Intrinsic::Name)),
+    ("unit", Fixed::Plain(Intrinsic::Unit)),
+    ("description", Fixed::Plain(Intrinsic::Description)),
+    ("type", Fixed::MetricType),
+    ("temporality", Fixed::Temporality),
+    ("monotonic", Fixed::Plain(Intrinsic::Monotonic)),
+];
+
+const EXEMPLARS: &[(&str, Fixed)] = &[
+    ("time", Fixed::Plain(Intrinsic::Time)),
+    ("value", Fixed::Value),
+    ("trace_id", Fixed::Plain(Intrinsic::TraceId)),
+    ("span_id", Fixed::Plain(Intrinsic::SpanId)),
+];
+
 const SCOPES: &[(&str, Fixed)] = &[
     ("name", Fixed::Plain(Intrinsic::Name)),
     ("version", Fixed::Plain(Intrinsic::Version)),
@@ -113,6 +185,9 @@ pub(crate) fn fixed_fields(signal: Signal, table: TableKind) -> impl Iterator<It
     let (own, common): (&[_], &[_]) = match (table, signal) {
         (TableKind::Items, Signal::Spans) => (SPANS, COMMON),
         (TableKind::Items, Signal::Logs) => (LOGS, COMMON),
+        (TableKind::Items, Signal::Metrics) => (POINTS, &[]),
+        (TableKind::Descriptors, Signal::Metrics) => (DESCRIPTORS, &[]),
+        (TableKind::Exemplars, _) => (EXEMPLARS, &[]),
         (TableKind::Scopes, _) => (SCOPES, &[]),
         (TableKind::Resources, _) => (RESOURCES, &[]),
         (TableKind::Events, _) => (EVENTS, &[]),
@@ -120,6 +195,13 @@ pub(crate) fn fixed_fields(signal: Signal, table: TableKind) -> impl Iterator<It
         _ => (&[], &[]),
     };
     own.iter().chain(common).copied()
+}
+
+/// The fixed fields that a name without a scope may mean, each with its table: the row's own, and what its metric says.
+pub(crate) fn row_fields(signal: Signal) -> impl Iterator<Item = (&'static str, TableKind, Fixed)> {
+    [TableKind::Items, TableKind::Descriptors]
+        .into_iter()
+        .flat_map(move |table| fixed_fields(signal, table).map(move |(name, fixed)| (name, table, fixed)))
 }
 
 /// A fixed field of a table.
@@ -201,6 +283,14 @@ mod tests {
         assert_eq!(nearest("status_code", known), None);
         assert_eq!(nearest("response.status_code", known), Some("http.response.status_code"));
         assert_eq!(nearest("zebra", known), None);
+    }
+
+    #[test]
+    fn types_of_metrics_have_the_names_of_the_model() {
+        for ty in prism_model::MetricType::ALL {
+            assert_eq!(METRIC_TYPES[ty as usize], ty.as_str());
+        }
+        assert_eq!(METRIC_TYPES.len(), prism_model::MetricType::ALL.len() + 1);
     }
 
     #[test]

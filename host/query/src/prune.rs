@@ -7,10 +7,10 @@ use std::cmp::Ordering;
 use prism_model::{AttrType, ColumnId, Intrinsic, TableKind};
 use prism_store::{ColumnMeta, Frame, Range};
 
-use crate::eval::node::{CompareOp, Level, Node, Set, TextOp, TextTest};
+use crate::eval::node::{CompareOp, Node, Set, TextOp, TextTest};
 use crate::eval::vals::{Scalar, cmp_int_double};
 use crate::field::{Field, From};
-use crate::names::{Fixed, KINDS, STATUSES, enum_name};
+use crate::names::{Fixed, enum_name};
 use crate::stack::with_room;
 
 /// What a condition can be over the rows of a frame.
@@ -69,8 +69,8 @@ fn fate_of(node: &Node, fields: &[Field], frame: &Frame) -> Fate {
         },
         Node::Exists(inner) => field_of(inner).map_or(UNKNOWN, |field| of(exists(field, frame))),
         Node::Some { child, condition } => {
-            let table = if *child == Level::Event { TableKind::Events } else { TableKind::Links };
-            of(frame.table_rows(table) > 0 && fate(condition, fields, frame).can_hold)
+            let there = child.table().is_none_or(|table| frame.table_rows(table) > 0);
+            of(there && fate(condition, fields, frame).can_hold)
         }
         _ => UNKNOWN,
     }
@@ -97,7 +97,9 @@ fn may_compare(field: &Field, op: CompareOp, value: &Scalar, frame: &Frame) -> b
         return false;
     }
     match &field.from {
-        From::Fixed { table: TableKind::Items, fixed } => may_compare_fixed(*fixed, op, value, frame),
+        From::Fixed { table: table @ (TableKind::Items | TableKind::Descriptors), fixed } => {
+            may_compare_fixed(*table, *fixed, op, value, frame)
+        }
         From::Attribute { key, .. } => {
             let Some(columns) = columns(field, frame) else { return true };
             if !columns.iter().any(|(_, meta)| may_compare_column(meta, op, value)) {
@@ -112,18 +114,27 @@ fn may_compare(field: &Field, op: CompareOp, value: &Scalar, frame: &Frame) -> b
     }
 }
 
-fn may_compare_fixed(fixed: Fixed, op: CompareOp, value: &Scalar, frame: &Frame) -> bool {
-    let items = frame.columns(TableKind::Items);
-    let meta = |i: Intrinsic| items.iter().find(|c| c.id == ColumnId::Intrinsic(i));
+fn may_compare_fixed(table: TableKind, fixed: Fixed, op: CompareOp, value: &Scalar, frame: &Frame) -> bool {
+    let columns = frame.columns(table);
+    let meta = |i: Intrinsic| columns.iter().find(|c| c.id == ColumnId::Intrinsic(i));
+    // A column that is null where a row has no such value, and absent where none has.
+    let known = |i: Intrinsic| meta(i).is_some_and(|meta| may_compare_column(meta, op, value));
     match fixed {
         Fixed::Time => int_range(op, frame.stats().time_min, frame.stats().time_max, value),
         Fixed::Duration => match meta(Intrinsic::Duration) {
             None => int_range(op, 0, 0, value),
             Some(meta) => may_compare_column(meta, op, value),
         },
-        Fixed::Severity => meta(Intrinsic::Severity).is_some_and(|meta| may_compare_column(meta, op, value)),
-        Fixed::Kind => may_be_named(meta(Intrinsic::Kind), &KINDS, op, value),
-        Fixed::Status => may_be_named(meta(Intrinsic::Status), &STATUSES, op, value),
+        Fixed::Severity => known(Intrinsic::Severity),
+        Fixed::StartTime => known(Intrinsic::StartTime),
+        Fixed::Value => known(Intrinsic::ValueInt) || known(Intrinsic::ValueDouble),
+        Fixed::Plain(
+            i @ (Intrinsic::Count | Intrinsic::Sum | Intrinsic::Min | Intrinsic::Max | Intrinsic::ZeroCount),
+        ) => known(i),
+        Fixed::Kind | Fixed::Status | Fixed::MetricType | Fixed::Temporality => {
+            let number = fixed.columns().first().and_then(|i| meta(*i));
+            fixed.number_names().is_none_or(|names| may_be_named(number, names, op, value))
+        }
         Fixed::Plain(Intrinsic::TraceId) => match (op, value) {
             (CompareOp::Eq, Scalar::Str(text)) => {
                 match hex::decode(text).ok().and_then(|id| <[u8; 16]>::try_from(id).ok()) {
@@ -195,6 +206,7 @@ fn may_compare_column(meta: &ColumnMeta, op: CompareOp, value: &Scalar) -> bool 
         ColumnId::Intrinsic(i) => match i.data_type() {
             arrow::datatypes::DataType::Utf8 => AttrType::Str,
             arrow::datatypes::DataType::Int64 | arrow::datatypes::DataType::Int32 => AttrType::Int,
+            arrow::datatypes::DataType::Float64 => AttrType::Double,
             _ => return true,
         },
     };
@@ -276,7 +288,14 @@ fn may_pass(field: &Field, test: &TextTest, negated: bool, frame: &Frame) -> boo
             // Ids are searched in their hex form.
             ColumnId::Intrinsic(_) => return true,
         };
-        let known = meta.dictionary.as_ref();
-        text && known.is_none_or(|values| values.iter().any(|v| passes(v) != negated))
+        text && match (&meta.dictionary, test, &meta.range) {
+            (Some(values), ..) => values.iter().any(|v| passes(v) != negated),
+            (None, TextTest::Op(TextOp::StartsWith, front), Some(Range::Text(range))) if !negated => {
+                let (min, max) = (&*range.min, range.max.as_deref());
+                // Texts with this front stand together, from the front itself on.
+                max.is_none_or(|max| max >= front.as_str()) && (min <= front.as_str() || min.starts_with(front))
+            }
+            _ => true,
+        }
     })
 }

@@ -1,7 +1,7 @@
 //! The leaf of every plan: frames of a snapshot are pruned, filtered and turned into groups or the first rows of an order.
 //!
-//! A frame is read in steps, each only if rows are left: columns of conditions on resources and scopes, columns of the other
-//! conditions, columns of what is computed. Partitions take frames from one queue, so that none waits for another.
+//! A frame is read in steps, each only if rows are left: columns of conditions on resources, scopes and metrics, columns of the
+//! other conditions, columns of what is computed. Partitions take frames from one queue, so that none waits for another.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -291,9 +291,11 @@ impl Reading<'_> {
     fn matching(&mut self) -> Result<Matching, QueryError> {
         let plan = &self.scan.plan;
         let interned = |node: &&Node| {
-            let pointer = |id: &ColumnId| matches!(id, ColumnId::Intrinsic(Intrinsic::Resource | Intrinsic::Scope));
+            let pointer = |id: &ColumnId| {
+                matches!(id, ColumnId::Intrinsic(Intrinsic::Resource | Intrinsic::Scope | Intrinsic::Metric))
+            };
             self.wanted(std::iter::once(*node)).iter().all(|(table, ids)| match table {
-                TableKind::Resources | TableKind::Scopes => true,
+                TableKind::Resources | TableKind::Scopes | TableKind::Descriptors => true,
                 TableKind::Items => ids.iter().all(pointer),
                 _ => false,
             })

@@ -8,7 +8,7 @@ use std::time::Duration;
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::{DataType, TimeUnit};
 use prism_model::window::TimeRange;
-use prism_model::{Batch, Classify, Intrinsic as I, Kind, Signal, TableKind, Value};
+use prism_model::{Batch, Classify, Intrinsic as I, Kind, MetricType, Signal, TableKind, Value};
 use prism_query::{EngineOptions, QueryError};
 use prism_store::StoreOptions;
 use support::{Lab, MS, NOW, Row, SECOND, shown, str, tenant};
@@ -230,6 +230,110 @@ async fn an_answer_has_three_forms() {
     assert_eq!(batch.column(3).as_string::<i32>().value(1), "\"text\"");
     assert!(batch.column(4).is_null(1));
     assert!(batch.schema().metadata()["stats"].contains("rows_scanned"));
+}
+
+/// A frame of one metric's points, a second apart.
+fn points(name: &str, ty: MetricType, ago: i64, values: &[Value]) -> Batch {
+    let metric = Row {
+        fixed: vec![(I::Name, str(name)), (I::Type, Value::Int(ty as i64))],
+        attributes: vec![("origin", str("test"))],
+        ..Row::default()
+    };
+    let point = |(i, value): (usize, &Value)| {
+        let column = match value {
+            Value::Int(_) => I::ValueInt,
+            Value::Array(_) => I::BucketCounts,
+            _ => I::ValueDouble,
+        };
+        Row {
+            fixed: vec![(I::Time, Value::Int(NOW - (ago - i as i64) * SECOND)), (column, value.clone())],
+            attributes: vec![("host", str(if i % 2 == 0 { "a" } else { "b" }))],
+            ..Row::default()
+        }
+    };
+    support::points(&service("shop"), &[metric], &values.iter().enumerate().map(point).collect::<Vec<_>>())
+}
+
+async fn gauges(lab: &Lab) {
+    for n in 0..6i64 {
+        let values: Vec<Value> = (0..10).map(|i| Value::Int(n * 10 + i)).collect();
+        lab.add(points(&format!("metric.{n}"), MetricType::Gauge, 600 - n * 60, &values)).await;
+    }
+    let values = [Value::Double(1e9), Value::Double(2.5e9)];
+    lab.add(points("huge", MetricType::Sum, 60, &values)).await;
+    let counts = |of: &[i64]| Value::Array(of.iter().map(|n| Value::Int(*n)).collect());
+    lab.add(points("sizes", MetricType::Histogram, 30, &[counts(&[1, 2]), counts(&[3])])).await;
+}
+
+#[tokio::test]
+async fn qu2_frames_without_the_metric_are_not_read() {
+    let lab = Lab::new();
+    gauges(&lab).await;
+    for (text, rows, frames_read) in [
+        ("from metrics last 1h where name = 'metric.3'", 10, 1),
+        ("from metrics last 1h where name in ('metric.3', 'huge')", 12, 2),
+        ("from metrics last 1h where name = 'nothing'", 0, 0),
+        ("from metrics last 1h where name starts_with 'metric.5'", 10, 1),
+        ("from metrics last 1h where type = sum", 2, 1),
+        ("from metrics last 1h where type = summary", 0, 0),
+        ("from metrics last 1h where value > 58", 3, 2),
+        ("from metrics last 1h where value between 3 and 12", 10, 2),
+        ("from metrics last 1h where count > 0", 0, 0),
+        ("from metrics last 1h where exemplar.value > 0", 0, 0),
+        ("from metrics last 1h where metadata.origin = 'other'", 0, 0),
+        ("from metrics last 1h where bucket_counts contains 3", 1, 8),
+    ] {
+        let answer = lab.ask(text).await.unwrap();
+        assert_eq!((answer.rows, answer.stats.frames_read), (rows, frames_read), "{text}");
+        assert_eq!(answer.stats.frames_total, 8, "{text}");
+    }
+}
+
+#[tokio::test]
+async fn fields_and_values_of_metrics_are_listed() {
+    let lab = Lab::new();
+    gauges(&lab).await;
+    let range = TimeRange { from: NOW - HOUR, to: NOW };
+    let fields = lab.engine.fields(&tenant(), range).await.unwrap();
+    assert!(fields.iter().all(|f| f.signal == Signal::Metrics));
+    let of = |name: &str| fields.iter().find(|f| f.name == name).map(|f| (f.scope, f.types.clone(), f.count));
+    assert_eq!(of("value"), Some(("intrinsic", vec!["int", "double"], 64)));
+    assert_eq!(of("name"), Some(("intrinsic", vec!["string"], 64)));
+    assert_eq!(of("bucket_counts"), Some(("intrinsic", vec!["int[]"], 64)));
+    assert_eq!(of("start_time"), Some(("intrinsic", vec!["time"], 64)));
+    assert_eq!(of("host"), Some(("attr", vec!["string"], 64)));
+    assert_eq!(of("origin"), Some(("metadata", vec!["string"], 8)));
+    let values = async |field: &str, limit| {
+        let found = lab.engine.field_values(&tenant(), Signal::Metrics, field, range, limit).await.unwrap();
+        found.into_iter().map(|v| (v.value, v.count)).collect::<Vec<_>>()
+    };
+    assert_eq!(values("name", 2).await, [("metric.0".into(), 10), ("metric.1".into(), 10)]);
+    assert_eq!(values("type", 9).await, [("gauge".into(), 60), ("histogram".into(), 2), ("sum".into(), 2)]);
+    assert_eq!(values("host", 9).await, [("a".into(), 32), ("b".into(), 32)]);
+    assert_eq!(values("metadata.origin", 9).await, [("test".into(), 64)]);
+}
+
+#[tokio::test]
+async fn lists_of_numbers_are_lists_in_every_form() {
+    let lab = Lab::new();
+    gauges(&lab).await;
+    let answer = lab.ask("from metrics last 1h where type in (histogram, sum) select name, bucket_counts, quantiles");
+    let answer = answer.await.unwrap();
+    let json: serde_json::Value = serde_json::from_str(&answer.to_json()).unwrap();
+    assert_eq!(json["columns"][1], serde_json::json!({ "name": "bucket_counts", "type": "int[]" }));
+    assert_eq!(json["columns"][2], serde_json::json!({ "name": "quantiles", "type": "double[]" }));
+    assert_eq!(json["rows"][0], serde_json::json!(["sizes", [3], null]));
+    let line: serde_json::Value = serde_json::from_str(answer.to_ndjson().lines().nth(2).unwrap()).unwrap();
+    assert_eq!(line["bucket_counts"], serde_json::json!([1, 2]));
+    let bytes = answer.to_arrow_stream().unwrap();
+    let batch = arrow::ipc::reader::StreamReader::try_new(bytes.as_slice(), None).unwrap().next().unwrap().unwrap();
+    let lists = batch.column(1).as_list::<i32>();
+    assert_eq!(lists.data_type(), &prism_model::column::list_of(DataType::Int64));
+    let list = lists.value(1);
+    assert_eq!(list.as_primitive::<arrow::datatypes::Int64Type>().values().as_ref(), [1, 2]);
+    assert!(lists.is_null(2));
+    assert_eq!(batch.column(2).data_type(), &prism_model::column::list_of(DataType::Float64));
+    assert_eq!(batch.column(2).null_count(), 4);
 }
 
 #[tokio::test]

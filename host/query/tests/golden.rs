@@ -1,10 +1,10 @@
-//! Queries over a small shop's spans and logs, each with the answer that it must give: `tests/golden/*.txt`.
+//! Queries over a small shop's spans, logs and metrics, each with the answer that it must give: `tests/golden/*.txt`.
 //! `UPDATE=1` rewrites the answers.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
 
-use prism_model::{Intrinsic as I, Signal, Value};
+use prism_model::{Intrinsic as I, MetricType, Signal, Value};
 use support::{Lab, MS, NOW, Row, SECOND, shown, shown_error, str};
 
 fn id(n: u8, width: usize) -> Value {
@@ -113,8 +113,15 @@ fn spans() -> Vec<Row> {
         event("retry", 48, vec![("attempt", Value::Int(2))]),
     ];
     all[4].events = vec![event("exception", 199, vec![("exception.type", str("Refused"))])];
-    all[6].links = vec![Row { fixed: vec![(I::TraceId, id(1, 16)), (I::SpanId, id(3, 8))], ..Row::default() }];
+    let link = |trace: u8, span: u8, state: &str| Row {
+        fixed: vec![(I::TraceId, id(trace, 16)), (I::SpanId, id(span, 8)), (I::TraceState, str(state))],
+        ..Row::default()
+    };
+    all[6].links = vec![link(1, 3, "vendor=linked, a@b=1"), link(2, 4, "")];
     all[0].fixed.push((I::TraceState, str("vendor=abc, other=1")));
+    // A key of a multi-tenant vendor, spaces around members and within values, a repeated key, members that are none.
+    all[1].fixed.push((I::TraceState, str("a@b=x y z ,\tvendor= def,vendor=ghi,broken,=no key,empty=,k=v=w")));
+    all[2].fixed.push((I::TraceState, str(",,;=;")));
     all[0].attributes.push((
         "tags",
         Value::Array(vec![str("new"), Value::Int(7), Value::Map(vec![("deep".into(), Value::Array(vec![str("x")]))])]),
@@ -154,6 +161,100 @@ fn logs() -> Vec<Row> {
     all
 }
 
+/// The metrics of the shop, and their points.
+fn metrics() -> (Vec<Row>, Vec<Row>) {
+    let metric = |name: &str, unit: &str, ty: MetricType, temporality: i64, monotonic: bool| Row {
+        fixed: vec![
+            (I::Name, str(name)),
+            (I::Unit, str(unit)),
+            (I::Type, Value::Int(ty as i64)),
+            (I::Temporality, Value::Int(temporality)),
+            (I::Monotonic, Value::Bool(monotonic)),
+        ],
+        ..Row::default()
+    };
+    let mut metrics = vec![
+        metric("queue.length", "{items}", MetricType::Gauge, 0, false),
+        metric("http.server.requests", "1", MetricType::Sum, 2, true),
+        metric("http.server.duration", "ms", MetricType::Histogram, 1, false),
+        metric("payload.size", "By", MetricType::ExponentialHistogram, 2, false),
+        metric("rpc.latency", "s", MetricType::Summary, 0, false),
+    ];
+    metrics[0].fixed.push((I::Description, str("what waits")));
+    metrics[0].attributes.push(("prometheus.type", str("gauge")));
+    let point = |metric: usize, service: usize, ago: i64, fixed: Vec<(I, Value)>| Row {
+        fixed: [vec![at(ago)], fixed].concat(),
+        metric,
+        resource: service,
+        ..Row::default()
+    };
+    let since = || (I::StartTime, Value::Int(NOW - 600 * SECOND));
+    let list = |of: &[f64]| Value::Array(of.iter().map(|d| Value::Double(*d)).collect());
+    let counts = |of: &[i64]| Value::Array(of.iter().map(|i| Value::Int(*i)).collect());
+    let mut points = vec![
+        point(0, 0, 60, vec![(I::ValueInt, Value::Int(7))]),
+        point(0, 0, 50, vec![(I::ValueDouble, Value::Double(8.5))]),
+        point(0, 2, 40, vec![(I::ValueDouble, Value::Double(f64::NAN))]),
+        // No value was recorded.
+        point(0, 2, 30, vec![(I::Flags, Value::Int(1))]),
+        point(1, 0, 60, vec![since(), (I::ValueInt, Value::Int(100))]),
+        point(1, 0, 30, vec![since(), (I::ValueInt, Value::Int((1 << 53) + 1))]),
+        point(
+            2,
+            0,
+            30,
+            vec![
+                since(),
+                (I::Count, Value::Int(6)),
+                (I::Sum, Value::Double(120.5)),
+                (I::Min, Value::Double(1.0)),
+                (I::Max, Value::Double(80.0)),
+                (I::BucketCounts, counts(&[1, 5, 0])),
+                (I::ExplicitBounds, list(&[5.0, 100.0])),
+            ],
+        ),
+        point(
+            3,
+            1,
+            30,
+            vec![
+                since(),
+                (I::Count, Value::Int(9)),
+                (I::Sum, Value::Double(4_096.0)),
+                (I::Scale, Value::Int(2)),
+                (I::ZeroCount, Value::Int(1)),
+                (I::ZeroThreshold, Value::Double(0.5)),
+                (I::PositiveOffset, Value::Int(-3)),
+                (I::PositiveCounts, counts(&[4, 0, 1 << 60])),
+                (I::NegativeOffset, Value::Int(0)),
+            ],
+        ),
+        point(
+            4,
+            1,
+            20,
+            vec![
+                (I::Count, Value::Int(3)),
+                (I::Sum, Value::Double(0.75)),
+                (I::Quantiles, list(&[0.5, 1.0])),
+                (I::QuantileValues, list(&[0.25, f64::INFINITY])),
+            ],
+        ),
+    ];
+    for (point, route) in [(0, "/cart"), (4, "/cart"), (5, "/checkout"), (6, "/cart")] {
+        points[point].attributes.push(("http.route", str(route)));
+    }
+    let exemplar = |fixed: Vec<(I, Value)>, attributes| Row { fixed, attributes, ..Row::default() };
+    points[6].exemplars = vec![
+        exemplar(
+            vec![at(31), (I::ValueDouble, Value::Double(80.0)), (I::TraceId, id(1, 16)), (I::SpanId, id(3, 8))],
+            vec![("user.id", str("ann"))],
+        ),
+        exemplar(vec![at(32), (I::ValueInt, Value::Int(2))], vec![]),
+    ];
+    (metrics, points)
+}
+
 async fn shop() -> Lab {
     let lab = Lab::new();
     let spans = spans();
@@ -162,6 +263,10 @@ async fn shop() -> Lab {
     lab.add(support::batch(Signal::Spans, &resources(), &scopes(), first)).await;
     lab.add(support::batch(Signal::Spans, &resources(), &scopes(), second)).await;
     lab.add(support::batch(Signal::Logs, &resources(), &[], &logs())).await;
+    let (metrics, points) = metrics();
+    let (numbers, distributions) = points.split_at(6);
+    lab.add(support::points(&resources(), &metrics, numbers)).await;
+    lab.add(support::points(&resources(), &metrics, distributions)).await;
     lab
 }
 

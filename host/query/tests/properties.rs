@@ -18,9 +18,9 @@ use support::{Lab, NOW, tenant};
 
 const NUMBER: &str = "test.row";
 
-/// Generated spans, each with a number of its own.
-fn numbered(rows: usize, seed: u64, first: i64) -> Batch {
-    let batch = samples::batch(Signal::Spans, rows, NOW, seed);
+/// Generated rows, each with a number of its own.
+fn numbered(signal: Signal, rows: usize, seed: u64, first: i64) -> Batch {
+    let batch = samples::batch(signal, rows, NOW, seed);
     let (signal, origins) = (batch.signal, batch.origins.clone());
     let tables = batch.into_tables().into_iter().map(|table| {
         let (kind, rows) = (table.kind(), table.rows());
@@ -49,15 +49,66 @@ fn pick<T: Clone>(r: &mut Random, of: &[T]) -> T {
     of[r.below(of.len())].clone()
 }
 
-fn field(r: &mut Random) -> Expr {
+fn field(r: &mut Random, s: Signal) -> Expr {
     let keys = ["http.route", "userId", "userid", "a key, with = odd", "k8s.pod.name", "message", "not.there"];
-    let fixed = ["name", "duration", "flags", "trace_id"];
-    let mut field = match r.below(4) {
-        0 => return Expr::Field(Field::new(pick(r, &fixed))),
+    let (fixed, part): (&[&str], usize) = match s {
+        Signal::Metrics => (&POINT_FIELDS, 2),
+        _ => (&["name", "duration", "flags", "trace_id"], 4),
+    };
+    let mut field = match r.below(part) {
+        0 => return Expr::Field(Field::new(pick(r, fixed))),
         _ => Field::new(pick(r, &keys)),
     };
-    field.scope = pick(r, &[None, None, Some(Scope::Attr), Some(Scope::Resource)]);
+    let own = if s == Signal::Metrics { Scope::Metadata } else { Scope::Attr };
+    field.scope = pick(r, &[None, None, Some(Scope::Attr), Some(Scope::Resource), Some(own)]);
     Expr::Field(field)
+}
+
+/// Those whose values are words (types, temporalities) read numbers as words: [`of_points`] compares them with words.
+const POINT_FIELDS: [&str; 14] = [
+    "name",
+    "name",
+    "unit",
+    "description",
+    "monotonic",
+    "value",
+    "value",
+    "count",
+    "sum",
+    "min",
+    "flags",
+    "zero_count",
+    "positive_offset",
+    "scale",
+];
+
+/// What only points have: names of types and temporalities, lists, exemplars.
+fn of_points(r: &mut Random) -> Expr {
+    let text = |t: &str| Expr::Literal(Literal::Str(t.to_owned()));
+    let named = |r: &mut Random, name: &str, words: &[&str], op: BinaryOp| Expr::Binary {
+        op,
+        left: Box::new(Expr::Field(Field::new(name))),
+        right: Box::new(text(pick(r, words))),
+    };
+    let list = pick(r, &["bucket_counts", "explicit_bounds", "positive_counts", "negative_counts", "quantiles"]);
+    let list = Expr::Field(Field::new(list));
+    let equality = pick(r, &[BinaryOp::Eq, BinaryOp::Ne]);
+    match r.below(6) {
+        0 => named(r, "type", &["gauge", "sum", "histogram", "exponential_histogram", "summary"], equality),
+        1 => named(r, "temporality", &["unspecified", "delta", "cumulative"], equality),
+        2 => call("exists", vec![list]),
+        3 => Expr::Binary {
+            op: pick(r, &[BinaryOp::Contains, BinaryOp::NotContains]),
+            left: Box::new(list),
+            right: Box::new(Expr::Literal(Literal::Int(r.below(40) as i64))),
+        },
+        _ => {
+            let name = pick(r, &["value", "value", "trace_id", "http.route", "userid", "a key, with = odd"]);
+            let field = Field { scope: Some(Scope::Exemplar), ..Field::new(name) };
+            let op = pick(r, &[BinaryOp::Eq, BinaryOp::Ne, BinaryOp::Lt, BinaryOp::Ge]);
+            Expr::Binary { op, left: Box::new(Expr::Field(field)), right: Box::new(literal(r)) }
+        }
+    }
 }
 
 fn literal(r: &mut Random) -> Expr {
@@ -75,68 +126,71 @@ fn call(name: &str, args: Vec<Expr>) -> Expr {
     Expr::Call(Call { name: name.into(), args, pos: Pos::NONE })
 }
 
-fn value(r: &mut Random, depth: usize) -> Expr {
+fn value(r: &mut Random, s: Signal, depth: usize) -> Expr {
     use BinaryOp::{Add, Div, Mul, Rem, Sub};
     match r.below(if depth == 0 { 4 } else { 9 }) {
-        0..3 => field(r),
+        0..3 => field(r, s),
         3 => literal(r),
         4 | 5 => Expr::Binary {
             op: pick(r, &[Add, Sub, Mul, Div, Rem]),
-            left: Box::new(value(r, depth - 1)),
-            right: Box::new(value(r, depth - 1)),
+            left: Box::new(value(r, s, depth - 1)),
+            right: Box::new(value(r, s, depth - 1)),
         },
-        6 => call("coalesce", vec![value(r, depth - 1), value(r, depth - 1)]),
-        7 => call("if", vec![condition(r, depth - 1), value(r, depth - 1), value(r, depth - 1)]),
-        _ => call("lower", vec![field(r)]),
+        6 => call("coalesce", vec![value(r, s, depth - 1), value(r, s, depth - 1)]),
+        7 => call("if", vec![condition(r, s, depth - 1), value(r, s, depth - 1), value(r, s, depth - 1)]),
+        _ => call("lower", vec![field(r, s)]),
     }
 }
 
-fn condition(r: &mut Random, depth: usize) -> Expr {
+fn condition(r: &mut Random, s: Signal, depth: usize) -> Expr {
     use BinaryOp::{Contains, EndsWith, Eq, Ge, Gt, IContains, Le, Lt, Match, Ne, NotContains, NotMatch, StartsWith};
     if depth > 0 {
-        let two = |r: &mut Random| (0..2 + r.below(2)).map(|_| condition(r, depth - 1)).collect();
+        let two = |r: &mut Random| (0..2 + r.below(2)).map(|_| condition(r, s, depth - 1)).collect();
         match r.below(8) {
             0 | 1 => return Expr::And(two(r)),
             2 | 3 => return Expr::Or(two(r)),
-            4 => return Expr::Not(Box::new(condition(r, depth - 1))),
+            4 => return Expr::Not(Box::new(condition(r, s, depth - 1))),
             _ => {}
         }
+    }
+    if s == Signal::Metrics && r.one_in(4) {
+        return of_points(r);
     }
     match r.below(12) {
         0..5 => Expr::Binary {
             op: pick(r, &[Eq, Eq, Ne, Lt, Le, Gt, Ge]),
-            left: Box::new(field(r)),
+            left: Box::new(field(r, s)),
             right: Box::new(literal(r)),
         },
         5 => Expr::Binary {
             op: pick(r, &[Eq, Ne, Lt, Le, Gt, Ge]),
-            left: Box::new(value(r, 1)),
-            right: Box::new(value(r, 1)),
+            left: Box::new(value(r, s, 1)),
+            right: Box::new(value(r, s, 1)),
         },
         6 | 7 => Expr::Binary {
             op: pick(r, &[Contains, NotContains, IContains, StartsWith, EndsWith, Match, NotMatch]),
-            left: Box::new(field(r)),
+            left: Box::new(field(r, s)),
             right: Box::new(Expr::Literal(Literal::Str(pick(r, &["a", "G", "eck", "ü", ""]).to_owned()))),
         },
         8 => Expr::In {
-            expr: Box::new(field(r)),
+            expr: Box::new(field(r, s)),
             list: (0..1 + r.below(4)).map(|_| literal(r)).collect(),
             negated: r.one_in(2),
         },
         9 => Expr::Between {
-            expr: Box::new(field(r)),
+            expr: Box::new(field(r, s)),
             low: Box::new(literal(r)),
             high: Box::new(literal(r)),
             negated: r.one_in(2),
         },
-        10 => call("exists", vec![field(r)]),
-        _ => field(r),
+        10 => call("exists", vec![field(r, s)]),
+        _ => field(r, s),
     }
 }
 
 /// All of time, and more rows than there are.
-fn query() -> Query {
-    let mut query = Query::new(Source::Spans);
+fn query(s: Signal) -> Query {
+    let mut query = Query::new(if s == Signal::Metrics { Source::Metrics } else { Source::Spans });
     query.range = Some(Range::Between { from: i64::MIN, to: i64::MAX });
     query.limit = Some(10_000);
     query
@@ -159,23 +213,35 @@ const STORES: u64 = 6;
 const QUERIES: usize = 120;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn qu2_rows_are_those_that_a_row_by_row_interpreter_keeps() {
+async fn qu2_spans_are_those_that_a_row_by_row_interpreter_keeps() {
+    rows_are_those_that_a_row_by_row_interpreter_keeps(Signal::Spans).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn qu2_points_are_those_that_a_row_by_row_interpreter_keeps() {
+    rows_are_those_that_a_row_by_row_interpreter_keeps(Signal::Metrics).await;
+}
+
+async fn rows_are_those_that_a_row_by_row_interpreter_keeps(s: Signal) {
     for seed in 0..STORES {
         let r = &mut Random(seed * 7_919 + 11);
         let lab = Lab::new();
         let mut batches = Vec::new();
         for b in 0..4 {
-            let batch = numbered(1 + r.below(40), r.below(1 << 40) as u64, b * 1_000);
+            let batch = numbered(s, 1 + r.below(40), r.below(1 << 40) as u64, b * 1_000);
             lab.add(batch.clone()).await;
             batches.push(batch);
         }
         let rows = naive::rows(&batches);
         let number = Expr::Field(Field::new(NUMBER));
         for n in 0..QUERIES {
-            let mut query = query();
-            let (condition, shown) = (condition(r, 3), value(r, 2));
+            let mut query = query(s);
+            let (condition, shown) = (condition(r, s, 3), value(r, s, 2));
             query.where_ = Some(condition.clone());
             query.select = vec![column("number", number.clone()), column("value", shown.clone())];
+            let more: &[&str] =
+                if s == Signal::Metrics { &["type", "temporality", "bucket_counts", "quantiles"] } else { &[] };
+            query.select.extend(more.iter().map(|name| column(name, Expr::Field(Field::new(*name)))));
             let pruned = lab.engine.run(&tenant(), &query, NOW, RunOptions::default()).await;
             let pruned = match pruned {
                 Ok(answer) => sorted(&answer),
@@ -193,7 +259,10 @@ async fn qu2_rows_are_those_that_a_row_by_row_interpreter_keeps() {
                     let value = row.value(&shown);
                     // Durations are shown in whole nanoseconds.
                     let number = row.value(&number);
-                    format!("{} | {}", naive::shown(number.as_ref()), naive::shown(value.as_ref()))
+                    let more = more.iter().map(|name| row.value(&Expr::Field(Field::new(*name))));
+                    let cells: Vec<String> =
+                        [number, value].into_iter().chain(more).map(|v| naive::shown(v.as_ref())).collect();
+                    cells.join(" | ")
                 })
                 .collect();
             expected.sort();
@@ -211,23 +280,32 @@ async fn qu2_rows_are_those_that_a_row_by_row_interpreter_keeps() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn groups_are_those_of_grouping_by_hand() {
+async fn groups_of_spans_are_those_of_grouping_by_hand() {
+    groups_are_those_of_grouping_by_hand(Signal::Spans).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn groups_of_points_are_those_of_grouping_by_hand() {
+    groups_are_those_of_grouping_by_hand(Signal::Metrics).await;
+}
+
+async fn groups_are_those_of_grouping_by_hand(s: Signal) {
     for seed in 0..STORES {
         let r = &mut Random(seed * 104_729 + 3);
         let lab = Lab::new();
         let mut batches = Vec::new();
         for b in 0..5 {
-            let batch = numbered(1 + r.below(60), r.below(1 << 40) as u64, b * 1_000);
+            let batch = numbered(s, 1 + r.below(60), r.below(1 << 40) as u64, b * 1_000);
             lab.add(batch.clone()).await;
             batches.push(batch);
         }
         let rows = naive::rows(&batches);
         for n in 0..QUERIES / 2 {
-            let (kept, key, second, arg) = (condition(r, 1), field(r), field(r), field(r));
+            let (kept, key, second, arg) = (condition(r, s, 1), field(r, s), field(r, s), field(r, s));
             let aggregate = |func: &str, args: Vec<Expr>| {
                 Expr::Aggregate(Aggregate { func: func.into(), args, where_: None, exact: true, pos: Pos::NONE })
             };
-            let mut query = query();
+            let mut query = query(s);
             query.where_ = Some(kept.clone());
             query.by = [&key, &second].into_iter().map(|k| By { expr: k.clone(), alias: None }).collect();
             query.by[1].alias = Some("second".into());

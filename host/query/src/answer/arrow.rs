@@ -3,19 +3,22 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, Float64Array, Int64Array, RecordBatch, RecordBatchOptions, StringArray, TimestampNanosecondArray,
+    ArrayRef, ArrowPrimitiveType, Float64Array, GenericListArray, Int64Array, ListBuilder, PrimitiveBuilder,
+    RecordBatch, RecordBatchOptions, StringArray, TimestampNanosecondArray,
 };
-use arrow::datatypes::{DataType, Field, Schema};
+use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, Schema};
 use arrow::ipc::writer::StreamWriter;
+use prism_model::Value;
 
 use super::Answer;
 use crate::error::QueryError;
-use crate::eval::vals::Scalar;
+use crate::eval::vals::{Scalar, Vals};
+use crate::field::{DOUBLES, INTS};
 use crate::show;
 
 impl Answer {
     /// An Arrow IPC stream of one batch. Times are `Timestamp(ns, UTC)`, durations `Int64` with `unit: ns` in the field's
-    /// metadata, ids their hex text; a column of mixed types is text, each value as its JSON. The stats stand in the schema's
+    /// metadata, ids their hex text, lists of numbers `List`; a column of mixed types is text, each value as its JSON. The stats stand in the schema's
     /// metadata under `stats`.
     ///
     /// # Errors
@@ -72,8 +75,37 @@ impl Answer {
                 Some(bytes) => Arc::new(bytes.clone()),
                 None => arrow::array::new_null_array(&DataType::Binary, self.rows),
             },
+            INTS => Arc::new(lists::<Int64Type>(vals, self.rows, |item| match item {
+                Value::Int(i) => Some(*i),
+                _ => None,
+            })),
+            DOUBLES => Arc::new(lists::<Float64Type>(vals, self.rows, |item| match item {
+                Value::Double(d) => Some(*d),
+                _ => None,
+            })),
             "mixed" => Arc::new(texts(&|scalar| (!scalar.is_null()).then(|| show::json(scalar, unit).to_string()))),
             _ => Arc::new(texts(&|scalar| show::scalar_text(scalar, unit))),
         })
     }
+}
+
+/// Lists of numbers, of which none is missing.
+fn lists<T: ArrowPrimitiveType>(
+    vals: &Vals,
+    rows: usize,
+    number: impl Fn(&Value) -> Option<T::Native>,
+) -> GenericListArray<i32> {
+    let items = Arc::new(Field::new_list_field(T::DATA_TYPE, false));
+    let mut lists = ListBuilder::new(PrimitiveBuilder::<T>::new()).with_field(items);
+    for row in 0..rows {
+        let value = match vals.get(row) {
+            Scalar::Json(text) => Value::from_text(&text).ok(),
+            _ => None,
+        };
+        if let Some(Value::Array(items)) = &value {
+            items.iter().filter_map(&number).for_each(|n| lists.values().append_value(n));
+        }
+        lists.append(value.is_some());
+    }
+    lists.finish()
 }

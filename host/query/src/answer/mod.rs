@@ -6,6 +6,7 @@ use serde_json::{Map, Value as Json, json};
 
 use crate::eval::node::Unit;
 use crate::eval::vals::{Scalar, Vals};
+use crate::field::{DOUBLES, INTS};
 use crate::show;
 
 /// A column of an answer.
@@ -13,7 +14,8 @@ use crate::show;
 pub struct Column {
     /// Its name, unique in the answer.
     pub name: String,
-    /// `string`, `int`, `double`, `bool`, `bytes`, `json`, `id`, `time` (RFC 3339), `duration` (integer nanoseconds),
+    /// `string`, `int`, `double`, `bool`, `bytes`, `json`, `id`, `int[]` and `double[]` (lists of numbers), `time` (RFC
+    /// 3339), `duration` (integer nanoseconds),
     /// `mixed` (each row shows its own type), `null` (no row has a value, and nothing tells which it would have).
     pub ty: &'static str,
     /// `ns` for durations.
@@ -94,9 +96,11 @@ impl Answer {
     pub(crate) fn new(of: Vec<AnswerColumn>, rows: usize, stats: Stats) -> Answer {
         let mut answer = Answer { columns: Vec::new(), rows, stats, values: Vec::new(), units: Vec::new() };
         for AnswerColumn { name, unit, expected, values } in of {
-            let ty = match type_of(&values, unit) {
-                "null" => expected.unwrap_or("null"),
-                known => known,
+            let ty = match (type_of(&values, unit), expected) {
+                ("null", expected) => expected.unwrap_or("null"),
+                // Lists of numbers go through the text form of arrays.
+                ("json", Some(list @ (INTS | DOUBLES))) => list,
+                (known, _) => known,
             };
             answer.columns.push(Column { name, ty, unit: (unit == Unit::Duration).then_some("ns") });
             answer.units.push(unit);

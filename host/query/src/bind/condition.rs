@@ -66,6 +66,8 @@ impl Binder<'_> {
             return Ok(bound);
         }
         let (a, b) = (self.value(left)?, self.value(right)?);
+        self.refuse_list(&a, left)?;
+        self.refuse_list(&b, right)?;
         let (a, b) = (read_as(a, left, &b)?, b);
         let b = read_as(b, right, &a)?;
         Ok(Bound {
@@ -78,6 +80,10 @@ impl Binder<'_> {
     fn text_test(&mut self, op: TextOp, negated: bool, left: &Expr, right: &Expr) -> Result<Bound, QueryError> {
         let (a, b) = (self.value(left)?, self.value(right)?);
         let child = join_children(a.child, b.child)?;
+        if op != TextOp::Contains {
+            self.refuse_list(&a, left)?;
+        }
+        self.refuse_list(&b, right)?;
         let expr = Box::new(a.node);
         let node = match b.node {
             Node::Const(Scalar::Str(needle)) => {
@@ -104,6 +110,7 @@ impl Binder<'_> {
         };
         let test = TextTest::Regex(regex(pattern, pos, width)?);
         let a = self.value(left)?;
+        self.refuse_list(&a, left)?;
         let node = Node::TextTest { expr: Box::new(a.node), test, negated };
         Ok(Bound { node, unit: Unit::Plain, child: a.child })
     }
@@ -114,12 +121,14 @@ impl Binder<'_> {
             return Ok(bound);
         }
         let looked_for = self.value(expr)?;
+        self.refuse_list(&looked_for, expr)?;
         let mut set = Set::default();
         let mut others = Vec::new();
         let mut child = looked_for.child;
         for item in flat(list) {
             let bound = read_as(self.value(item)?, item, &looked_for)?;
             child = join_children(child, bound.child)?;
+            self.refuse_list(&bound, item)?;
             match bound.node {
                 Node::Const(Scalar::Str(s)) => {
                     set.ids.extend(hex::decode(&s));

@@ -18,7 +18,7 @@ use crate::error::{QueryError, code};
 use crate::eval::node::{Level, Node, Unit};
 use crate::field::{Field, From};
 use crate::group::{Accumulator, Output};
-use crate::names::fixed_field;
+use crate::names::{fixed_field, row_fields};
 use crate::stack::with_room;
 
 /// A bound expression and what is known of its values.
@@ -73,6 +73,8 @@ pub(crate) struct Binder<'q> {
     nodes: usize,
 }
 
+/// Where a name without a scope is looked for.
+const RECORD_FIRST: [TableKind; 3] = [TableKind::Items, TableKind::Scopes, TableKind::Resources];
 /// Nesting of an expression with the names of `let` and `select` written out: the walks over it recurse.
 const DEPTH_MAX: usize = 160;
 /// Operators and values of a query with the names of `let` and `select` written out: names that each use the one before
@@ -107,6 +109,19 @@ impl<'q> Binder<'q> {
         Bound { node: Node::Field(number), unit, child }
     }
 
+    /// Lists of numbers are shown, counted, searched and stepped into, but are no values to compute with.
+    fn refuse_list(&self, bound: &Bound, expr: &Expr) -> Result<(), QueryError> {
+        let Node::Field(number) = bound.node else { return Ok(()) };
+        let Some(list) = self.fields.get(number).filter(|f| self.place == Place::Row && f.is_list()) else {
+            return Ok(());
+        };
+        let (pos, width) = condition::position(expr);
+        let message = format!("expected one value, found `{}`, a list of numbers", list.name);
+        let name = &list.name;
+        Err(QueryError::at(code::TYPE, pos, width, message)
+            .with_hint(format!("write `{name}[0]`, `length({name})` or `{name} contains 0`")))
+    }
+
     /// The name of a field in this signal, without `let` and `select`.
     fn settle(&self, field: &AstField) -> Result<Field, QueryError> {
         let name = shown(field);
@@ -116,11 +131,13 @@ impl<'q> Binder<'q> {
             if let Some(key) = field.name.strip_prefix("attr.").filter(|k| !k.is_empty()) {
                 return attribute(&[table], key);
             }
-            match fixed_field(self.signal, table, &field.name) {
-                Some(fixed) => From::Fixed { table, fixed },
-                None => attribute(&[table], &field.name),
+            match (fixed_field(self.signal, table, &field.name), field.name.strip_prefix("trace_state.")) {
+                (Some(fixed), _) => From::Fixed { table, fixed },
+                (None, Some(key)) if table == TableKind::Links => From::TraceState { table, key: key.to_owned() },
+                (None, _) => attribute(&[table], &field.name),
             }
         };
+        let of_points = self.signal == Signal::Metrics;
         let from = match field.scope {
             Some(Scope::Attr) => attribute(&[TableKind::Items], &field.name),
             Some(Scope::Scope) => scoped(TableKind::Scopes),
@@ -133,9 +150,15 @@ impl<'q> Binder<'q> {
                 }
                 scoped(if scope == Scope::Event { TableKind::Events } else { TableKind::Links })
             }
+            Some(Scope::Exemplar) if of_points => scoped(TableKind::Exemplars),
+            Some(Scope::Metadata) if of_points => attribute(&[TableKind::Descriptors], &field.name),
+            // Where rows have neither, it is the front of a key.
+            Some(scope @ (Scope::Exemplar | Scope::Metadata)) => {
+                attribute(&RECORD_FIRST, &format!("{}.{}", scope.name(), field.name))
+            }
             None => {
-                if let Some(fixed) = fixed_field(self.signal, TableKind::Items, &field.name) {
-                    From::Fixed { table: TableKind::Items, fixed }
+                if let Some((_, table, fixed)) = row_fields(self.signal).find(|(known, ..)| *known == field.name) {
+                    From::Fixed { table, fixed }
                 } else if let Some(path) = self.body_path(&field.name) {
                     From::Body { path: path.to_owned() }
                 } else if let Some(key) =
@@ -143,7 +166,7 @@ impl<'q> Binder<'q> {
                 {
                     From::TraceState { table: TableKind::Items, key: key.to_owned() }
                 } else {
-                    attribute(&[TableKind::Items, TableKind::Scopes, TableKind::Resources], &field.name)
+                    attribute(&RECORD_FIRST, &field.name)
                 }
             }
         };
@@ -200,7 +223,6 @@ pub(crate) fn shown(field: &AstField) -> String {
 /// The error for what the language has and the engine does not run yet.
 pub(crate) fn unsupported(what: &str, pos: Pos, width: usize) -> QueryError {
     let message = format!("{what} {} not supported yet", if what.contains("fields of") { "are" } else { "is" });
-    let hint =
-        "spans and logs can be filtered, grouped and aggregated; structure, joins and comparisons are still to come";
+    let hint = "spans, logs and metrics can be filtered, grouped and aggregated; structure, joins, comparisons and the growth of counters are still to come";
     QueryError::at(code::UNSUPPORTED, pos, width, message).with_hint(hint)
 }

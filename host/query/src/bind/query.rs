@@ -64,7 +64,11 @@ pub(crate) struct Plan {
 /// `Fix`, with position and hint.
 pub(crate) fn plan(query: &Query, now: i64, limit_max: usize) -> Result<Plan, QueryError> {
     refuse_unsupported(query)?;
-    let signal = if query.from == Source::Logs { Signal::Logs } else { Signal::Spans };
+    let signal = match query.from {
+        Source::Logs => Signal::Logs,
+        Source::Metrics => Signal::Metrics,
+        _ => Signal::Spans,
+    };
     let range = range(query, now);
     let mut binder = Binder::new(query, signal, now);
     let mut warnings = Vec::new();
@@ -114,7 +118,8 @@ fn range(query: &Query, now: i64) -> TimeRange {
 
 fn refuse_unsupported(query: &Query) -> Result<(), QueryError> {
     let refuse = |there: bool, what: &str| if there { Err(unsupported(what, Pos::NONE, 1)) } else { Ok(()) };
-    refuse(!matches!(query.from, Source::Spans | Source::Logs), &format!("`from {}`", query.from.name()))?;
+    let tables = [Source::Spans, Source::Logs, Source::Metrics];
+    refuse(!tables.contains(&query.from), &format!("`from {}`", query.from.name()))?;
     refuse(query.matches.is_some() || query.return_.is_some(), "`match`")?;
     refuse(!query.joins.is_empty(), "`join`")?;
     refuse(query.compare.is_some(), "`compare`")?;
@@ -129,7 +134,8 @@ type Clauses = (Shape, Vec<OutputColumn>, Vec<OrderKey>);
 fn default_columns(signal: Signal) -> &'static [&'static str] {
     match signal {
         Signal::Logs => &["time", "service.name", "severity_text", "body", "trace_id"],
-        _ => &["time", "service.name", "name", "duration", "status", "trace_id", "span_id"],
+        Signal::Metrics => &["time", "service.name", "name", "type", "value", "count", "sum", "unit"],
+        Signal::Spans => &["time", "service.name", "name", "duration", "status", "trace_id", "span_id"],
     }
 }
 

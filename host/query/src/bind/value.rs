@@ -1,6 +1,7 @@
 //! Values: literals, fields, arithmetic, functions, aggregates.
 
 use prism_dsl::{Aggregate, BinaryOp, Call, Expr, Field as AstField, Literal, Pos, Step};
+use prism_model::Signal;
 use regex::RegexBuilder;
 
 use super::{Binder, Bound, Place, shown, unsupported};
@@ -65,11 +66,16 @@ impl Binder<'_> {
             None => Ok(bound),
             Some(child) => {
                 let (word, pos) = first_child_field(expr).unwrap_or(("event", Pos::NONE));
-                let what = if child == Level::Event { "an event" } else { "a link" };
+                let (what, row) = match child {
+                    Level::Exemplar => ("an exemplar", "point"),
+                    Level::Link => ("a link", "span"),
+                    _ => ("an event", "span"),
+                };
                 let message =
-                    format!("expected a value of the span, found one of {what}, of which a span may have many");
+                    format!("expected a value of the {row}, found one of {what}, of which a {row} may have many");
+                let example = if child == Level::Event { "name = '…'" } else { "trace_id = '…'" };
                 Err(QueryError::at(code::TYPE, pos, word.len(), message).with_hint(format!(
-                    "put it in a condition such as `{word}.name = '…'`, which asks whether some {word} fulfils it"
+                    "put it in a condition such as `{word}.{example}`, which asks whether some {word} fulfils it"
                 )))
             }
         }
@@ -131,7 +137,10 @@ impl Binder<'_> {
     }
 
     fn arithmetic(&mut self, op: BinaryOp, left: &Expr, right: &Expr) -> Result<Bound, QueryError> {
-        let (left, right) = (self.value(left)?, self.value(right)?);
+        let sides = (self.value(left)?, self.value(right)?);
+        self.refuse_list(&sides.0, left)?;
+        self.refuse_list(&sides.1, right)?;
+        let (left, right) = sides;
         let op = match op {
             BinaryOp::Add => ArithmeticOp::Add,
             BinaryOp::Sub => ArithmeticOp::Sub,
@@ -280,6 +289,10 @@ impl Binder<'_> {
         };
         let (kind, output) = match call.func.as_str() {
             "count" => (AccumulatorKind::Count, Output::Value),
+            // The sum of a counter's points is no growth, and of a delta's only while none is repeated.
+            "rate" if self.signal == Signal::Metrics && !call.args.is_empty() => {
+                return Err(unsupported("`rate` of a metric's values", call.pos, call.func.len()));
+            }
             "rate" if call.args.is_empty() => (AccumulatorKind::Count, Output::PerSecond(self.rate_nanos)),
             "rate" => (AccumulatorKind::Sum, Output::PerSecond(self.rate_nanos)),
             "sum" => (AccumulatorKind::Sum, Output::Value),
@@ -323,6 +336,9 @@ impl Binder<'_> {
             None => {
                 let (arg, filter, unit) = self.in_rows(|binder| {
                     let arg = source.0.as_ref().map(|e| binder.own_value(e)).transpose()?;
+                    if let (Some(bound), Some(expr), true) = (&arg, &source.0, kind.computes()) {
+                        binder.refuse_list(bound, expr)?;
+                    }
                     let filter = source.1.as_ref().map(|e| binder.condition(e)).transpose()?;
                     let unit = arg.as_ref().map_or(Unit::Plain, |a| a.unit);
                     Ok((arg.map(|a| a.node), filter, unit))
@@ -437,7 +453,9 @@ fn zone(call: &Call, arg: usize) -> Result<(), QueryError> {
 fn first_child_field(expr: &Expr) -> Option<(&'static str, Pos)> {
     match expr {
         Expr::Field(field) => match field.scope {
-            Some(scope @ (prism_dsl::Scope::Event | prism_dsl::Scope::Link)) => Some((scope.name(), field.pos)),
+            Some(scope @ (prism_dsl::Scope::Event | prism_dsl::Scope::Link | prism_dsl::Scope::Exemplar)) => {
+                Some((scope.name(), field.pos))
+            }
             _ => None,
         },
         Expr::Call(call) => call.args.iter().find_map(first_child_field),

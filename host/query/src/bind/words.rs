@@ -1,4 +1,4 @@
-//! Words that are values: `status = error`, `kind in (server, client)`, `severity >= warn`.
+//! Words that are values: `status = error`, `kind in (server, client)`, `severity >= warn`, `type = gauge`.
 
 use prism_dsl::{Expr, Literal, Pos};
 
@@ -8,10 +8,12 @@ use crate::error::{QueryError, code};
 use crate::eval::node::{CompareOp, Node, Set, Unit};
 use crate::eval::vals::Scalar;
 use crate::field::From;
-use crate::names::{Fixed, KINDS, SEVERITIES, STATUSES, enum_name, nearest, severity_range};
+use crate::names::{
+    Fixed, KINDS, METRIC_TYPES, SEVERITIES, STATUSES, TEMPORALITIES, enum_name, nearest, severity_range,
+};
 
 impl Binder<'_> {
-    /// A comparison of a kind, state or severity with a name or number; `None` for any other.
+    /// A comparison of a kind, state, severity, type or temporality with a name or number; `None` for any other.
     pub(super) fn compare_word(
         &mut self,
         op: CompareOp,
@@ -85,8 +87,10 @@ impl Binder<'_> {
             Expr::Literal(Literal::Int(n)) => {
                 return Ok(match fixed {
                     Fixed::Severity => Some(Word::Severity(*n, *n)),
-                    Fixed::Kind => i32::try_from(*n).ok().map(|n| Word::Name(enum_name(&KINDS, n))),
-                    _ => i32::try_from(*n).ok().map(|n| Word::Name(enum_name(&STATUSES, n))),
+                    _ => {
+                        let names = fixed.number_names().unwrap_or_default();
+                        i32::try_from(*n).ok().map(|n| Word::Name(enum_name(names, n)))
+                    }
                 });
             }
             Expr::Field(field) => match field.word() {
@@ -100,7 +104,9 @@ impl Binder<'_> {
         let (names, prefix): (&[&str], _) = match fixed {
             Fixed::Severity => (&SEVERITIES, "severity_number_"),
             Fixed::Kind => (&KINDS, "span_kind_"),
-            _ => (&STATUSES, "status_code_"),
+            Fixed::Status => (&STATUSES, "status_code_"),
+            Fixed::Temporality => (&TEMPORALITIES, "aggregation_temporality_"),
+            _ => (&METRIC_TYPES, "metric_"),
         };
         let name = lower.strip_prefix(prefix).unwrap_or(&lower);
         if fixed == Fixed::Severity {
@@ -123,7 +129,7 @@ enum Word {
 }
 
 fn has_words(fixed: Fixed) -> bool {
-    matches!(fixed, Fixed::Kind | Fixed::Status | Fixed::Severity)
+    fixed == Fixed::Severity || fixed.number_names().is_some()
 }
 
 fn condition(node: Node) -> Bound {

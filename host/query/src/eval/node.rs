@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use prism_model::TableKind;
 use regex::Regex;
 
 use super::vals::Scalar;
@@ -16,12 +17,16 @@ pub(crate) enum Level {
     Resource,
     /// A row of the scopes table.
     Scope,
+    /// A row of the metric descriptors table.
+    Metric,
     /// A row that the query counts.
     Row,
     /// A span event.
     Event,
     /// A span link.
     Link,
+    /// An exemplar of a metric point.
+    Exemplar,
 }
 
 impl Level {
@@ -30,8 +35,41 @@ impl Level {
         match (self, other) {
             (a, b) if a == b => a,
             (Level::One, level) | (level, Level::One) => level,
-            (child @ (Level::Event | Level::Link), _) | (_, child @ (Level::Event | Level::Link)) => child,
+            (child, _) | (_, child) if child.is_child() => child,
             _ => Level::Row,
+        }
+    }
+
+    /// Whether a row may have many of them.
+    pub(crate) fn is_child(self) -> bool {
+        matches!(self, Level::Event | Level::Link | Level::Exemplar)
+    }
+
+    /// The table whose rows are of this level; `None` for [`Level::One`].
+    pub(crate) fn table(self) -> Option<TableKind> {
+        Some(match self {
+            Level::One => return None,
+            Level::Resource => TableKind::Resources,
+            Level::Scope => TableKind::Scopes,
+            Level::Metric => TableKind::Descriptors,
+            Level::Row => TableKind::Items,
+            Level::Event => TableKind::Events,
+            Level::Link => TableKind::Links,
+            Level::Exemplar => TableKind::Exemplars,
+        })
+    }
+
+    /// The level of a table's rows.
+    pub(crate) fn of_table(table: TableKind) -> Level {
+        match table {
+            TableKind::Resources => Level::Resource,
+            TableKind::Scopes => Level::Scope,
+            TableKind::Descriptors => Level::Metric,
+            // A value in the tail belongs to a row of another table.
+            TableKind::Items | TableKind::Tail => Level::Row,
+            TableKind::Events => Level::Event,
+            TableKind::Links => Level::Link,
+            TableKind::Exemplars => Level::Exemplar,
         }
     }
 }

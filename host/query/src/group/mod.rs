@@ -45,6 +45,14 @@ pub(crate) enum AccumulatorKind {
     Top,
 }
 
+impl AccumulatorKind {
+    /// Whether it looks at values as numbers or in their order, and not only at which there are.
+    pub(crate) fn computes(self) -> bool {
+        use AccumulatorKind::{Max, Min, Moments, Quantile, QuantileExact, Sum};
+        matches!(self, Sum | Min | Max | Quantile | QuantileExact | Moments)
+    }
+}
+
 /// One accumulator of a query.
 #[derive(Clone, Debug)]
 pub(crate) struct Accumulator {

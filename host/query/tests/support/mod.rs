@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BinaryArray, BooleanArray, FixedSizeBinaryArray, Float64Array, Int32Array, Int64Array, StringArray,
-    UInt8Array, UInt32Array,
+    Array, ArrayRef, BinaryArray, BooleanArray, FixedSizeBinaryArray, Float64Array, Int32Array, Int64Array,
+    StringArray, UInt8Array, UInt32Array,
 };
 use arrow::datatypes::DataType;
 use prism_model::{
@@ -32,7 +32,7 @@ pub fn str(s: &str) -> Value {
 /// Attributes by key; a repeated key goes to the tail.
 pub type Attributes = Vec<(&'static str, Value)>;
 
-/// A record, span, event, link, scope or resource: fixed columns and attributes.
+/// A record, span, point, event, link, exemplar, scope, resource or descriptor: fixed columns and attributes.
 #[derive(Clone, Debug, Default)]
 pub struct Row {
     pub fixed: Vec<(Intrinsic, Value)>,
@@ -41,6 +41,9 @@ pub struct Row {
     pub scope: usize,
     pub events: Vec<Row>,
     pub links: Vec<Row>,
+    /// Row of the descriptors.
+    pub metric: usize,
+    pub exemplars: Vec<Row>,
     /// Keys that go to the tail although there would be room for a column.
     pub tail: Attributes,
 }
@@ -50,6 +53,7 @@ fn fixed_array(id: Intrinsic, cells: &[Option<Value>]) -> ArrayRef {
         Some(Value::Int(i)) => *i,
         _ => 0,
     };
+    let optional = prism_model::reshape::default_array(&id.into(), 1).null_count() == 1;
     match id.data_type() {
         DataType::Utf8 => Arc::new(
             cells
@@ -60,8 +64,24 @@ fn fixed_array(id: Intrinsic, cells: &[Option<Value>]) -> ArrayRef {
                 })
                 .collect::<StringArray>(),
         ),
-        DataType::Int64 if matches!(id, Intrinsic::BodyInt) => {
-            Arc::new(cells.iter().map(|v| v.as_ref().map(|v| int(&Some(v.clone())))).collect::<Int64Array>())
+        DataType::Int64 if optional => {
+            Arc::new(cells.iter().map(|v| v.as_ref().map(|_| int(v))).collect::<Int64Array>())
+        }
+        DataType::Int32 if optional => {
+            Arc::new(cells.iter().map(|v| v.as_ref().map(|_| int(v) as i32)).collect::<Int32Array>())
+        }
+        DataType::Float64 if optional => attribute_array(AttrType::Double, cells),
+        DataType::List(items) => {
+            let list = |of: &Value| match of {
+                Value::Array(items) => items.clone(),
+                other => panic!("expected a list, found {other:?}"),
+            };
+            let lengths = cells.iter().map(|v| v.as_ref().map_or(0, |v| list(v).len()));
+            let nulls: arrow::buffer::NullBuffer = cells.iter().map(Option::is_some).collect();
+            let values: Vec<Option<Value>> = cells.iter().flatten().flat_map(list).map(Some).collect();
+            let ty = if *items.data_type() == DataType::Int64 { AttrType::Int } else { AttrType::Double };
+            let offsets = arrow::buffer::OffsetBuffer::from_lengths(lengths);
+            Arc::new(arrow::array::ListArray::new(items.clone(), offsets, attribute_array(ty, &values), Some(nulls)))
         }
         DataType::Int64 => Arc::new(Int64Array::from_iter_values(cells.iter().map(int))),
         DataType::Int32 => Arc::new(Int32Array::from_iter_values(cells.iter().map(|v| int(v) as i32))),
@@ -166,8 +186,17 @@ fn table(kind: TableKind, rows: &[Row], extra: Vec<Column>, tail: &mut Vec<TailR
     Table::try_new(kind, rows.len(), fixed.chain(attributes).chain(extra).collect()).unwrap()
 }
 
-/// Items with their resources and scopes.
+/// Spans or log records with their resources and scopes.
 pub fn batch(signal: Signal, resources: &[Row], scopes: &[Row], items: &[Row]) -> Batch {
+    of_tables(signal, resources, scopes, &[], items)
+}
+
+/// Metric points with their resources and descriptors.
+pub fn points(resources: &[Row], descriptors: &[Row], items: &[Row]) -> Batch {
+    of_tables(Signal::Metrics, resources, &[], descriptors, items)
+}
+
+fn of_tables(signal: Signal, resources: &[Row], scopes: &[Row], descriptors: &[Row], items: &[Row]) -> Batch {
     let mut tail = Vec::new();
     let index = |id: Intrinsic, of: &dyn Fn(&Row) -> usize| Column {
         id: id.into(),
@@ -180,15 +209,24 @@ pub fn batch(signal: Signal, resources: &[Row], scopes: &[Row], items: &[Row]) -
     if !scopes.is_empty() {
         extra.push(index(Intrinsic::Scope, &|r| r.scope));
     }
+    if !descriptors.is_empty() {
+        extra.push(index(Intrinsic::Metric, &|r| r.metric));
+    }
     let mut tables = Vec::new();
-    for (kind, rows) in [(TableKind::Resources, resources), (TableKind::Scopes, scopes)] {
+    let interned =
+        [(TableKind::Resources, resources), (TableKind::Scopes, scopes), (TableKind::Descriptors, descriptors)];
+    for (kind, rows) in interned {
         if !rows.is_empty() {
             tables.push(table(kind, rows, Vec::new(), &mut tail));
         }
     }
     tables.push(table(TableKind::Items, items, extra, &mut tail));
-    for (kind, of) in [(TableKind::Events, 0), (TableKind::Links, 1)] {
-        let children = |r: &Row| if of == 0 { r.events.clone() } else { r.links.clone() };
+    for kind in [TableKind::Events, TableKind::Links, TableKind::Exemplars] {
+        let children = |r: &Row| match kind {
+            TableKind::Events => r.events.clone(),
+            TableKind::Links => r.links.clone(),
+            _ => r.exemplars.clone(),
+        };
         let parents: Vec<u32> = items.iter().enumerate().flat_map(|(i, r)| vec![i as u32; children(r).len()]).collect();
         let rows: Vec<Row> = items.iter().flat_map(children).collect();
         if !rows.is_empty() {

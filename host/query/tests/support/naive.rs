@@ -4,11 +4,12 @@
 use std::cmp::Ordering;
 use std::collections::HashSet;
 
-use arrow::array::{Array, AsArray};
+use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float64Type, Int64Type};
 use prism_dsl::{BinaryOp, Expr, Field, Literal, Scope};
-use prism_model::{AttrType, Batch, ColumnId, Intrinsic, Table, TableKind, Value};
+use prism_model::reshape::default_array;
+use prism_model::{AttrType, Batch, ColumnId, Intrinsic, Signal, Table, TableKind, Value};
 
 /// A value of an expression; `Value::Null`, arrays and maps are structured values that are there.
 #[derive(Clone, Debug)]
@@ -17,7 +18,7 @@ pub enum Val {
     Id(Vec<u8>),
 }
 
-/// One span as a query sees it.
+/// One span or point as a query sees it.
 pub struct NaiveRow<'a> {
     batch: &'a Batch,
     row: usize,
@@ -36,7 +37,10 @@ pub fn rows(batches: &[Batch]) -> Vec<NaiveRow<'_>> {
 }
 
 fn cell(table: &Table, id: &ColumnId, row: usize) -> Option<Val> {
-    let array = table.column(id)?;
+    value_of(table.column(id)?, id, row)
+}
+
+fn value_of(array: &ArrayRef, id: &ColumnId, row: usize) -> Option<Val> {
     if array.is_null(row) {
         return None;
     }
@@ -58,6 +62,14 @@ fn cell(table: &Table, id: &ColumnId, row: usize) -> Option<Val> {
         DataType::Float64 => Value::Double(plain.as_primitive::<Float64Type>().value(row)),
         DataType::Boolean => Value::Bool(plain.as_boolean().value(row)),
         DataType::Binary => Value::Bytes(plain.as_binary::<i32>().value(row).to_vec()),
+        DataType::List(_) => {
+            let items = plain.as_list::<i32>().value(row);
+            let item = |i: usize| match items.data_type() {
+                DataType::Int64 => Value::Int(items.as_primitive::<Int64Type>().value(i)),
+                _ => Value::Double(items.as_primitive::<Float64Type>().value(i)),
+            };
+            Value::Array((0..items.len()).map(item).collect())
+        }
         DataType::FixedSizeBinary(_) => return Some(Val::Id(plain.as_fixed_size_binary().value(row).to_vec())),
         other => panic!("no cell of {other}"),
     }))
@@ -65,14 +77,53 @@ fn cell(table: &Table, id: &ColumnId, row: usize) -> Option<Val> {
 
 impl NaiveRow<'_> {
     fn intrinsic(&self, i: Intrinsic) -> Option<Val> {
-        let default = match i.data_type() {
-            DataType::Int64 | DataType::UInt32 | DataType::Int32 => Some(Val::Plain(Value::Int(0))),
-            DataType::Float64 => Some(Val::Plain(Value::Double(1.0))),
-            DataType::Boolean => Some(Val::Plain(Value::Bool(false))),
-            _ => None,
-        };
-        let there = self.batch.items().intrinsic(i).is_some();
-        if there { cell(self.batch.items(), &i.into(), self.row) } else { default }
+        self.fixed(TableKind::Items, i)
+    }
+
+    /// The row of another table that this one points to, or itself.
+    fn row_in(&self, table: TableKind) -> usize {
+        let pointer = |i: Intrinsic| self.batch.items().index(i).map_or(0, |a| a.value(self.row) as usize);
+        match table {
+            TableKind::Resources => pointer(Intrinsic::Resource),
+            TableKind::Scopes => pointer(Intrinsic::Scope),
+            TableKind::Descriptors => pointer(Intrinsic::Metric),
+            _ => self.row,
+        }
+    }
+
+    fn fixed(&self, table: TableKind, i: Intrinsic) -> Option<Val> {
+        self.fixed_at(table, i, self.row_in(table))
+    }
+
+    fn fixed_at(&self, table: TableKind, i: Intrinsic, row: usize) -> Option<Val> {
+        match self.batch.table(table).filter(|t| t.intrinsic(i).is_some()) {
+            Some(table) => cell(table, &i.into(), row),
+            None => value_of(&default_array(&i.into(), 1), &i.into(), 0),
+        }
+    }
+
+    /// The number as its name, or as digits.
+    fn named(&self, i: Intrinsic, names: &[&str]) -> Option<Val> {
+        let Some(Val::Plain(Value::Int(n))) = self.fixed(TableKind::Descriptors, i) else { return None };
+        let name = usize::try_from(n).ok().and_then(|n| names.get(n));
+        Some(Val::Plain(Value::Str(name.map_or(n.to_string(), |name| (*name).to_owned()))))
+    }
+
+    /// Whether some exemplar's field fulfils an operator.
+    fn some_exemplar(&self, op: BinaryOp, name: &str, with: &Val) -> bool {
+        let kind = TableKind::Exemplars;
+        let Some(parents) = self.batch.table(kind).and_then(|t| t.index(Intrinsic::Parent)) else { return false };
+        let own = (0..parents.len()).filter(|row| parents.value(*row) as usize == self.row);
+        own.into_iter().any(|row| {
+            let value = match name {
+                "value" => self
+                    .fixed_at(kind, Intrinsic::ValueInt, row)
+                    .or_else(|| self.fixed_at(kind, Intrinsic::ValueDouble, row)),
+                "trace_id" => self.fixed_at(kind, Intrinsic::TraceId, row),
+                key => self.attribute_at(kind, key, row),
+            };
+            value.is_some_and(|value| binary(op, &value, with))
+        })
     }
 
     fn int(&self, i: Intrinsic) -> i64 {
@@ -91,12 +142,10 @@ impl NaiveRow<'_> {
     }
 
     fn attribute(&self, table: TableKind, key: &str) -> Option<Val> {
-        let pointer = |i: Intrinsic| self.batch.items().index(i).map_or(0, |a| a.value(self.row) as usize);
-        let row = match table {
-            TableKind::Resources => pointer(Intrinsic::Resource),
-            TableKind::Scopes => pointer(Intrinsic::Scope),
-            _ => self.row,
-        };
+        self.attribute_at(table, key, self.row_in(table))
+    }
+
+    fn attribute_at(&self, table: TableKind, key: &str, row: usize) -> Option<Val> {
         let of = self.batch.table(table)?;
         let column = AttrType::ALL.into_iter().find_map(|ty| cell(of, &ColumnId::attr(key, ty), row));
         column.or_else(|| {
@@ -119,7 +168,46 @@ impl NaiveRow<'_> {
         })
     }
 
+    /// A fixed field of points and their metrics; `None` for any other name.
+    fn point_field(&self, name: &str) -> Option<Option<Val>> {
+        use Intrinsic as I;
+        let types = ["unspecified", "gauge", "sum", "histogram", "exponential_histogram", "summary"];
+        Some(match name {
+            "name" => self.fixed(TableKind::Descriptors, I::Name),
+            "unit" => self.fixed(TableKind::Descriptors, I::Unit),
+            "description" => self.fixed(TableKind::Descriptors, I::Description),
+            "monotonic" => self.fixed(TableKind::Descriptors, I::Monotonic),
+            "type" => self.named(I::Type, &types),
+            "temporality" => self.named(I::Temporality, &["unspecified", "delta", "cumulative"]),
+            "value" => self.intrinsic(I::ValueInt).or_else(|| self.intrinsic(I::ValueDouble)),
+            _ => {
+                let columns = [
+                    I::Count,
+                    I::Sum,
+                    I::Min,
+                    I::Flags,
+                    I::ZeroCount,
+                    I::PositiveOffset,
+                    I::Scale,
+                    I::BucketCounts,
+                    I::ExplicitBounds,
+                    I::PositiveCounts,
+                    I::NegativeCounts,
+                    I::NegativeOffset,
+                    I::Quantiles,
+                ];
+                self.intrinsic(columns.into_iter().find(|i| i.name() == name)?)
+            }
+        })
+    }
+
     fn field(&self, field: &Field) -> Option<Val> {
+        if self.batch.signal == Signal::Metrics
+            && field.scope.is_none()
+            && let Some(value) = self.point_field(&field.name)
+        {
+            return value;
+        }
         match (field.scope, field.name.as_str()) {
             (None, "name") => self.intrinsic(Intrinsic::Name),
             (None, "flags") => self.intrinsic(Intrinsic::Flags),
@@ -130,6 +218,7 @@ impl NaiveRow<'_> {
                 (!self.running() && !no_end).then_some(Val::Plain(Value::Int(duration)))
             }
             (Some(Scope::Attr), key) => self.attribute(TableKind::Items, key),
+            (Some(Scope::Metadata), key) => self.attribute(TableKind::Descriptors, key),
             (Some(Scope::Resource), key) => self.attribute(TableKind::Resources, key),
             (None, key) => [TableKind::Items, TableKind::Scopes, TableKind::Resources]
                 .into_iter()
@@ -145,6 +234,9 @@ impl NaiveRow<'_> {
             Expr::Or(all) => all.iter().any(|e| self.holds(e)),
             Expr::Not(inner) => !self.holds(inner),
             Expr::Binary { op, left, right } if !op.is_arithmetic() => {
+                if let Expr::Field(Field { scope: Some(Scope::Exemplar), name, .. }) = &**left {
+                    return self.value(right).is_some_and(|with| self.some_exemplar(*op, name, &with));
+                }
                 let (Some(a), Some(b)) = (self.value(left), self.value(right)) else { return false };
                 binary(*op, &a, &b)
             }
