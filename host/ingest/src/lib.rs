@@ -1,7 +1,7 @@
 //! OTLP bytes to checked columns, through the tenant's plugins, to the store; and columns back to OTLP.
 //!
 //! ```text
-//! queue (who may) -> body (decompress) -> wire (protobuf fields) -> columns (builders) -> decode (a request to a batch)
+//! queue (who may) -> body (decompress) -> json (OTLP/JSON to protobuf) -> wire (protobuf fields) -> columns (builders) -> decode (a request to a batch)
 //!   -> bindings, chains (the tenant's plugins) -> pipeline (all of it, to the acknowledgement)
 //! encode (a batch to a request, or OTLP/JSON)
 //! ```
@@ -12,6 +12,7 @@
 mod metrics;
 mod queue;
 pub mod body;
+pub mod json;
 pub(crate) mod wire;
 pub(crate) mod columns;
 pub mod decode;

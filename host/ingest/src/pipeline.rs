@@ -17,6 +17,7 @@ use tokio::sync::Semaphore;
 use crate::body::{self, BodyError};
 use crate::chains::{ChainError, Chains, Clock};
 use crate::decode::{self, DecodeError, Decoded, Rejected};
+use crate::json::{self, Format, JsonError};
 use crate::metrics::{IngestMetrics, SignalMetrics, add};
 use crate::queue::{Bounds, Full, Queue, Room};
 
@@ -70,6 +71,8 @@ impl PipelineOptions {
 pub struct Request {
     /// The body, perhaps compressed.
     pub body: Bytes,
+    /// How the body is encoded when it is decompressed, by the header `Content-Type`.
+    pub format: Format,
     /// The header `Content-Encoding`.
     pub content_encoding: Option<String>,
     /// The header `Idempotency-Key`.
@@ -100,6 +103,9 @@ pub enum IngestError {
     /// The bytes are no request.
     #[error(transparent)]
     Decode(#[from] DecodeError),
+    /// The JSON is no request.
+    #[error(transparent)]
+    Json(#[from] JsonError),
     /// The tenant's plugins cannot be run.
     #[error(transparent)]
     Chain(#[from] ChainError),
@@ -133,6 +139,7 @@ impl Classify for IngestError {
         match self {
             IngestError::Body(e) => e.kind(),
             IngestError::Decode(e) => e.kind(),
+            IngestError::Json(e) => e.kind(),
             IngestError::Chain(e) => e.kind(),
             IngestError::Plugin(e) => e.kind(),
             IngestError::Store(e) => e.kind(),
@@ -297,12 +304,16 @@ fn work(
 ) -> Result<Worked, IngestError> {
     let started = Instant::now();
     let body = body::decompress(request.content_encoding.as_deref(), &request.body, limits.body_bytes_max)?;
+    let bytes = body.len();
+    let body = match request.format {
+        Format::Protobuf => body,
+        Format::Json => json::to_protobuf(signal, &body, limits)?.into(),
+    };
     let Decoded { batch, rejected } = match signal {
         Signal::Spans => decode::traces(&body, limits)?,
         Signal::Logs => decode::logs(&body, limits)?,
         Signal::Metrics => decode::metrics(&body, limits)?,
     };
-    let bytes = body.len();
     drop(body);
     let decoded = Instant::now();
     add(&metrics.decode_nanos, nanos(decoded - started));
@@ -347,6 +358,7 @@ mod tests {
     fn batch_ids_are_scoped() {
         let request = |key: Option<&str>, body: &'static str| Request {
             body: Bytes::from_static(body.as_bytes()),
+            format: Format::Protobuf,
             content_encoding: None,
             idempotency_key: key.map(str::to_owned),
         };

@@ -11,6 +11,7 @@ use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
 use prism_ingest::bindings::{self, BindError, NewBinding};
 use prism_ingest::chains::Clock;
+use prism_ingest::json::Format;
 use prism_ingest::{Accepted, Chains, IngestError, Pipeline, PipelineOptions, Request};
 use prism_model::window::TimeRange;
 use prism_model::{Batch, Classify, Kind, Limits, Signal, TenantId};
@@ -100,7 +101,7 @@ fn tenant() -> TenantId {
 }
 
 fn request(body: Vec<u8>) -> Request {
-    Request { body: Bytes::from(body), content_encoding: None, idempotency_key: None }
+    Request { body: Bytes::from(body), format: Format::Protobuf, content_encoding: None, idempotency_key: None }
 }
 
 fn spans(names: &[&str]) -> Vec<u8> {
@@ -132,6 +133,26 @@ async fn st_1_what_is_acknowledged_is_there_with_its_origin() {
     let compressed = Request { content_encoding: Some("zstd".into()), ..request(packed) };
     node.pipeline.ingest(&tenant(), Signal::Spans, compressed).await.unwrap();
     assert_eq!(node.names(), ["a", "b", "c"]);
+}
+
+#[tokio::test]
+async fn a_request_in_json_is_stored_as_one_in_protobuf() {
+    let node = Node::new(PipelineOptions::default());
+    let json = |text: &str| Request { format: Format::Json, ..request(text.as_bytes().to_vec()) };
+    let span = |name: &str, id: &str| {
+        format!(r#"{{"traceId":"{id}","spanId":"09","name":"{name}","startTimeUnixNano":"{NOW}"}}"#)
+            .replace("09", &"09".repeat(8))
+    };
+    let spans = [span("a", &"07".repeat(16)), span("b", "no hex")].join(",");
+    let body = format!(r#"{{"resourceSpans":[{{"scopeSpans":[{{"spans":[{spans}]}}]}}]}}"#);
+    let accepted = node.pipeline.ingest(&tenant(), Signal::Spans, json(&body)).await.unwrap();
+    assert_eq!((accepted.stored, accepted.rejected), (1, 1));
+    assert_eq!(node.names(), ["a"]);
+    for broken in ["", "{", r#"{"resourceSpans":{}}"#] {
+        let error = node.pipeline.ingest(&tenant(), Signal::Spans, json(broken)).await.unwrap_err();
+        assert_eq!(error.kind(), Kind::Fix);
+    }
+    assert_eq!(node.names(), ["a"]);
 }
 
 #[tokio::test]

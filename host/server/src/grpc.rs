@@ -22,6 +22,7 @@ use axum::extract::State;
 use axum::response::Response;
 use axum::routing::post;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, header};
+use prism_ingest::json::Format;
 use prism_model::Signal;
 use prost::Message as _;
 
@@ -116,7 +117,8 @@ async fn accept(app: &Arc<App>, signal: Signal, head: &Request<()>, body: Body) 
     let message = frame::unframe(&held.bytes, &limits)?;
     let content_encoding = if message.compressed { Some(encoding(head.headers())?) } else { None };
     let idempotency_key = head.headers().get("idempotency-key").and_then(|v| v.to_str().ok()).map(str::to_owned);
-    let request = prism_ingest::Request { body: message.bytes, content_encoding, idempotency_key };
+    let request =
+        prism_ingest::Request { body: message.bytes, format: Format::Protobuf, content_encoding, idempotency_key };
     let accepted = app.ingest(tenant, signal, request, held).await?;
     let mut response = answer(Some(export_response(app, &accepted).encode_to_vec()), status_ok());
     respond::token(&mut response, &accepted.token);

@@ -3,6 +3,7 @@
 //! Source: googleapis, `google/rpc/status.proto` and `google/rpc/error_details.proto`.
 
 use base64::Engine as _;
+use prism_model::Signal;
 use prost::Message;
 
 use crate::error::{Code, Failure};
@@ -78,6 +79,22 @@ pub(crate) struct PartialSuccess {
     pub(crate) error_message: String,
 }
 
+impl ExportResponse {
+    /// The response in OTLP/JSON, where the three differ in the name of what was rejected.
+    pub(crate) fn to_json(&self, signal: Signal) -> Vec<u8> {
+        let rejected = match signal {
+            Signal::Spans => "rejectedSpans",
+            Signal::Logs => "rejectedLogRecords",
+            Signal::Metrics => "rejectedDataPoints",
+        };
+        let Some(partial) = &self.partial_success else { return b"{}".to_vec() };
+        // proto3 JSON writes 64-bit integers as strings.
+        let partial =
+            serde_json::json!({ rejected: partial.rejected.to_string(), "errorMessage": partial.error_message });
+        serde_json::json!({ "partialSuccess": partial }).to_string().into_bytes()
+    }
+}
+
 impl Status {
     /// The status of a failure.
     pub(crate) fn of(failure: &Failure, message_bytes_max: usize) -> Status {
@@ -132,5 +149,10 @@ mod tests {
         assert_eq!(status.to_json(), br#"{"code":8,"message":"ab"}"#);
         let none = ExportResponse { partial_success: None };
         assert!(none.encode_to_vec().is_empty());
+        assert_eq!(none.to_json(Signal::Spans), b"{}");
+        let some =
+            ExportResponse { partial_success: Some(PartialSuccess { rejected: 2, error_message: "why".into() }) };
+        let json: serde_json::Value = serde_json::from_slice(&some.to_json(Signal::Logs)).unwrap();
+        assert_eq!(json, serde_json::json!({ "partialSuccess": { "errorMessage": "why", "rejectedLogRecords": "2" } }));
     }
 }

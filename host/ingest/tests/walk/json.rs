@@ -43,7 +43,8 @@ proptest! {
         prop_assert!(serde_json::from_str::<serde_json::Value>(&text).is_ok(), "{}", text);
         if let Ok(back) = serde_json::from_str::<ExportMetricsServiceRequest>(&text) {
             let expected = agree::normal_metrics(encode::metrics(&batch));
-            if !text.contains("\"NaN\"") && !text.contains("Infinity\"") {
+            // Inside of a metric the crate swallows what it refuses, and reads a metric without data.
+            if !text.contains("Value\":{}") && !text.contains("\"NaN\"") && !text.contains("Infinity\"") {
                 prop_assert_eq!(agree::normal_metrics(back), expected, "{}", text);
             }
         }

@@ -8,5 +8,7 @@ mod scramble;
 mod properties;
 mod recorded;
 mod limits;
+mod spell;
+mod from_json;
 mod json;
 mod seeds;

@@ -8,6 +8,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
 use http::{HeaderMap, Request, Version, header};
+use prism_ingest::json::Format;
 use prism_model::Signal;
 use prost::Message as _;
 
@@ -89,11 +90,16 @@ async fn accept(
     let held = body::read(body, app.body_limits(), &tenant, &app.room).await?;
     let request = prism_ingest::Request {
         body: held.bytes.clone(),
+        format: if encoding == Encoding::Json { Format::Json } else { Format::Protobuf },
         content_encoding: text(head.headers(), &header::CONTENT_ENCODING),
         idempotency_key: text(head.headers(), &http::HeaderName::from_static("idempotency-key")),
     };
     let accepted = app.ingest(tenant, signal, request, held).await?;
-    let mut response = respond::ok("application/x-protobuf", export_response(app, &accepted).encode_to_vec());
+    let answer = export_response(app, &accepted);
+    let mut response = match encoding {
+        Encoding::Json => respond::ok("application/json", answer.to_json(signal)),
+        _ => respond::ok("application/x-protobuf", answer.encode_to_vec()),
+    };
     respond::token(&mut response, &accepted.token);
     Ok(response)
 }
@@ -117,18 +123,13 @@ async fn checked(app: &App, encoding: Encoding, head: &Request<()>) -> Result<pr
         return Err(Failure::new(Code::NoLength, message));
     }
     match encoding {
-        Encoding::Protobuf => Ok(tenant),
-        Encoding::Json => Err(Failure::new(
-            Code::BadMediaType,
-            "expected `content-type: application/x-protobuf`, found `application/json`, which is not served yet",
-        )
-        .hint("set OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf")),
+        Encoding::Protobuf | Encoding::Json => Ok(tenant),
         Encoding::Other => {
             let found = text(head.headers(), &header::CONTENT_TYPE);
             let found: String = found.as_deref().unwrap_or("none").chars().take(100).collect();
             Err(Failure::new(
                 Code::BadMediaType,
-                format!("expected `content-type: application/x-protobuf`, found `{found}`"),
+                format!("expected `content-type: application/x-protobuf` or `application/json`, found `{found}`"),
             ))
         }
     }

@@ -6,6 +6,7 @@ mod harness;
 mod keep;
 mod access;
 mod refuse;
+mod json;
 mod grpc;
 mod pressure;
 mod life;

@@ -35,10 +35,11 @@ fn what_is_no_request_is_refused_in_its_encoding() {
     let unknown = post("/v1/traces", &[PROTOBUF, ("content-encoding", "br")], b"");
     assert!(matches!(unknown.status, 400 | 415), "{}", unknown.status);
 
-    let json = post("/v1/logs", &[("content-type", "application/json; charset=utf-8")], b"{}");
-    assert_eq!((json.status, json.header("content-type")), (415, "application/json"));
+    let json = post("/v1/logs", &[("content-type", "application/json; charset=utf-8")], b"{\"resourceLogs\":[1]}");
+    assert_eq!((json.status, json.header("content-type")), (400, "application/json"));
     assert_eq!(json.json()["code"], 3);
-    assert!(json.json()["message"].as_str().is_some_and(|m| m.contains("application/x-protobuf")), "{}", json.text());
+    let message = "at `resourceLogs[0]` (byte 17) expected an object, found `1`";
+    assert!(json.json()["message"].as_str().is_some_and(|m| m.contains(message)), "{}", json.text());
     let text = post("/v1/traces", &[("content-type", "text/plain")], b"hello");
     assert_eq!((text.status, text.header("content-type")), (415, "text/plain; charset=utf-8"));
     assert_eq!(post("/v1/traces", &[], b"hello").status, 415);
