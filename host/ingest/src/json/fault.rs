@@ -115,7 +115,7 @@ impl Fault {
 
     /// The error for the sender of `body`. `bytes_max` and `depth_max` are the limits that held.
     pub(super) fn into_error(
-        self: Box<Fault>,
+        self,
         message: &'static str,
         body: &[u8],
         bytes_max: usize,

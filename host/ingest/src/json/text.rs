@@ -100,7 +100,7 @@ const fn table(one: &[u8], other: &[u8]) -> [u8; 256] {
 /// been appended then.
 pub(super) fn unbase64(text: &[u8], out: &mut Vec<u8>) -> Option<()> {
     let text = match text {
-        [content @ .., b'=', b'='] | [content @ .., b'='] if text.len() % 4 == 0 => content,
+        [content @ .., b'=', b'='] | [content @ .., b'='] if text.len().is_multiple_of(4) => content,
         content => content,
     };
     let value = |byte: u8| Some(u32::from(BASE64[usize::from(byte)])).filter(|v| *v < 64);
