@@ -1,7 +1,8 @@
 //! Who may do what: tenants, keys, roles.
 //!
 //! ```text
-//! key (what a client shows) -> directory (all tenants and keys, one control object) -> live (the newest directory) -> check
+//! key (what a client shows) -> directory (all tenants and keys with their end, one control object)
+//!   -> live (the newest directory, and the clock) -> check
 //! ```
 //!
 //! Tenants' roles (`ingest`, `query`, `admin`) reach one tenant's data; the operator's role is apart from them: it creates
@@ -9,12 +10,14 @@
 
 mod role;
 mod key;
+mod expiry;
 mod directory;
 mod change;
 mod live;
 
 pub(crate) use change::{change, log, read};
 pub(crate) use directory::{DirectoryError, Holder};
+pub(crate) use expiry::Expiry;
 pub(crate) use key::Key;
 pub(crate) use live::Access;
 pub(crate) use role::{Role, Roles};

@@ -23,6 +23,7 @@ use crate::error::{Code, Failure};
 use crate::http::body::{BodyLimits, Held, InFlight};
 use crate::metrics::{Exposition, Requests, Type, expose_ingest, expose_store};
 use crate::seats::Seats;
+use crate::tls::Tls;
 
 /// How long a query waits for a batch that its token names. Another process sees a batch well under a second after it was
 /// acknowledged; who waits longer has a token of rows that are gone.
@@ -66,6 +67,8 @@ pub(crate) struct App {
     pub(crate) config: Config,
     /// Tenants and keys.
     pub(crate) access: Access,
+    /// How connections are secured, where they are.
+    pub(crate) tls: Option<Arc<Tls>>,
     /// What this crate counts.
     pub(crate) requests: Arc<Requests>,
     /// Bytes of request bodies in memory.
@@ -84,18 +87,20 @@ impl App {
     /// In words for the user: what could not be opened.
     pub(crate) fn open(config: Config) -> anyhow::Result<Arc<App>> {
         let root = &config.data_dir;
+        let tls = Tls::open(&config.tls)?;
         let store = Store::open(root, config.store.clone()).with_context(|| {
             format!("the data folder `{}` cannot be opened; `prism doctor` says more", root.display())
         })?;
         let log = access::log(root)?;
-        let access = Access::new(log, config.auth.dev, Duration::from_millis(config.auth.reload_ms));
-        let host = PluginHost::new(config.plugin_options()).context("the plugin host cannot start")?;
         let clock: Clock = Arc::new(now_unix_nanos);
+        let access = Access::new(log, config.auth.dev, Duration::from_millis(config.auth.reload_ms), clock.clone());
+        let host = PluginHost::new(config.plugin_options()).context("the plugin host cannot start")?;
         let chains = Chains::new(root.clone(), host, clock.clone());
         let pipeline = Pipeline::new(store.clone(), chains, config.limits.clone(), config.ingest.clone(), clock);
         let engine = Engine::new(store.reader(), config.query.engine_options());
         Ok(Arc::new(App {
             access,
+            tls,
             requests: Arc::default(),
             room: InFlight::new(config.http.body_bytes_in_flight_max, config.limits.body_bytes_max),
             store,
@@ -132,6 +137,9 @@ impl App {
             "Bytes of request bodies in memory.",
             self.room.bytes() as f64,
         );
+        if let Some(tls) = &self.tls {
+            tls.expose(&mut text);
+        }
         expose_ingest(self.pipeline.metrics(), &mut text);
         expose_store(self.store.metrics(), &mut text);
         text.finish()

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use prism_model::{Signal, TenantId};
 
-use crate::access::Role;
+use crate::access::{Expiry, Role};
 use crate::config::{Flags, LogFormat};
 
 /// Server that the commands ask which talk to one.
@@ -92,6 +92,9 @@ pub(crate) struct Remote {
     /// Key with the role `query`; a server with --dev needs none from the same machine
     #[arg(long, env = "PRISM_KEY", hide_env_values = true, value_name = "KEY")]
     pub(crate) key: Option<String>,
+    /// Authorities (PEM) that may have signed the server's certificate; this machine's by default
+    #[arg(long, env = "PRISM_CA_FILE", value_name = "FILE")]
+    pub(crate) ca_file: Option<PathBuf>,
 }
 
 /// `prism query`
@@ -147,8 +150,22 @@ pub(crate) enum KeyCommand {
         /// A key of who runs Prism: reads /metrics, reaches no tenant's data
         #[arg(long, conflicts_with_all = ["tenant", "role"])]
         operator: bool,
+        /// When it ends: after a time such as 90d or 12h, or at one such as 2027-01-31T00:00:00Z; never by default
+        #[arg(long, value_name = "WHEN")]
+        expires: Option<Expiry>,
     },
-    /// List keys, never their secrets
+    /// Put a new key beside an old one, which ends after a grace; both work until then
+    Rotate {
+        /// The old key's id in `prism key list`: the part between the underscores
+        id: String,
+        /// When the old key ends
+        #[arg(long, value_name = "WHEN", default_value = "24h")]
+        grace: Expiry,
+        /// When the new key ends; must be said where the old one has an end
+        #[arg(long, value_name = "WHEN")]
+        expires: Option<Expiry>,
+    },
+    /// List keys with their end, never their secrets
     List {
         /// Only this tenant's
         #[arg(long, value_name = "NAME")]
@@ -253,6 +270,7 @@ mod tests {
         let parse = |args: &[&str]| Cli::try_parse_from([&["prism", "key", "create"], args].concat()).is_ok();
         assert!(parse(&["--operator"]));
         assert!(parse(&["--tenant", "shop", "--role", "ingest,query"]));
+        assert!(parse(&["--operator", "--expires", "90d"]) && !parse(&["--operator", "--expires", "soon"]));
         for bad in
             [&["--operator", "--tenant", "shop"][..], &["--tenant", "shop"], &[], &["--tenant", "A", "--role", "query"]]
         {

@@ -53,7 +53,8 @@ fn ask(
     build: impl Fn(&reqwest::blocking::Client, &str) -> reqwest::blocking::RequestBuilder,
 ) -> anyhow::Result<Answer> {
     let base = remote.url.trim_end_matches('/');
-    let client = reqwest::blocking::Client::builder().timeout(TIMEOUT).connect_timeout(CONNECT_TIMEOUT).build()?;
+    let builder = reqwest::blocking::Client::builder().timeout(TIMEOUT).connect_timeout(CONNECT_TIMEOUT);
+    let client = trusting(builder, remote)?.build().context("TLS cannot be set up")?;
     let mut request = build(&client, base);
     if let Some(key) = &remote.key {
         request = request.bearer_auth(key.trim());
@@ -70,9 +71,31 @@ fn ask(
     bail!(Refused(refusal(status.as_u16(), &text)));
 }
 
+/// Whom the command believes to be the server: authorities of `--ca-file` alone, else those of this machine.
+fn trusting(
+    builder: reqwest::blocking::ClientBuilder,
+    remote: &Remote,
+) -> anyhow::Result<reqwest::blocking::ClientBuilder> {
+    let Some(path) = &remote.ca_file else {
+        // Nothing to believe without TLS, and small images hold no authorities.
+        let plain = remote.url.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case("http://"));
+        return Ok(if plain { builder.tls_certs_only([]) } else { builder });
+    };
+    let shown = path.display();
+    let bytes =
+        std::fs::read(path).with_context(|| format!("expected a readable file with --ca-file, found `{shown}`"))?;
+    let authorities = reqwest::Certificate::from_pem_bundle(&bytes).unwrap_or_default();
+    if authorities.is_empty() {
+        bail!("expected certificates in PEM form with --ca-file, found none in `{shown}`");
+    }
+    Ok(builder.tls_certs_only(authorities))
+}
+
 fn unreachable(base: &str, error: &reqwest::Error) -> anyhow::Error {
     let reason = crate::error::chain(error);
-    let hint = if error.is_connect() {
+    let hint = if reason.contains("certificate") {
+        "\nhint: --ca-file or PRISM_CA_FILE names the authority that signed the server's certificate"
+    } else if error.is_connect() {
         "\nhint: is `prism serve` running there? --url or PRISM_URL names another server"
     } else {
         ""

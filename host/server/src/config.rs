@@ -11,5 +11,5 @@ mod settings;
 mod sources;
 mod print;
 
-pub(crate) use settings::{Config, HttpSettings, LogFormat, QuerySettings};
+pub(crate) use settings::{Config, CorsSettings, HttpSettings, LogFormat, QuerySettings, TlsSettings};
 pub(crate) use sources::{Flags, Loaded, load};

@@ -1,11 +1,12 @@
 //! Everything over HTTP.
 //!
 //! ```text
-//! connections (accept, bounds, order of ending) -> router -> observe (counts, log, panics) -> caller (who) -> body (bounded)
+//! connections (accept, bounds, order of ending) -> router -> cors (pages of other origins) -> observe (counts, log, panics) -> caller (who) -> body (bounded)
 //!   -> otlp | query | operate -> respond
 //! ```
 
 pub(crate) mod connections;
+pub(crate) mod cors;
 pub(crate) mod observe;
 pub(crate) mod caller;
 pub(crate) mod body;
@@ -29,7 +30,7 @@ use crate::grpc;
 
 /// What is served over HTTP.
 pub(crate) fn router(app: Arc<App>) -> Router {
-    Router::new()
+    let router = Router::new()
         .route("/v1/traces", post(otlp::traces))
         .route("/v1/logs", post(otlp::logs))
         .route("/v1/metrics", post(otlp::metrics))
@@ -44,7 +45,12 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .fallback(not_found)
         .method_not_allowed_fallback(bad_method)
         .layer(axum::middleware::from_fn_with_state(app.clone(), observe::observe))
-        .with_state(app)
+        .with_state(app.clone());
+    // The configuration was checked when it was read: it names origins, or none.
+    match cors::Cors::new(&app.config.http.cors) {
+        Ok(Some(settings)) => router.layer(axum::middleware::from_fn_with_state(Arc::new(settings), cors::cors)),
+        _ => router,
+    }
 }
 
 async fn not_found(State(app): State<Arc<App>>, request: Request<Body>) -> Response {

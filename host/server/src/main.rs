@@ -1,7 +1,7 @@
 //! The `prism` binary: configuration, keys, HTTP, gRPC, command line.
 //!
 //! ```text
-//! cli -> config -> serve -> http, grpc -> access -> ingest pipeline | query engine -> error, metrics
+//! cli -> config -> serve -> tls -> http, grpc -> access -> ingest pipeline | query engine -> error, metrics
 //!              \-> commands (tenants, keys, plugins: control objects of the data folder) | client -> show
 //! ```
 //!
@@ -14,6 +14,7 @@ mod logs;
 mod serve;
 mod app;
 mod seats;
+mod tls;
 mod grpc;
 mod http;
 mod access;

@@ -19,7 +19,7 @@ use crate::access;
 use crate::app::App;
 use crate::config::Config;
 use crate::http::caller::DEV_TENANT;
-use crate::http::connections;
+use crate::http::connections::{self, Listener};
 use crate::{commands, grpc, http};
 
 /// Runs a server until it is told to stop.
@@ -47,11 +47,15 @@ async fn serve(config: Config) -> anyhow::Result<ExitCode> {
     let app = tokio::task::spawn_blocking(move || open(opening)).await??;
     let (stop, stopped) = watch::channel(false);
     let serve_on = |socket, router| {
-        let (settings, requests) = (config.http.clone(), app.requests.clone());
-        tokio::spawn(connections::serve(socket, router, settings, requests, stopped.clone()))
+        let (settings, tls, requests) = (config.http.clone(), app.tls.clone(), app.requests.clone());
+        let stop = stopped.clone();
+        tokio::spawn(connections::serve(socket, Listener { router, settings, tls, requests, stop }))
     };
     let mut listeners = vec![serve_on(http_socket, http::router(app.clone()))];
     listeners.extend(grpc_socket.map(|socket| serve_on(socket, grpc::router(app.clone()))));
+    if let Some(tls) = app.tls.clone() {
+        tokio::spawn(tls.watch(stopped.clone()));
+    }
     app.set_ready(true);
     announce(&config, http_addr, grpc_addr);
 
@@ -110,12 +114,16 @@ fn open(config: Config) -> anyhow::Result<Arc<App>> {
 fn announce(config: &Config, http: SocketAddr, grpc: Option<SocketAddr>) {
     let on_grpc = grpc.map_or_else(String::new, |addr| format!(", gRPC on {addr}"));
     let dev = if config.auth.dev { ", tenant `default` needs no key from this machine" } else { "" };
-    crate::print(&format!("prism is ready on http://{http}{on_grpc}, data in {}{dev}\n", config.data_dir.display()));
+    let scheme = if config.tls.is_on() { "https" } else { "http" };
+    crate::print(&format!(
+        "prism is ready on {scheme}://{http}{on_grpc}, data in {}{dev}\n",
+        config.data_dir.display()
+    ));
     let grpc = grpc.map_or_else(|| "off".to_owned(), |addr| addr.to_string());
     if config.auth.dev && !http.ip().is_loopback() {
         tracing::warn!(%http, "--dev on an address that others reach: they need a key, processes of this machine need none");
     }
-    tracing::info!(%http, grpc, dev = config.auth.dev, version = env!("CARGO_PKG_VERSION"), "ready");
+    tracing::info!(%http, grpc, tls = config.tls.is_on(), dev = config.auth.dev, version = env!("CARGO_PKG_VERSION"), "ready");
 }
 
 /// Signals that ask for an end.

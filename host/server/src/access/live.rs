@@ -2,12 +2,13 @@
 //!
 //! A key counts when it is in a directory that was read within `auth.reload_ms`. A key that is not known is looked for in a
 //! directory read anew, so that a key works from the moment at which it was printed; wrong keys cannot make that happen more
-//! often than [`UNKNOWN_RELOAD`] allows.
+//! often than [`UNKNOWN_RELOAD`] allows. The end of a key is looked at by the clock at each use.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use prism_ingest::chains::Clock;
 use prism_store::control::Log;
 
 use super::directory::{Directory, Holder, KeyRecord};
@@ -24,6 +25,7 @@ pub(crate) struct Access {
     log: Log,
     dev: bool,
     reload: Duration,
+    clock: Clock,
     known: parking_lot::RwLock<Known>,
     /// Held while one request reads; the others wait for it and find the new directory.
     reading: tokio::sync::Mutex<()>,
@@ -39,10 +41,10 @@ struct Known {
 }
 
 impl Access {
-    /// Over the control log of tenants and keys; nothing is read yet.
-    pub(crate) fn new(log: Log, dev: bool, reload: Duration) -> Access {
+    /// Over the control log of tenants and keys; nothing is read yet. The clock tells unix nanoseconds.
+    pub(crate) fn new(log: Log, dev: bool, reload: Duration, clock: Clock) -> Access {
         let known = Known { number: None, keys: Arc::default(), read: None, tried: None };
-        Access { log, dev, reload, known: known.into(), reading: tokio::sync::Mutex::default() }
+        Access { log, dev, reload, clock, known: known.into(), reading: tokio::sync::Mutex::default() }
     }
 
     /// Whether tenant `default` needs no key from this machine.
@@ -53,7 +55,8 @@ impl Access {
     /// Whose key it is; `None` where it is nobody's.
     ///
     /// # Errors
-    /// [`Code::Unavailable`] where tenants and keys could not be read for [`STALE_MAX`].
+    /// [`Code::Unauthenticated`] where it has ended, [`Code::Unavailable`] where tenants and keys could not be read for
+    /// [`STALE_MAX`].
     pub(crate) async fn holder(&self, key: &Key) -> Result<Option<Holder>, Failure> {
         let hash = key.hash();
         self.refresh(self.reload).await;
@@ -73,7 +76,14 @@ impl Access {
                 "keys cannot be checked at the moment: send the same again later",
             ));
         }
-        Ok(known.keys.get(hash).map(|record| record.holder.clone()))
+        match known.keys.get(hash) {
+            // Only who has the whole key is told.
+            Some(record) if record.ended((self.clock)() / 1_000_000) => {
+                Err(Failure::new(Code::Unauthenticated, "the key has expired")
+                    .hint("create another with `prism key create`"))
+            }
+            found => Ok(found.map(|record| record.holder.clone())),
+        }
     }
 
     /// Reads the directory unless that was done within `age`.
@@ -131,9 +141,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let log = log(dir.path()).unwrap();
         // An hour: only a look for an unknown key reads again.
-        let access = Access::new(log.clone(), false, Duration::from_secs(3_600));
+        let access = Access::new(log.clone(), false, Duration::from_secs(3_600), Arc::new(|| 0));
         assert_eq!(access.holder(&key(1)).await.unwrap(), None);
-        change(&log, |d| d.add_key(&key(1), Holder::Operator, 0)).unwrap();
+        change(&log, |d| d.add_key(&key(1), Holder::Operator, None, 0)).unwrap();
         let began = Instant::now();
         while access.holder(&key(1)).await.unwrap().is_none() {
             assert!(began.elapsed() < Duration::from_secs(30), "found within {UNKNOWN_RELOAD:?}");
@@ -145,11 +155,28 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_key_ends_by_the_clock_and_not_by_a_reload() {
+        use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
+        let dir = tempfile::tempdir().unwrap();
+        let log = log(dir.path()).unwrap();
+        change(&log, |d| d.add_key(&key(1), Holder::Operator, Some(2_000), 0)).unwrap();
+        let now_ms = Arc::new(AtomicI64::new(1_999));
+        let clock = now_ms.clone();
+        let hour = Duration::from_secs(3_600);
+        let access = Access::new(log, false, hour, Arc::new(move || clock.load(Relaxed) * 1_000_000));
+        assert_eq!(access.holder(&key(1)).await.unwrap(), Some(Holder::Operator));
+        now_ms.store(2_000, Relaxed);
+        let ended = access.holder(&key(1)).await.unwrap_err();
+        assert_eq!((ended.code, ended.message.as_ref()), (Code::Unauthenticated, "the key has expired"));
+        assert_eq!(access.holder(&key(2)).await.unwrap(), None, "of a key that nobody has no more is told");
+    }
+
+    #[tokio::test]
     async fn nobody_is_let_in_when_keys_cannot_be_read() {
         let dir = tempfile::tempdir().unwrap();
         let log = log(dir.path()).unwrap();
         log.create(1, b"no directory").unwrap();
-        let access = Access::new(log, false, Duration::ZERO);
+        let access = Access::new(log, false, Duration::ZERO, Arc::new(|| 0));
         assert_eq!(access.holder(&key(1)).await.unwrap_err().code, Code::Unavailable);
     }
 }

@@ -44,21 +44,27 @@ pub(crate) fn tenant(command: &TenantCommand, config: &Config, screen: &Screen) 
 pub(crate) fn key(command: &KeyCommand, config: &Config, screen: &Screen) -> anyhow::Result<String> {
     let log = log(&config.data_dir)?;
     match command {
-        KeyCommand::Create { tenant, role, operator: _ } => {
-            let key = Key::generate(getrandom::fill).map_err(|e| anyhow::anyhow!("no random numbers: {e}"))?;
-            let holder = holder(tenant.as_ref(), role);
-            change(&log, |directory| directory.add_key(&key, holder.clone(), now_unix_ms()))?;
-            // The key alone on standard output, so that a script can take it; people see the rest.
-            eprintln!(
-                "this key is shown once and stored as a hash: keep it, and send it as `Authorization: Bearer` or `x-api-key`"
-            );
-            Ok(format!("{}\n", key.reveal()))
+        KeyCommand::Create { tenant, role, operator: _, expires } => {
+            let (key, holder) = (new_key()?, holder(tenant.as_ref(), role));
+            let now = now_unix_ms();
+            let expires = expires.map(|when| when.unix_ms(now));
+            change(&log, |directory| directory.add_key(&key, holder.clone(), expires, now))?;
+            Ok(reveal(&key))
+        }
+        KeyCommand::Rotate { id, grace, expires } => {
+            let (key, id) = (new_key()?, id_of(id));
+            let now = now_unix_ms();
+            let (grace, expires) = (grace.unix_ms(now), expires.map(|when| when.unix_ms(now)));
+            let old = change(&log, |directory| directory.rotate_key(&id, &key, grace, expires, now))
+                .context("nothing is changed")?;
+            eprintln!("key `{id}` ends {}", old.expires_unix_ms.map_or_else(String::new, |at| shown(at, screen)));
+            Ok(reveal(&key))
         }
         KeyCommand::List { tenant } => {
             let (_, directory) = read(&log)?;
-            let columns =
-                [("key", Align::Left), ("holder", Align::Left), ("roles", Align::Left), ("created", Align::Left)];
-            let mut grid = Grid::new(columns.map(|(name, align)| (name.to_owned(), align)));
+            let columns = ["key", "holder", "roles", "created", "ends"];
+            let mut grid = Grid::new(columns.map(|name| (name.to_owned(), Align::Left)));
+            let now = now_unix_ms();
             let wanted = |holder: &Holder| tenant.is_none() || holder.tenant() == tenant.as_ref();
             let mut records = directory.keys.iter().filter(|record| wanted(&record.holder)).peekable();
             if records.peek().is_none() {
@@ -69,18 +75,36 @@ pub(crate) fn key(command: &KeyCommand, config: &Config, screen: &Screen) -> any
                     Holder::Tenant { name, roles } => (name.to_string(), roles.to_string()),
                     Holder::Operator => ("(operator)".to_owned(), String::new()),
                 };
-                grid.push(vec![record.id.clone(), name, roles, shown(record.created_unix_ms, screen)]);
+                let ends = record.expires_unix_ms.map_or_else(String::new, |at| shown(at, screen));
+                let ends = if record.ended(now) { format!("{ends} (has ended)") } else { ends };
+                grid.push(vec![record.id.clone(), name, roles, shown(record.created_unix_ms, screen), ends]);
             }
             Ok(grid.render(screen))
         }
         KeyCommand::Revoke { id } => {
-            // A whole key names itself too.
-            let id = Key::parse(id).map_or_else(|| id.clone(), |key| key.id().to_owned());
+            let id = id_of(id);
             let record = change(&log, |directory| directory.revoke_key(&id)).context("nothing is revoked")?;
             let of = record.holder.tenant().map_or_else(|| "an operator".to_owned(), |name| format!("tenant `{name}`"));
             Ok(format!("key `{id}` of {of} is revoked; servers refuse it within `auth.reload_ms`\n"))
         }
     }
+}
+
+fn new_key() -> anyhow::Result<Key> {
+    Key::generate(getrandom::fill).map_err(|e| anyhow::anyhow!("no random numbers: {e}"))
+}
+
+/// The key alone on standard output, so that a script can take it; people see the rest.
+fn reveal(key: &Key) -> String {
+    eprintln!(
+        "this key is shown once and stored as a hash: keep it, and send it as `Authorization: Bearer` or `x-api-key`"
+    );
+    format!("{}\n", key.reveal())
+}
+
+/// A whole key names itself too.
+fn id_of(text: &str) -> String {
+    Key::parse(text).map_or_else(|| text.to_owned(), |key| key.id().to_owned())
 }
 
 /// clap has seen to it that there is a tenant where it is not an operator's.

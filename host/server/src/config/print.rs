@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use toml::{Table, Value};
 
-use super::settings::{AuthSettings, Config, HttpSettings, LogSettings, QuerySettings};
+use super::settings::{AuthSettings, Config, CorsSettings, HttpSettings, LogSettings, QuerySettings, TlsSettings};
 use super::sources::{Loaded, Source};
 
 /// Settings in order, each with the lines of its documentation.
@@ -24,16 +24,7 @@ impl Loaded {
         let table = Table::try_from(&self.config).unwrap_or_default();
         for (name, docs) in Config::DOCS {
             match table.get(*name) {
-                Some(Value::Table(inner)) => {
-                    comment(docs, &mut out);
-                    let _infallible = writeln!(out, "[{name}]");
-                    for (setting, docs) in section_docs(name) {
-                        if let Some(value) = inner.get(setting) {
-                            comment(&docs, &mut out);
-                            self.setting(&format!("{name}.{setting}"), setting, value, &mut out);
-                        }
-                    }
-                }
+                Some(Value::Table(inner)) => self.section(name, docs, inner, &mut out),
                 Some(value) => {
                     comment(docs, &mut out);
                     self.setting(name, name, value, &mut out);
@@ -45,6 +36,26 @@ impl Loaded {
         out.truncate(out.trim_end().len());
         out.push('\n');
         out
+    }
+
+    fn section(&self, name: &str, docs: &[&str], table: &Table, out: &mut String) {
+        comment(docs, out);
+        let _infallible = writeln!(out, "[{name}]");
+        // Sections within come last in the struct, because TOML takes what follows them for theirs.
+        for (setting, docs) in section_docs(name) {
+            let dotted = format!("{name}.{setting}");
+            match table.get(setting) {
+                Some(Value::Table(inner)) => {
+                    out.push('\n');
+                    self.section(&dotted, &docs, inner, out);
+                }
+                Some(value) => {
+                    comment(&docs, out);
+                    self.setting(&dotted, setting, value, out);
+                }
+                None => {}
+            }
+        }
     }
 
     fn setting(&self, dotted: &str, name: &str, value: &Value, out: &mut String) {
@@ -70,6 +81,8 @@ fn section_docs(name: &str) -> Docs<'static> {
     match name {
         "auth" => own(AuthSettings::DOCS),
         "http" => own(HttpSettings::DOCS),
+        "http.cors" => own(CorsSettings::DOCS),
+        "tls" => own(TlsSettings::DOCS),
         "limits" => fields_of(LIMITS),
         "ingest" => fields_of(INGEST),
         "store" => fields_of(STORE),
@@ -115,10 +128,15 @@ mod tests {
         let all = Table::try_from(&loaded.config).unwrap();
         for (name, value) in &all {
             assert!(Config::DOCS.iter().any(|(known, _)| known == name), "{name}");
-            for setting in value.as_table().into_iter().flat_map(Table::keys) {
-                let documented = section_docs(name).iter().any(|(known, docs)| known == setting && !docs.is_empty());
-                assert!(documented, "{name}.{setting}");
-            }
+            documented(name, value);
+        }
+    }
+
+    fn documented(section: &str, value: &Value) {
+        for (setting, value) in value.as_table().into_iter().flatten() {
+            let found = section_docs(section).iter().any(|(known, docs)| known == setting && !docs.is_empty());
+            assert!(found, "{section}.{setting}");
+            documented(&format!("{section}.{setting}"), value);
         }
     }
 }

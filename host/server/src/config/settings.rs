@@ -58,6 +58,8 @@ section! {
         auth: AuthSettings = AuthSettings::default(),
         /// What listeners allow.
         http: HttpSettings = HttpSettings::default(),
+        /// TLS 1.3 of every listener. Off where no certificate is named: then only for this machine, or behind a proxy.
+        tls: TlsSettings = TlsSettings::default(),
         /// What one request may hold.
         limits: prism_model::Limits = prism_model::Limits::default(),
         /// What waits in memory before it is on disk.
@@ -90,17 +92,72 @@ section! {
         connections_max: usize = 1_024,
         /// Time for the head of a request, and for an idle connection until the next one: slow or silent clients hold no place.
         header_timeout_ms: u64 = 30_000,
+        /// Bytes of the head of a request over HTTP/1.1: the longest text form of a query, percent-encoded, and room for headers.
+        /// Over HTTP/2 it is 64 KiB.
+        head_bytes_max: usize = 256 << 10,
+        /// Requests at once on an HTTP/2 connection: exporters have a handful, and each may hold 64 KiB of head.
+        streams_max: u32 = 128,
+        /// Time after which a silent HTTP/2 client is asked whether it is there, and again until it counts as gone: a connection
+        /// that is open at one end only holds no place.
+        ping_ms: u64 = 20_000,
+        /// Time without a request after which an HTTP/2 connection is told to end: exporters send every minute or oftener.
+        idle_timeout_ms: u64 = 300_000,
         /// Time between two pieces of a body.
         body_idle_timeout_ms: u64 = 15_000,
         /// Time for a whole body: 64 MiB at 1.1 MB/s.
         body_timeout_ms: u64 = 60_000,
         /// Time for the answer to a request after its body came: longer than the longest query.
         answer_timeout_ms: u64 = 120_000,
+        /// Time between two pieces of an answer that the client takes: who asks and does not read holds no memory.
+        send_idle_timeout_ms: u64 = 15_000,
+        /// Time for the client to take a whole answer: 64 MiB at 1.1 MB/s.
+        send_timeout_ms: u64 = 60_000,
         /// Bytes of request bodies in memory at once, over all connections; beyond it clients are told to wait.
         /// Four requests of the largest size, or some thousand of the usual.
         body_bytes_in_flight_max: usize = 256 << 20,
         /// Bytes of an answer's error message. OTLP asks for a bound on answers, recommends 4 MiB and shortens messages first.
         message_bytes_max: usize = 4_096,
+        /// Pages of other origins that a browser lets send telemetry and ask queries.
+        cors: CorsSettings = CorsSettings::default(),
+    }
+}
+
+section! {
+    /// Pages of other origins that a browser lets send telemetry and ask queries.
+    CorsSettings {
+        /// Origins such as `https://app.example.com`, or `https://*.example.com` for every name below it. None by default: a
+        /// page's key is everybody's key. `*` is refused: it would open a server without keys to every page.
+        allowed_origins: Vec<String> = Vec::new(),
+        /// Headers that such pages may send, beside those that need no leave.
+        allowed_headers: Vec<String> = ["authorization", "content-encoding", "content-type", "idempotency-key", "x-api-key"]
+            .map(str::to_owned).to_vec(),
+        /// Seconds for which a browser remembers the leave. Chromium keeps at most 7,200.
+        max_age_s: u32 = 7_200,
+    }
+}
+
+section! {
+    /// TLS 1.3 of every listener.
+    TlsSettings {
+        /// Certificate and its chain, PEM. Empty: no TLS.
+        cert_file: PathBuf = PathBuf::new(),
+        /// The certificate's private key, PEM; readable by the user of Prism alone.
+        key_file: PathBuf = PathBuf::new(),
+        /// Authorities whose certificates clients must show, PEM. Empty: none is asked for.
+        client_ca_file: PathBuf = PathBuf::new(),
+        /// Time between two looks at the files: a new certificate counts after it, without a restart.
+        reload_ms: u64 = 5_000,
+        /// Time for a handshake: a slow network needs four round trips.
+        handshake_timeout_ms: u64 = 10_000,
+        /// Handshakes at once of all listeners: each costs about a millisecond of a processor. Further ones wait.
+        handshakes_max: usize = 64,
+    }
+}
+
+impl TlsSettings {
+    /// Whether connections are secured.
+    pub(crate) fn is_on(&self) -> bool {
+        !self.cert_file.as_os_str().is_empty()
     }
 }
 
@@ -168,13 +225,21 @@ impl Config {
         if !self.grpc_addr.is_empty() {
             address("grpc_addr", &self.grpc_addr)?;
         }
-        let positive: [(&str, u64); 12] = [
+        let positive: [(&str, u64); 20] = [
             ("auth.reload_ms", self.auth.reload_ms),
             ("http.connections_max", self.http.connections_max as u64),
             ("http.header_timeout_ms", self.http.header_timeout_ms),
             ("http.body_idle_timeout_ms", self.http.body_idle_timeout_ms),
             ("http.body_timeout_ms", self.http.body_timeout_ms),
             ("http.answer_timeout_ms", self.http.answer_timeout_ms),
+            ("http.streams_max", self.http.streams_max.into()),
+            ("http.ping_ms", self.http.ping_ms),
+            ("http.idle_timeout_ms", self.http.idle_timeout_ms),
+            ("http.send_idle_timeout_ms", self.http.send_idle_timeout_ms),
+            ("http.send_timeout_ms", self.http.send_timeout_ms),
+            ("tls.reload_ms", self.tls.reload_ms),
+            ("tls.handshake_timeout_ms", self.tls.handshake_timeout_ms),
+            ("tls.handshakes_max", self.tls.handshakes_max as u64),
             ("http.message_bytes_max", self.http.message_bytes_max as u64),
             ("query.time_max_ms", self.query.time_max_ms),
             ("query.concurrent_max", self.query.concurrent_max as u64),
@@ -185,6 +250,8 @@ impl Config {
         if let Some((setting, _)) = positive.iter().find(|(_, value)| *value == 0) {
             return Err(format!("`{setting}`: expected a number above 0, found `0`"));
         }
+        self.check_http()?;
+        self.check_tls()?;
         if self.limits.items_max > u32::MAX as usize {
             return Err(format!(
                 "`limits.items_max`: expected at most {}, found `{}`",
@@ -200,4 +267,30 @@ impl Config {
         }
         Ok(())
     }
+
+    fn check_http(&self) -> Result<(), String> {
+        let (head, message) = (self.http.head_bytes_max, self.http.message_bytes_max);
+        if head < HEAD_BYTES_MIN {
+            return Err(format!("`http.head_bytes_max`: expected at least {HEAD_BYTES_MIN}, found `{head}`"));
+        }
+        if message > MESSAGE_BYTES_MAX {
+            return Err(format!("`http.message_bytes_max`: expected at most {MESSAGE_BYTES_MAX}, found `{message}`"));
+        }
+        crate::http::cors::Cors::new(&self.http.cors).map(|_| ())
+    }
+
+    fn check_tls(&self) -> Result<(), String> {
+        let set = |path: &PathBuf| !path.as_os_str().is_empty();
+        let (cert, key, client_ca) = (&self.tls.cert_file, &self.tls.key_file, &self.tls.client_ca_file);
+        if set(cert) == set(key) && (set(cert) || !set(client_ca)) {
+            return Ok(());
+        }
+        let missing = if set(cert) { "tls.key_file" } else { "tls.cert_file" };
+        Err(format!("`{missing}`: expected a file, because another setting of `tls` names one, found none"))
+    }
 }
+
+/// hyper takes no less.
+const HEAD_BYTES_MIN: usize = 8 << 10;
+/// OTLP recommends 4 MiB for a whole answer, and a message may stand in it twice.
+const MESSAGE_BYTES_MAX: usize = 1 << 20;

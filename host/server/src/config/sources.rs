@@ -11,11 +11,12 @@ use toml::{Table, Value};
 use super::settings::Config;
 
 /// Variables that begin with `PRISM_` and are no settings, and what they are for.
-const NO_SETTINGS: [(&str, &str); 8] = [
+const NO_SETTINGS: [(&str, &str); 9] = [
     ("PRISM_CONFIG", "path of the configuration file"),
     ("PRISM_LOG", "short for PRISM_LOG__FILTER"),
     ("PRISM_KEY", "key of the commands that talk to a server"),
     ("PRISM_URL", "server of the commands that talk to one"),
+    ("PRISM_CA_FILE", "authorities that the commands trust which talk to a server"),
     ("PRISM_BUNDLED_PLUGINS", "read when Prism is built"),
     ("PRISM_GUEST_TOOLCHAIN", "read when plugins are built"),
     ("PRISM_SHARED_DATA", "read by Prism's tests"),
@@ -217,6 +218,10 @@ fn parse_like(like: Option<&Value>, text: &str) -> Value {
         Some(Value::Integer(_)) => text.replace('_', "").parse().map_or_else(|_| as_text(), Value::Integer),
         Some(Value::Float(_)) => text.parse().map_or_else(|_| as_text(), Value::Float),
         Some(Value::Boolean(_)) => text.parse().map_or_else(|_| as_text(), Value::Boolean),
+        Some(Value::Array(_)) => {
+            let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+            Value::Array(parts.map(|part| Value::String(part.to_owned())).collect())
+        }
         _ => as_text(),
     }
 }
@@ -316,6 +321,28 @@ mod tests {
         let env = [("PRISM_LIMITS__BODY_BYTES_MAX", "1_000"), ("PRISM_AUTH__DEV", "true")];
         let config = from("", &env, vec![]).unwrap().config;
         assert_eq!((config.limits.body_bytes_max, config.auth.dev), (1_000, true));
+    }
+
+    #[test]
+    fn lists_are_comma_separated_in_variables() {
+        let env = [("PRISM_HTTP__CORS__ALLOWED_ORIGINS", "https://a.example, https://*.b.example,")];
+        let config = from("[http.cors]\nmax_age_s = 5\n", &env, vec![]).unwrap().config;
+        assert_eq!(config.http.cors.allowed_origins, ["https://a.example", "https://*.b.example"]);
+        assert_eq!(config.http.cors.max_age_s, 5);
+    }
+
+    #[test]
+    fn tls_takes_both_files_or_none() {
+        let check = |file: &str, expected: &str| assert_eq!(from(file, &[], vec![]).unwrap_err(), expected);
+        let missing = |setting: &str| {
+            format!(
+                "configuration: `{setting}`: expected a file, because another setting of `tls` names one, found none"
+            )
+        };
+        check("[tls]\ncert_file = 'a'\n", &missing("tls.key_file"));
+        check("[tls]\nkey_file = 'a'\n", &missing("tls.cert_file"));
+        check("[tls]\nclient_ca_file = 'a'\n", &missing("tls.cert_file"));
+        assert!(from("[tls]\ncert_file = 'a'\nkey_file = 'b'\n", &[], vec![]).unwrap().config.tls.is_on());
     }
 
     #[test]

@@ -4,7 +4,8 @@ use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
-use super::Finding;
+use super::{Finding, tls};
+use crate::commands::now_unix_ms;
 use crate::config::Config;
 
 /// An answer of this machine comes at once.
@@ -21,6 +22,7 @@ pub(super) fn check(config: &Config) -> Vec<Finding> {
         findings.push(address("gRPC address", &config.grpc_addr, "--grpc"));
     }
     findings.push(exposure(config));
+    findings.extend(tls::check(&config.tls, now_unix_ms() / 1_000));
     findings.push(files(config));
     findings
 }
@@ -52,7 +54,10 @@ fn speaks_prism(addr: SocketAddr) -> bool {
         stream.take(4_096).read_to_string(&mut text)?;
         Ok(text)
     };
-    ask().is_ok_and(|text| text.starts_with("HTTP/1.") && text.contains(" 200 ") && text.contains("prism"))
+    // A Prism that speaks TLS says so.
+    ask().is_ok_and(|text| {
+        text.starts_with("HTTP/1.") && (text.contains(" 200 ") || text.contains("TLS")) && text.contains("prism")
+    })
 }
 
 fn exposure(config: &Config) -> Finding {
@@ -62,10 +67,13 @@ fn exposure(config: &Config) -> Finding {
         .filter_map(|text| text.parse::<SocketAddr>().ok())
         .any(|addr| !addr.ip().is_loopback());
     match (open, config.auth.dev) {
+        (true, false) if config.tls.is_on() => Finding::ok(subject, "others reach it, over TLS"),
         (true, true) => Finding::warn(subject, "--dev on an address that others reach", "leave --dev out"),
-        (true, false) => {
-            Finding::warn(subject, "keys and data cross the network in the clear", "put a proxy with TLS before Prism")
-        }
+        (true, false) => Finding::warn(
+            subject,
+            "keys and data cross the network in the clear",
+            "set `tls.cert_file` and `tls.key_file`, or put a proxy with TLS before Prism",
+        ),
         (false, true) => Finding::ok(subject, "this machine only, and without a key (--dev)"),
         (false, false) => Finding::ok(subject, "this machine only"),
     }

@@ -1,8 +1,16 @@
 //! Accepts connections within bounds, and ends them in order: no new request, those under way are finished.
+//!
+//! ```text
+//! accept -> tls -> stall (a bound on each write) -> hyper -> router -> pulse (what moves) -> limits (live, end, cut)
+//! ```
+
+mod stall;
+mod pulse;
+mod limits;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use axum::Router;
@@ -12,39 +20,54 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 
+use self::limits::{Limits, Reason, Verdict};
+use self::pulse::Pulse;
+use self::stall::Stall;
 use crate::config::HttpSettings;
 use crate::metrics::Requests;
+use crate::tls::Tls;
 
 /// After a failed accept (usually: no file left) the next is tried after this time, and not at once in a loop.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// HTTP/2 clients that do not answer a ping for as long are gone.
-const PING: Duration = Duration::from_secs(20);
-/// HTTP/2 requests at once on a connection: exporters have a handful.
-const STREAMS_MAX: u32 = 128;
 /// HTTP/2 flow control: 1 MiB on the way for a connection carries 50 MB/s at 20 ms, and bounds what is buffered.
 const CONNECTION_WINDOW: u32 = 1 << 20;
 const STREAM_WINDOW: u32 = 512 << 10;
-/// Head of a request over HTTP/1.1: the longest text form of a query, percent-encoded, and room for headers.
-const HEAD_BYTES_MAX: usize = 256 << 10;
+/// Head of a request over HTTP/2, where each stream of a connection may have one.
+const STREAM_HEAD_BYTES_MAX: u32 = 64 << 10;
+/// HTTP/2 streams that a client opened and reset before they were looked at, and streams that it made us reset: more of them
+/// is an attack (CVE-2023-44487, CVE-2025-8671), and the connection ends.
+const RESET_PENDING_MAX: usize = 20;
+const RESET_LOCAL_MAX: usize = 256;
 
 /// Where a request came from. The transport's peer, never a header's word.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Peer(pub(crate) SocketAddr);
 
-/// Serves `router` on `socket` until `stop` holds true; returns when every connection has ended.
-pub(crate) async fn serve(
-    socket: TcpListener,
-    router: Router,
-    settings: HttpSettings,
-    requests: Arc<Requests>,
-    mut stop: watch::Receiver<bool>,
-) {
-    let places = Arc::new(Semaphore::new(settings.connections_max));
+/// What a listener's connections share.
+#[derive(Clone)]
+pub(crate) struct Listener {
+    /// What is served.
+    pub(crate) router: Router,
+    /// Bounds.
+    pub(crate) settings: HttpSettings,
+    /// How connections are secured, where they are.
+    pub(crate) tls: Option<Arc<Tls>>,
+    /// What is counted.
+    pub(crate) requests: Arc<Requests>,
+    /// Holds true once no more is taken.
+    pub(crate) stop: watch::Receiver<bool>,
+}
+
+/// Serves on `socket` until the listener is stopped; returns when every connection has ended.
+pub(crate) async fn serve(socket: TcpListener, listener: Listener) {
+    let mut stop = listener.stop.clone();
+    let places = Arc::new(Semaphore::new(listener.settings.connections_max));
     let connections = TaskTracker::new();
     loop {
         // A place first: what has none waits in the kernel's backlog and costs nothing here.
@@ -60,10 +83,11 @@ pub(crate) async fn serve(
         };
         match accepted {
             Ok((stream, peer)) => {
-                let connection =
-                    connection(stream, peer, router.clone(), settings.clone(), requests.clone(), stop.clone());
+                let listener = listener.clone();
                 connections.spawn(async move {
-                    connection.await;
+                    listener.requests.connections.fetch_add(1, Relaxed);
+                    secure(stream, peer, &listener).await;
+                    listener.requests.connections.fetch_sub(1, Relaxed);
                     drop(place);
                 });
             }
@@ -78,64 +102,86 @@ pub(crate) async fn serve(
     connections.wait().await;
 }
 
-async fn connection(
-    stream: TcpStream,
-    peer: SocketAddr,
-    router: Router,
-    settings: HttpSettings,
-    requests: Arc<Requests>,
-    mut stop: watch::Receiver<bool>,
-) {
+async fn secure(stream: TcpStream, peer: SocketAddr, listener: &Listener) {
     // Answers are small and waited for.
     let _best_effort = stream.set_nodelay(true);
-    let spoke = Arc::new(AtomicBool::new(false));
-    let service = service_fn({
-        let spoke = spoke.clone();
-        move |request: Request<Incoming>| {
-            spoke.store(true, Relaxed);
-            let mut request = request.map(Body::new);
-            request.extensions_mut().insert(Peer(peer));
-            router.clone().oneshot(request)
-        }
-    });
-    let header_timeout = Duration::from_millis(settings.header_timeout_ms);
+    let Some(tls) = &listener.tls else { return connection(stream, peer, listener).await };
+    let mut stop = listener.stop.clone();
+    let secured = tokio::select! {
+        secured = tls.accept(stream) => secured,
+        _ = stop.wait_for(|stop| *stop) => None,
+    };
+    if let Some(stream) = secured {
+        connection(stream, peer, listener).await;
+    }
+}
+
+fn builder(settings: &HttpSettings) -> Builder<TokioExecutor> {
+    let ping = Duration::from_millis(settings.ping_ms);
     let mut builder = Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(header_timeout).max_buf_size(HEAD_BYTES_MAX);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(Duration::from_millis(settings.header_timeout_ms))
+        .max_buf_size(settings.head_bytes_max);
     builder
         .http2()
         .timer(TokioTimer::new())
-        .keep_alive_interval(PING)
-        .keep_alive_timeout(PING)
-        .max_concurrent_streams(STREAMS_MAX)
+        .keep_alive_interval(ping)
+        .keep_alive_timeout(ping)
+        .max_concurrent_streams(settings.streams_max)
+        .max_pending_accept_reset_streams(RESET_PENDING_MAX)
+        .max_local_error_reset_streams(RESET_LOCAL_MAX)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .initial_stream_window_size(STREAM_WINDOW)
-        .max_header_list_size(64 << 10);
-    let serving = builder.serve_connection(TokioIo::new(stream), service);
+        .max_header_list_size(STREAM_HEAD_BYTES_MAX);
+    builder
+}
+
+async fn connection<S>(stream: S, peer: SocketAddr, listener: &Listener)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let pulse = Pulse::new();
+    let service = service_fn(|request: Request<Incoming>| {
+        let under_way = pulse.request();
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(Peer(peer));
+        let answering = listener.router.clone().oneshot(request);
+        async move { answering.await.map(|response| response.map(|body| under_way.answer(body))) }
+    });
+    let settings = &listener.settings;
+    let send_idle = Duration::from_millis(settings.send_idle_timeout_ms);
+    let builder = builder(settings);
+    let serving = builder.serve_connection(TokioIo::new(Stall::new(stream, send_idle)), service);
     let mut serving = std::pin::pin!(serving);
-    // hyper's own timeout begins when the protocol is known; who says nothing or one byte is cut here.
-    let mut first_word = std::pin::pin!(tokio::time::sleep(header_timeout));
-    requests.connections.fetch_add(1, Relaxed);
-    let (mut waits, mut stopping) = (true, false);
+    let mut limits = Limits::new(settings);
+    let (mut stop, mut stopping) = (listener.stop.clone(), false);
     loop {
         tokio::select! {
             ended = serving.as_mut() => {
                 if let Err(error) = ended {
                     tracing::debug!(%error, "a connection ended early");
                 }
-                break;
+                return;
             }
-            () = first_word.as_mut(), if waits => {
-                waits = false;
-                if !spoke.load(Relaxed) {
-                    requests.connections_silent.fetch_add(1, Relaxed);
-                    break;
+            now = limits.pulse.tick() => match limits.judge(&pulse, now) {
+                Verdict::Lives => {}
+                Verdict::Ends => serving.as_mut().graceful_shutdown(),
+                Verdict::Cut(reason) => {
+                    tracing::debug!(?reason, "a connection was cut");
+                    let counter = match reason {
+                        Reason::Silent => &listener.requests.connections_silent,
+                        Reason::Stalled => &listener.requests.connections_stalled,
+                    };
+                    counter.fetch_add(1, Relaxed);
+                    return;
                 }
-            }
+            },
             _ = stop.wait_for(|stop| *stop), if !stopping => {
                 stopping = true;
                 serving.as_mut().graceful_shutdown();
             }
         }
     }
-    requests.connections.fetch_sub(1, Relaxed);
 }

@@ -81,6 +81,8 @@ pub(crate) struct Requests {
     pub(crate) connections: AtomicU64,
     /// Connections that were cut because no request came in time.
     pub(crate) connections_silent: AtomicU64,
+    /// Connections that were cut because the client did not take its answer, or did not end when told.
+    pub(crate) connections_stalled: AtomicU64,
 }
 
 impl Requests {
@@ -130,6 +132,12 @@ impl Requests {
             Type::Counter,
             "Connections cut because no request came in time.",
             of(&self.connections_silent),
+        );
+        text.one(
+            "prism_server_connections_stalled_total",
+            Type::Counter,
+            "Connections cut because the client did not take its answer.",
+            of(&self.connections_stalled),
         );
     }
 }

@@ -135,3 +135,50 @@ fn misspelt_commands_change_nothing() {
     let error = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!output.status.success() && error.contains("did you mean `PRISM_HTTP_ADDR`?"), "{error}");
 }
+
+#[test]
+fn a_key_that_is_revoked_by_another_process_ends_on_every_server_of_the_folder() {
+    let data = tempfile::tempdir().expect("a folder");
+    must(data.path(), &["tenant", "create", "shop"]);
+    let key = key(data.path(), "shop", "query");
+    let servers = [Server::start(data.path(), &[]), Server::start(data.path(), &[])];
+    let ask = |server: &Server| {
+        server.send("POST", "/v1/query", &[("x-api-key", &key)], b"from spans last 1h".to_vec()).status
+    };
+    for server in &servers {
+        assert_eq!(ask(server), 200);
+    }
+    must(data.path(), &["key", "revoke", &key]);
+    for server in &servers {
+        until("a revoked key is refused", || ask(server) == 401);
+    }
+}
+
+#[test]
+fn keys_end_and_hand_over_without_a_gap() {
+    let data = tempfile::tempdir().expect("a folder");
+    must(data.path(), &["tenant", "create", "shop"]);
+    let server = Server::start(data.path(), &[]);
+    let ask = |key: &str| server.send("POST", "/v1/query", &[("x-api-key", key)], b"from spans last 1h".to_vec());
+    let brief = must(data.path(), &["key", "create", "--tenant", "shop", "--role", "query", "--expires", "1s"]);
+    until("a key that ended is told so", || ask(brief.trim()).json()["error"]["message"] == "the key has expired");
+
+    let old = key(data.path(), "shop", "query");
+    let new = must(data.path(), &["key", "rotate", &old[6..16], "--grace", "1h", "--expires", "90d"]);
+    assert_eq!((ask(&old).status, ask(new.trim()).status), (200, 200), "both work");
+    let last = must(data.path(), &["key", "rotate", new.trim(), "--grace", "0s", "--expires", "90d"]);
+    until("a key without grace ends", || ask(new.trim()).status == 401);
+    assert_eq!((ask(&old).status, ask(last.trim()).status), (200, 200));
+    let list = must(data.path(), &["key", "list", "--tenant", "shop"]);
+    assert_eq!(list.matches("(has ended)").count(), 2, "{list}");
+
+    let check = |args: &[&str], expected: &str| {
+        let (_, error, success) = run(data.path(), args);
+        assert!(!success && error.contains(expected), "{args:?}: {error}");
+    };
+    check(&["key", "rotate", "nothing"], "there is no key `nothing`");
+    check(&["key", "rotate", last.trim()], "--expires");
+    let past = "2001-01-01T00:00:00Z";
+    check(&["key", "create", "--operator", "--expires", past], "expected an end that is to come");
+    check(&["key", "create", "--operator", "--expires", "soon"], "such as `90d`");
+}
