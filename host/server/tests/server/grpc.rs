@@ -4,12 +4,12 @@ use bytes::{Buf as _, BufMut as _};
 use prost::Message as _;
 use tonic::Status;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
-use tonic::transport::Endpoint;
+use tonic::transport::{Channel, Endpoint};
 
 use crate::harness::{Server, key, logs, must, spans};
 
-const TRACES: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
-const LOGS: &str = "/opentelemetry.proto.collector.logs.v1.LogsService/Export";
+pub(crate) const TRACES: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
+pub(crate) const LOGS: &str = "/opentelemetry.proto.collector.logs.v1.LogsService/Export";
 
 /// Messages as the bytes that they are.
 #[derive(Default)]
@@ -49,18 +49,33 @@ impl Decoder for Opaque {
     }
 }
 
-fn call(server: &Server, path: &'static str, key: Option<&str>, message: Vec<u8>) -> Result<Vec<u8>, Status> {
+/// A call over an open channel.
+pub(crate) async fn unary(
+    channel: Channel,
+    path: &'static str,
+    key: Option<&str>,
+    message: Vec<u8>,
+) -> Result<Vec<u8>, Status> {
+    let mut client = tonic::client::Grpc::new(channel).max_encoding_message_size(usize::MAX);
+    client.ready().await.expect("ready");
+    let mut request = tonic::Request::new(message);
+    if let Some(key) = key {
+        request.metadata_mut().insert("x-api-key", key.parse().expect("ASCII"));
+    }
+    client.unary(request, path.parse().expect("a path"), Opaque).await.map(tonic::Response::into_inner)
+}
+
+/// A call over a channel of its own.
+pub(crate) fn call(
+    server: &Server,
+    path: &'static str,
+    key: Option<&str>,
+    message: Vec<u8>,
+) -> Result<Vec<u8>, Status> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
-        let channel =
-            Endpoint::from_shared(server.grpc.clone()).expect("an address").connect().await.expect("connects");
-        let mut client = tonic::client::Grpc::new(channel).max_encoding_message_size(usize::MAX);
-        client.ready().await.expect("ready");
-        let mut request = tonic::Request::new(message);
-        if let Some(key) = key {
-            request.metadata_mut().insert("x-api-key", key.parse().expect("ASCII"));
-        }
-        client.unary(request, path.parse().expect("a path"), Opaque).await.map(tonic::Response::into_inner)
+        let endpoint = Endpoint::from_shared(server.grpc.clone()).expect("an address");
+        unary(endpoint.connect().await.expect("connects"), path, key, message).await
     })
 }
 

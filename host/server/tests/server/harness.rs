@@ -97,15 +97,21 @@ impl Server {
         });
         let mut line = String::new();
         BufReader::new(child.stdout.take().expect("piped")).read_line(&mut line).expect("a line");
-        let Some((_, rest)) = line.split_once("http://") else {
+        let Some((before, rest)) = line.split_once("://") else {
             panic!("not ready: {line}{}", log.join().expect("no panic").expect("a log"));
         };
+        let scheme = before.rsplit(' ').next().unwrap_or_default();
         let address = |text: &str| text.split([',', ' ']).next().unwrap_or_default().to_owned();
         let grpc = rest.split_once("gRPC on ").map(|(_, rest)| address(rest)).unwrap_or_default();
-        // Another test of this process may have been first.
-        drop(rustls::crypto::ring::default_provider().install_default());
-        let client = Client::builder().timeout(PATIENCE).build().expect("a client");
-        Server { child, http: format!("http://{}", address(rest)), grpc: format!("http://{grpc}"), client }
+        let client = client().build().expect("a client");
+        Server { child, http: format!("{scheme}://{}", address(rest)), grpc: format!("{scheme}://{grpc}"), client }
+    }
+
+    /// `prism serve --dev` with a configuration file of these lines, on the folder `data` in `dir`.
+    pub(crate) fn configured(dir: &Path, lines: &str) -> Server {
+        let config = dir.join("prism.toml");
+        std::fs::write(&config, lines).expect("writes");
+        Server::start(&dir.join("data"), &["--dev", "--config", &config.display().to_string()])
     }
 
     /// `prism serve --dev`
@@ -129,6 +135,11 @@ impl Server {
     /// Sends spans of tenant `default`.
     pub(crate) fn traces(&self, request: &ExportTraceServiceRequest) -> Answer {
         self.send("POST", "/v1/traces", &[PROTOBUF], request.encode_to_vec())
+    }
+
+    /// The address of the HTTP listener, for sockets.
+    pub(crate) fn address(&self) -> &str {
+        self.http.split("://").nth(1).expect("an address")
     }
 
     pub(crate) fn query(&self, text: &str) -> Answer {
@@ -157,6 +168,13 @@ impl Drop for Server {
         drop(self.child.kill());
         drop(self.child.wait());
     }
+}
+
+/// A client that trusts no authority unless it is given one, so that it needs none of this machine.
+pub(crate) fn client() -> reqwest::blocking::ClientBuilder {
+    // Another test of this process may have been first.
+    drop(rustls::crypto::ring::default_provider().install_default());
+    Client::builder().timeout(PATIENCE).tls_certs_only([])
 }
 
 pub(crate) fn answer(response: reqwest::blocking::Response) -> Answer {

@@ -5,6 +5,8 @@
 mod harness;
 mod keep;
 mod access;
+mod cors;
+mod tls;
 mod refuse;
 mod json;
 mod grpc;
