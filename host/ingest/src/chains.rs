@@ -1,8 +1,8 @@
-//! The chain of each tenant's plugins, built anew when its bindings change.
+//! What each tenant has decided about its data: its settings, and the chain of its plugins, built anew when bindings change.
 //!
 //! A change counts within a second in every process: what is known is believed for [`FRESH_NANOS`], looked up beside the work
 //! for a little longer, and after that waited for. Fails closed: where the bindings cannot be read or a plugin cannot be
-//! loaded, there is no chain, so nothing of the tenant is taken (PL-1).
+//! loaded, there is no chain, so nothing of the tenant is taken (PL-1); the same where its settings cannot be read.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -14,6 +14,7 @@ use prism_model::{Classify, Kind, TenantId};
 use prism_plugin::{Binding, Chain, Plugin, PluginHost};
 
 use crate::bindings::{BindError, Ledger};
+use crate::settings::{Document, SettingsError, TenantSettings};
 
 /// Unix nanoseconds now.
 pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
@@ -29,7 +30,7 @@ const RETRY_NANOS: i64 = 5_000_000_000;
 
 /// There is no chain for a tenant now.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("the tenant's plugins cannot be run now, so nothing is taken: {reason}")]
+#[error("the tenant's plugins or settings cannot be had now, so nothing is taken: {reason}")]
 pub struct ChainError {
     reason: String,
 }
@@ -45,6 +46,15 @@ impl ChainError {
     fn new(e: impl std::fmt::Display) -> ChainError {
         ChainError { reason: e.to_string() }
     }
+}
+
+/// Why a look brought nothing.
+#[derive(Debug, thiserror::Error)]
+enum LookError {
+    #[error(transparent)]
+    Bindings(#[from] BindError),
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
 }
 
 /// The chains of all tenants that this process takes data of.
@@ -71,6 +81,23 @@ struct Known {
     built_at: i64,
     version: u64,
     chain: Result<Arc<Chain>, ChainError>,
+    settings_version: u64,
+    settings: TenantSettings,
+}
+
+impl Known {
+    fn decided(self) -> Result<Decided, ChainError> {
+        Ok(Decided { chain: self.chain?, settings: self.settings })
+    }
+}
+
+/// What a tenant has decided.
+#[derive(Clone, Debug)]
+pub struct Decided {
+    /// The plugins that its batches run through.
+    pub chain: Arc<Chain>,
+    /// Its settings.
+    pub settings: TenantSettings,
 }
 
 impl Chains {
@@ -79,19 +106,19 @@ impl Chains {
         Arc::new(Chains { root, host, clock, tenants: Mutex::default() })
     }
 
-    /// The chain through which a tenant's batch must run now.
+    /// The settings of a tenant, and the chain through which its batch must run now.
     ///
     /// # Errors
-    /// [`ChainError`] (kind retry): the bindings cannot be read, or a plugin cannot be loaded.
-    pub async fn of(self: &Arc<Self>, tenant: &TenantId) -> Result<Arc<Chain>, ChainError> {
+    /// [`ChainError`] (kind retry): settings or bindings cannot be read, or a plugin cannot be loaded.
+    pub async fn of(self: &Arc<Self>, tenant: &TenantId) -> Result<Decided, ChainError> {
         let place = self.tenants.lock().entry(tenant.clone()).or_default().clone();
         if let Some((known, age)) = self.known(&place) {
             if age < FRESH_NANOS {
-                return known.chain;
+                return known.decided();
             }
             if age < USABLE_NANOS {
                 self.look_beside(tenant, &place);
-                return known.chain;
+                return known.decided();
             }
         }
         self.look(tenant, &place).await
@@ -116,36 +143,43 @@ impl Chains {
         });
     }
 
-    async fn look(self: &Arc<Self>, tenant: &TenantId, place: &Arc<Place>) -> Result<Arc<Chain>, ChainError> {
+    async fn look(self: &Arc<Self>, tenant: &TenantId, place: &Arc<Place>) -> Result<Decided, ChainError> {
         let _looking = place.looking.lock().await;
         if let Some((known, age)) = self.known(place)
             && age < FRESH_NANOS
         {
-            return known.chain;
+            return known.decided();
         }
         let (chains, tenant, before) = (self.clone(), tenant.clone(), place.known.lock().clone());
         let looked = tokio::task::spawn_blocking(move || chains.look_now(&tenant, before)).await;
         let known = looked.map_err(|_| ChainError::new("looking at the bindings failed inside of Prism"))?;
         *place.known.lock() = Some(known.clone());
-        known.chain
+        known.decided()
     }
 
     fn look_now(&self, tenant: &TenantId, before: Option<Known>) -> Known {
         let now = (self.clock)();
-        let look = || -> Result<Known, BindError> {
+        let look = || -> Result<Known, LookError> {
+            let document = Document::open(&self.root, tenant)?;
+            let settings_version = document.version()?;
+            let (settings_version, settings) = match &before {
+                Some(before) if before.settings_version == settings_version => (settings_version, before.settings),
+                _ => document.latest()?,
+            };
             let ledger = Ledger::open(&self.root, tenant)?;
             let version = ledger.version()?;
             if let Some(before) = before.filter(|b| b.version == version)
                 && (before.chain.is_ok() || (0..RETRY_NANOS).contains(&now.wrapping_sub(before.built_at)))
             {
-                return Ok(Known { seen_at: now, ..before });
+                return Ok(Known { seen_at: now, settings_version, settings, ..before });
             }
             let (version, bindings) = ledger.latest()?;
             let chain = self.build(tenant, &ledger, bindings);
             if let Err(e) = &chain {
                 tracing::warn!(%tenant, version, error = %e, "the plugins of a tenant cannot be run");
             }
-            Ok(Known { seen_at: now, built_at: now, version, chain: chain.map(Arc::new).map_err(ChainError::new) })
+            let chain = chain.map(Arc::new).map_err(ChainError::new);
+            Ok(Known { seen_at: now, built_at: now, version, chain, settings_version, settings })
         };
         // An unreadable log is looked at again each time, since it names no version.
         look().unwrap_or_else(|e| Known {
@@ -153,6 +187,8 @@ impl Chains {
             built_at: now,
             version: u64::MAX,
             chain: Err(ChainError::new(e)),
+            settings_version: u64::MAX,
+            settings: TenantSettings::default(),
         })
     }
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! queue (who may) -> body (decompress) -> json (OTLP/JSON to protobuf) -> wire (protobuf fields) -> columns (builders) -> decode (a request to a batch)
-//!   -> bindings, chains (the tenant's plugins) -> pipeline (all of it, to the acknowledgement)
+//!   -> settings, bindings, chains (what the tenant decided) -> seen (once?) -> pipeline (all of it, to the acknowledgement)
 //! encode (a batch to a request, or OTLP/JSON)
 //! ```
 //!
@@ -16,8 +16,10 @@ pub mod json;
 pub(crate) mod wire;
 pub(crate) mod columns;
 pub mod decode;
+pub mod settings;
 pub mod bindings;
 pub mod chains;
+mod seen;
 pub mod pipeline;
 pub mod encode;
 #[cfg(feature = "sample")]

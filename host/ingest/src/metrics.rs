@@ -43,6 +43,12 @@ pub struct IngestMetrics {
     pub plugin_failures: AtomicU64,
     /// Batches refused because a tenant's plugins could not be loaded or its bindings not be read.
     pub chains_missing: AtomicU64,
+    /// Requests remembered now as stored within the duplicate window.
+    pub duplicate_window_entries: AtomicU64,
+    /// Requests that were forgotten before the window's end because there were too many.
+    pub duplicate_window_evicted: AtomicU64,
+    /// Frames and segments whose requests could not be recalled.
+    pub duplicate_window_unread: AtomicU64,
     /// Values redacted, by (plugin, label).
     pub redacted: Labelled,
     /// Items dropped by filters, by (binding, label).
@@ -66,6 +72,14 @@ pub struct SignalMetrics {
     pub rejected: AtomicU64,
     /// Items dropped by filters.
     pub dropped: AtomicU64,
+    /// Requests not stored because one with the same key was.
+    pub duplicates_by_key: AtomicU64,
+    /// Requests not stored because one with the same key and another body was.
+    pub duplicates_by_key_of_other_body: AtomicU64,
+    /// Requests not stored because one with the same body was.
+    pub duplicates_by_body: AtomicU64,
+    /// Bytes of the bodies of all of these as they came.
+    pub duplicate_bytes: AtomicU64,
 }
 
 impl IngestMetrics {

@@ -1,4 +1,4 @@
-//! A request's way in: place in the queue, bytes, columns, plugin chain, disk, acknowledgement.
+//! A request's way in: place in the queue, bytes, once or again, columns, plugin chain, disk, acknowledgement.
 //!
 //! Work that costs processor time runs on blocking threads, a bounded number of them per tenant and node. Memory stays flat in a
 //! storm: bodies under way are bounded per tenant and node, and columns that wait for the disk keep the next request from
@@ -20,6 +20,7 @@ use crate::decode::{self, DecodeError, Decoded, Rejected};
 use crate::json::{self, Format, JsonError};
 use crate::metrics::{IngestMetrics, SignalMetrics, add};
 use crate::queue::{Bounds, Full, Queue, Room};
+use crate::seen::{Begun, First, Identity, Outcome, Seen, SeenBounds, Stored, UnderWay};
 
 /// Settings of the pipeline. Sizes are bytes.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -41,6 +42,14 @@ pub struct PipelineOptions {
     /// The same of all tenants; 0 for four times the number of processors, so that tenants whose plugins take all the time
     /// that they may leave some to others.
     pub workers: usize,
+    /// How long a stored request is remembered: the same again (its `Idempotency-Key`, else its body) is a duplicate, answered
+    /// with a warning, counted, and not stored. Clients try again for minutes; 0 switches it off for all tenants, and
+    /// `prism tenant set` for one.
+    pub duplicate_window_ms: u64,
+    /// Requests of one tenant and signal that are remembered, the latest: 70 a second for half an hour, 250 bytes each.
+    pub duplicate_tenant_entries_max: usize,
+    /// Requests of all tenants that are remembered: 64 MiB.
+    pub duplicate_entries_max: usize,
 }
 
 impl Default for PipelineOptions {
@@ -53,6 +62,9 @@ impl Default for PipelineOptions {
             columns_bytes_max: 64 << 20,
             tenant_workers: 0,
             workers: 0,
+            duplicate_window_ms: 30 * 60_000,
+            duplicate_tenant_entries_max: 131_072,
+            duplicate_entries_max: 262_144,
         }
     }
 }
@@ -80,7 +92,7 @@ pub struct Request {
 }
 
 /// A request that is durable, but for what it says.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Accepted {
     /// Items that were rejected by partial success.
     pub rejected: u64,
@@ -92,6 +104,8 @@ pub struct Accepted {
     pub stored: u64,
     /// Items that the tenant's filters dropped.
     pub dropped: u64,
+    /// Whether the same request was stored before, and nothing of this one: the rest is what was said then, and a warning.
+    pub duplicate: bool,
 }
 
 /// A request that was not taken. Nothing of it is stored.
@@ -171,14 +185,26 @@ pub struct Pipeline {
     queue: Arc<Queue>,
     workers: Arc<Semaphore>,
     room: Room,
+    seen: Arc<Seen>,
     metrics: Arc<IngestMetrics>,
 }
 
 /// What the work on a request gives.
-struct Worked {
+enum Worked {
+    /// Rows to be stored.
+    Rows(Box<Rows>),
+    /// The same was stored already.
+    Duplicate(Identity, Stored),
+    /// The same is being stored: how that ends decides about this one.
+    UnderWay(Identity, UnderWay),
+}
+
+struct Rows {
     passed: Passed,
     rejected: Rejected,
     bytes: usize,
+    /// `None` where the tenant wants each request stored.
+    first: Option<First>,
 }
 
 impl Pipeline {
@@ -199,7 +225,13 @@ impl Pipeline {
             node_bytes: options.bytes_max,
             tenant_turns,
         };
+        let seen = SeenBounds {
+            window: i64::try_from(options.duplicate_window_ms).unwrap_or(i64::MAX).saturating_mul(1_000_000),
+            tenant_entries: options.duplicate_tenant_entries_max,
+            entries: options.duplicate_entries_max,
+        };
         Arc::new(Pipeline {
+            seen: Seen::new(seen, metrics.clone()),
             queue: Queue::new(bounds, metrics.clone()),
             workers: Arc::new(Semaphore::new(workers)),
             room: Room::new(options.columns_bytes_max),
@@ -218,7 +250,10 @@ impl Pipeline {
     }
 
     /// Takes a request. When this returns `Ok`, what it says was stored is durable and visible to every later query; when it
-    /// returns an error, nothing is.
+    /// returns an error, nothing is. The same request again within the duplicate window is answered as the first one was.
+    ///
+    /// Run it to its end, whether or not the client is still there: where it is dropped while the disk works, nobody knows
+    /// whether the request is stored, so the same again would be tried again.
     ///
     /// # Errors
     /// [`IngestError`]; its kind says what the client must do.
@@ -240,7 +275,6 @@ impl Pipeline {
         request: Request,
         counts: &SignalMetrics,
     ) -> Result<Accepted, IngestError> {
-        let now = (self.clock)();
         let place = self.queue.enter(tenant, request.body.len()).map_err(|full| match full {
             Full::Tenant => IngestError::TenantFull {
                 requests: self.options.tenant_requests_max,
@@ -249,32 +283,123 @@ impl Pipeline {
             Full::Node => IngestError::NodeFull,
         })?;
         // Before a processor is taken: loading a plugin may take seconds, and is this tenant's matter alone (PL-3).
-        let chain = self.chains.of(tenant).await.inspect_err(|_| add(&self.metrics.chains_missing, 1))?;
-        let closed = || IngestError::Broken("the workers are closed");
-        let turn = place.turn().await.ok_or_else(closed)?;
-        let worker = self.workers.clone().acquire_owned().await.map_err(|_| closed())?;
-        let (limits, metrics, scope) = (self.limits.clone(), self.metrics.clone(), tenant.clone());
-        let work = move || {
-            let worked = work(&scope, signal, &request, &chain, now, &limits, &metrics);
-            // Given back only when the work is over, also where nobody waits for it any more.
-            (worked, place, (turn, worker))
+        let decided = self.chains.of(tenant).await.inspect_err(|_| add(&self.metrics.chains_missing, 1))?;
+        let once = self.seen.is_on() && decided.settings.duplicate_window.covers(request.idempotency_key.is_some());
+        if once {
+            self.seen.recall(&self.store, tenant, signal, (self.clock)()).await;
+        }
+        let request = Arc::new(request);
+        let work = Work {
+            tenant: tenant.clone(),
+            signal,
+            request: request.clone(),
+            chain: decided.chain,
+            seen: once.then(|| self.seen.clone()),
+            limits: self.limits.clone(),
+            metrics: self.metrics.clone(),
         };
-        let done = tokio::task::spawn_blocking(work).await;
-        let (worked, _place, worker) = done.map_err(|_| IngestError::Broken("a worker panicked"))?;
-        let Worked { passed, rejected, bytes } = worked?;
+        let (mut place, mut work, mut identity) = (place, work, None);
+        let (rows, worker) = loop {
+            let now = (self.clock)();
+            // Who has waited for another copy of the request asks again before any work is done twice.
+            let mut first = None;
+            if let Some(identity) = identity {
+                match self.seen.begin(tenant, signal, identity, now) {
+                    Begun::First(right) => first = Some(right),
+                    Begun::Stored(stored) => return Ok(self.repeat(&request, counts, identity, &stored, now)),
+                    Begun::UnderWay(other) => {
+                        other.ended().await;
+                        continue;
+                    }
+                }
+            }
+            let closed = || IngestError::Broken("the workers are closed");
+            let turn = place.turn().await.ok_or_else(closed)?;
+            let worker = self.workers.clone().acquire_owned().await.map_err(|_| closed())?;
+            let run = move || {
+                let worked = work.run(first, now);
+                // Given back only when the work is over, also where nobody waits for it any more.
+                (worked, work, place, (turn, worker))
+            };
+            let done = tokio::task::spawn_blocking(run).await.map_err(|_| IngestError::Broken("a worker panicked"))?;
+            let (worked, worker);
+            (worked, work, place, worker) = done;
+            match worked? {
+                Worked::Rows(rows) => break (rows, worker),
+                Worked::Duplicate(identity, stored) => return Ok(self.repeat(&request, counts, identity, &stored, now)),
+                Worked::UnderWay(of, other) => {
+                    // Without the worker, which the other may need.
+                    drop(worker);
+                    other.ended().await;
+                    identity = Some(of);
+                }
+            }
+        };
+        let Rows { passed, rejected, bytes, first } = *rows;
         add(&counts.bytes_decompressed, bytes as u64);
         self.count(&passed);
-        let rows = passed.cleared.batch().rows() as u64;
+        let stored = passed.cleared.batch().rows() as u64;
         // With the worker in hand: while the disk does not keep up, nothing more is decoded.
         let _room = self.room.take(passed.cleared.batch().memory_bytes()).await;
         drop(worker);
         let receipt = self.store.append(tenant, passed.cleared).await?;
         let dropped = passed.dropped.iter().map(|d| d.count).sum();
-        add(&counts.items, rows);
+        add(&counts.items, stored);
         add(&counts.rejected, rejected.count);
         add(&counts.dropped, dropped);
-        let token = if rows > 0 { receipt.token.to_string() } else { String::new() };
-        Ok(Accepted { rejected: rejected.count, reason: rejected.reason, token, stored: rows, dropped })
+        let token = if stored > 0 { receipt.token.to_string() } else { String::new() };
+        // A request without items is no request to be told from another.
+        if let Some(first) = first.filter(|_| stored + dropped + rejected.count > 0) {
+            first.stored(Outcome {
+                rejected: rejected.count,
+                reason: rejected.reason.as_str().into(),
+                token: token.as_str().into(),
+            });
+        }
+        Ok(Accepted { rejected: rejected.count, reason: rejected.reason, token, stored, dropped, duplicate: false })
+    }
+
+    /// The answer to a request that was stored before: the same as then, and a warning.
+    fn repeat(
+        &self,
+        request: &Request,
+        counts: &SignalMetrics,
+        identity: Identity,
+        stored: &Stored,
+        now: i64,
+    ) -> Accepted {
+        let other_body = identity.by_key && stored.body.is_some_and(|body| body != identity.body);
+        let counter = match (identity.by_key, other_body) {
+            (true, true) => &counts.duplicates_by_key_of_other_body,
+            (true, false) => &counts.duplicates_by_key,
+            (false, _) => &counts.duplicates_by_body,
+        };
+        add(counter, 1);
+        add(&counts.duplicate_bytes, request.body.len() as u64);
+        let seconds = now.saturating_sub(stored.at).max(0) / 1_000_000_000;
+        let mut reason = match (identity.by_key, other_body) {
+            (true, true) => format!(
+                "another request with this `Idempotency-Key` was stored already, {seconds} s ago, with another body: \
+                 nothing of this one is stored; each request needs a key of its own"
+            ),
+            (true, false) => format!(
+                "this request was stored already, {seconds} s ago under the same `Idempotency-Key`: nothing is stored twice"
+            ),
+            (false, _) => format!(
+                "this request was stored already, {seconds} s ago with the same body: nothing is stored twice; an \
+                 `Idempotency-Key` tells requests apart that are equal by intent"
+            ),
+        };
+        let Some(outcome) = &stored.outcome else {
+            reason.push_str("; what was rejected of it then is no longer known");
+            return Accepted { reason, duplicate: true, ..Accepted::default() };
+        };
+        if !outcome.reason.is_empty() {
+            reason.push_str("; then: ");
+            reason.push_str(&outcome.reason);
+        }
+        let token = outcome.token.to_string();
+        Accepted { rejected: outcome.rejected, reason, token, duplicate: true, ..Accepted::default() }
     }
 
     fn count(&self, passed: &Passed) {
@@ -293,37 +418,53 @@ impl Pipeline {
 }
 
 /// The part that costs processor time: bytes to columns, columns through the plugins.
-fn work(
-    tenant: &TenantId,
+struct Work {
+    tenant: TenantId,
     signal: Signal,
-    request: &Request,
-    chain: &Chain,
-    now: i64,
-    limits: &Limits,
-    metrics: &IngestMetrics,
-) -> Result<Worked, IngestError> {
-    let started = Instant::now();
-    let body = body::decompress(request.content_encoding.as_deref(), &request.body, limits.body_bytes_max)?;
-    let bytes = body.len();
-    let body = match request.format {
-        Format::Protobuf => body,
-        Format::Json => json::to_protobuf(signal, &body, limits)?.into(),
-    };
-    let Decoded { batch, rejected } = match signal {
-        Signal::Spans => decode::traces(&body, limits)?,
-        Signal::Logs => decode::logs(&body, limits)?,
-        Signal::Metrics => decode::metrics(&body, limits)?,
-    };
-    drop(body);
-    let decoded = Instant::now();
-    add(&metrics.decode_nanos, nanos(decoded - started));
-    let batch_id = batch_id(tenant, signal, request);
-    let batch = with_origin(batch, batch_id, now);
-    let [seed, ..] = *batch_id.as_chunks::<8>().0 else { return Err(IngestError::Broken("a batch id has 16 bytes")) };
-    let call = Call { now_unix_nanos: now, seed: u64::from_le_bytes(seed), batch_id };
-    let passed = chain.run(batch, &call).inspect_err(|_| add(&metrics.plugin_failures, 1))?;
-    add(&metrics.chain_nanos, nanos(decoded.elapsed()));
-    Ok(Worked { passed, rejected, bytes })
+    request: Arc<Request>,
+    chain: Arc<Chain>,
+    /// Where the request is looked for, if it is.
+    seen: Option<Arc<Seen>>,
+    limits: Limits,
+    metrics: Arc<IngestMetrics>,
+}
+
+impl Work {
+    /// Does it, for a request received now. `first` is the right to store it, where that was settled before.
+    fn run(&self, mut first: Option<First>, now: i64) -> Result<Worked, IngestError> {
+        let Work { signal, request, limits, metrics, .. } = self;
+        let started = Instant::now();
+        let body = body::decompress(request.content_encoding.as_deref(), &request.body, limits.body_bytes_max)?;
+        let identity = identity(&self.tenant, *signal, request.idempotency_key.as_deref(), &body);
+        if let (Some(seen), None) = (&self.seen, &first) {
+            match seen.begin(&self.tenant, *signal, identity, now) {
+                Begun::First(right) => first = Some(right),
+                Begun::UnderWay(other) => return Ok(Worked::UnderWay(identity, other)),
+                Begun::Stored(stored) => return Ok(Worked::Duplicate(identity, stored)),
+            }
+        }
+        let bytes = body.len();
+        let body = match request.format {
+            Format::Protobuf => body,
+            Format::Json => json::to_protobuf(*signal, &body, limits)?.into(),
+        };
+        let Decoded { batch, rejected } = match signal {
+            Signal::Spans => decode::traces(&body, limits)?,
+            Signal::Logs => decode::logs(&body, limits)?,
+            Signal::Metrics => decode::metrics(&body, limits)?,
+        };
+        drop(body);
+        let decoded = Instant::now();
+        add(&metrics.decode_nanos, nanos(decoded - started));
+        let batch = with_origin(batch, identity.id, now);
+        let [seed, ..] = *identity.id.as_chunks::<8>().0 else {
+            return Err(IngestError::Broken("a batch id has 16 bytes"));
+        };
+        let call = Call { now_unix_nanos: now, seed: u64::from_le_bytes(seed), batch_id: identity.id };
+        let passed = self.chain.run(batch, &call).inspect_err(|_| add(&metrics.plugin_failures, 1))?;
+        add(&metrics.chain_nanos, nanos(decoded.elapsed()));
+        Ok(Worked::Rows(Box::new(Rows { passed, rejected, bytes, first })))
+    }
 }
 
 fn nanos(time: std::time::Duration) -> u64 {
@@ -336,18 +477,19 @@ fn with_origin(mut batch: Batch, batch_id: BatchId, received_unix_nanos: i64) ->
     batch
 }
 
-/// What names a request: its idempotency key within tenant and signal, or else the bytes of its body as they came, which a
-/// client that tries again sends again.
-fn batch_id(tenant: &TenantId, signal: Signal, request: &Request) -> BatchId {
-    let Some(key) = &request.idempotency_key else {
-        return xxhash_rust::xxh3::xxh3_128(&request.body).to_le_bytes();
+/// What names a request: its idempotency key within tenant and signal, or else the bytes of its body, decompressed: a client
+/// that tries again sends the same, but may compress it anew, and gzip writes the time into its head.
+fn identity(tenant: &TenantId, signal: Signal, key: Option<&str>, body: &[u8]) -> Identity {
+    let hash = xxhash_rust::xxh3::xxh3_128(body);
+    let Some(key) = key else {
+        return Identity { id: hash.to_le_bytes(), body: hash as u64, by_key: false };
     };
     // Neither a tenant's name nor a signal's holds a zero byte.
     let scoped = Sha256::new().chain_update(tenant.as_str()).chain_update([0]).chain_update(signal.as_str());
-    let hash: [u8; 32] = scoped.chain_update([0]).chain_update(key).finalize().into();
-    let mut id = [0; 16];
-    id.copy_from_slice(&hash[..16]);
-    id
+    let scoped: [u8; 32] = scoped.chain_update([0]).chain_update(key).finalize().into();
+    let mut id: BatchId = [0; 16];
+    id.copy_from_slice(&scoped[..16]);
+    Identity { id, body: hash as u64, by_key: true }
 }
 
 #[cfg(test)]
@@ -356,17 +498,11 @@ mod tests {
 
     #[test]
     fn batch_ids_are_scoped() {
-        let request = |key: Option<&str>, body: &'static str| Request {
-            body: Bytes::from_static(body.as_bytes()),
-            format: Format::Protobuf,
-            content_encoding: None,
-            idempotency_key: key.map(str::to_owned),
-        };
         let (a, b): (TenantId, TenantId) = ("a".parse().unwrap(), "b".parse().unwrap());
-        let id = |tenant, key, body| batch_id(tenant, Signal::Spans, &request(key, body));
+        let id = |tenant, key, body: &str| identity(tenant, Signal::Spans, key, body.as_bytes()).id;
         assert_eq!(id(&a, Some("k"), "x"), id(&a, Some("k"), "y"));
         assert_ne!(id(&a, Some("k"), "x"), id(&b, Some("k"), "x"));
-        assert_ne!(id(&a, Some("k"), "x"), batch_id(&a, Signal::Logs, &request(Some("k"), "x")));
+        assert_ne!(id(&a, Some("k"), "x"), identity(&a, Signal::Logs, Some("k"), b"x").id);
         assert_eq!(id(&a, None, "x"), id(&a, None, "x"));
         assert_ne!(id(&a, None, "x"), id(&a, None, "y"));
     }

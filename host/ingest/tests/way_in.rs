@@ -12,6 +12,7 @@ use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
 use prism_ingest::bindings::{self, BindError, NewBinding};
 use prism_ingest::chains::Clock;
 use prism_ingest::json::Format;
+use prism_ingest::settings::{self, DuplicateWindow};
 use prism_ingest::{Accepted, Chains, IngestError, Pipeline, PipelineOptions, Request};
 use prism_model::window::TimeRange;
 use prism_model::{Batch, Classify, Kind, Limits, Signal, TenantId};
@@ -24,7 +25,7 @@ const NOW: i64 = 1_790_000_000_000_000_000;
 
 /// A node of its own: store, plugins, pipeline, and a clock that stands still unless moved.
 struct Node {
-    root: tempfile::TempDir,
+    root: Arc<tempfile::TempDir>,
     host: Arc<PluginHost>,
     store: Arc<Store>,
     pipeline: Arc<Pipeline>,
@@ -57,7 +58,11 @@ fn drops(name: &str) -> NewBinding {
 
 impl Node {
     fn new(options: PipelineOptions) -> Node {
-        let root = tempfile::tempdir().unwrap();
+        Node::on(Arc::new(tempfile::tempdir().unwrap()), options)
+    }
+
+    /// Another process on the same folder.
+    fn on(root: Arc<tempfile::TempDir>, options: PipelineOptions) -> Node {
         let host = plugin_host();
         let now = Arc::new(AtomicI64::new(NOW));
         let store = Store::open(root.path(), StoreOptions { commit_delay_ms: 0, ..StoreOptions::default() }).unwrap();
@@ -67,7 +72,11 @@ impl Node {
     }
 
     async fn send(&self, body: Vec<u8>) -> Result<Accepted, IngestError> {
-        self.pipeline.ingest(&tenant(), Signal::Spans, request(body)).await
+        self.take(request(body)).await
+    }
+
+    async fn take(&self, request: Request) -> Result<Accepted, IngestError> {
+        self.pipeline.ingest(&tenant(), Signal::Spans, request).await
     }
 
     /// All that is stored.
@@ -102,6 +111,10 @@ fn tenant() -> TenantId {
 
 fn request(body: Vec<u8>) -> Request {
     Request { body: Bytes::from(body), format: Format::Protobuf, content_encoding: None, idempotency_key: None }
+}
+
+fn keyed(key: &str, body: Vec<u8>) -> Request {
+    Request { idempotency_key: Some(key.to_owned()), ..request(body) }
 }
 
 fn spans(names: &[&str]) -> Vec<u8> {
@@ -253,6 +266,144 @@ fn st_5_bindings_made_at_the_same_time_are_all_kept() {
     assert_eq!(now.iter().find(|b| b.name == names[0]).unwrap().signals, [Signal::Logs]);
 }
 
+/// The counts of duplicates: by key, by key with another body, by body.
+fn duplicates(node: &Node) -> [u64; 3] {
+    let counts = &node.pipeline.metrics().spans;
+    [&counts.duplicates_by_key, &counts.duplicates_by_key_of_other_body, &counts.duplicates_by_body]
+        .map(|counter| counter.load(Ordering::Relaxed))
+}
+
+#[tokio::test]
+async fn st_1_the_same_request_again_is_stored_once_and_answered_as_the_first_was() {
+    let node = Node::new(PipelineOptions::default());
+    let first = node.send(spans(&["a", "b"])).await.unwrap();
+    node.pass(12_000);
+    let again = node.send(spans(&["a", "b"])).await.unwrap();
+    assert_eq!((again.duplicate, again.stored, again.rejected, &again.token), (true, 0, 0, &first.token));
+    assert!(
+        again.reason.starts_with("this request was stored already, 12 s ago with the same body"),
+        "{}",
+        again.reason
+    );
+    // A client that tries again may compress anew.
+    let packed = zstd::bulk::compress(&spans(&["a", "b"]), 1).unwrap();
+    let packed = Request { content_encoding: Some("zstd".into()), ..request(packed) };
+    assert!(node.take(packed).await.unwrap().duplicate);
+    assert_eq!(node.names(), ["a", "b"]);
+    assert_eq!(duplicates(&node), [0, 0, 2]);
+    assert!(node.pipeline.metrics().spans.duplicate_bytes.load(Ordering::Relaxed) > 0);
+
+    let other: TenantId = "other".parse().unwrap();
+    let theirs = node.pipeline.ingest(&other, Signal::Spans, request(spans(&["a", "b"]))).await.unwrap();
+    assert!(!theirs.duplicate, "another tenant's");
+    node.pass(30 * 60_000);
+    assert!(!node.send(spans(&["a", "b"])).await.unwrap().duplicate, "the window is over");
+    assert_eq!(node.names(), ["a", "a", "b", "b"]);
+}
+
+#[tokio::test]
+async fn a_key_is_what_counts_and_another_body_under_it_is_told() {
+    let node = Node::new(PipelineOptions::default());
+    node.take(keyed("1", spans(&["a"]))).await.unwrap();
+    assert!(!node.take(keyed("2", spans(&["a"]))).await.unwrap().duplicate, "equal by intent");
+    assert!(!node.send(spans(&["a"])).await.unwrap().duplicate, "a key and none are two requests");
+    let same = node.take(keyed("1", spans(&["a"]))).await.unwrap();
+    assert!(same.duplicate && same.reason.contains("under the same `Idempotency-Key`"), "{}", same.reason);
+    let other = node.take(keyed("1", spans(&["b"]))).await.unwrap();
+    assert!(other.duplicate && other.reason.contains("with another body"), "{}", other.reason);
+    assert_eq!(node.names(), ["a", "a", "a"]);
+    assert_eq!(duplicates(&node), [1, 1, 0]);
+}
+
+#[tokio::test]
+async fn what_was_rejected_or_dropped_is_said_again_and_what_failed_is_not_remembered() {
+    let node = Node::new(PipelineOptions::default());
+    let mut broken = ExportTraceServiceRequest::decode(&*spans(&["a", "b"])).unwrap();
+    broken.resource_spans[0].scope_spans[0].spans[0].trace_id = vec![0; 16];
+    let first = node.send(broken.encode_to_vec()).await.unwrap();
+    let again = node.send(broken.encode_to_vec()).await.unwrap();
+    assert_eq!((first.rejected, again.rejected, again.duplicate), (1, 1, true));
+    assert!(again.reason.ends_with(&first.reason), "{}", again.reason);
+
+    bindings::bind(node.root.path(), &node.host, &tenant(), drop_filter(), drops("noise")).unwrap();
+    node.pass(1_000);
+    assert_eq!(node.send(spans(&["noise"])).await.unwrap().dropped, 1);
+    let again = node.send(spans(&["noise"])).await.unwrap();
+    assert!(again.duplicate && again.token.is_empty(), "nothing was stored, and that is known");
+
+    for _ in 0..2 {
+        assert_eq!(node.send(b"not protobuf".to_vec()).await.unwrap_err().kind(), Kind::Fix);
+        assert!(!node.send(Vec::new()).await.unwrap().duplicate, "nothing to tell apart");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn st_1_copies_at_the_same_time_are_stored_once_and_all_answered() {
+    let node = Node::new(PipelineOptions { tenant_workers: 1, ..PipelineOptions::default() });
+    for round in 0..10 {
+        let name = format!("span {round}");
+        let copies: Vec<_> = (0..8)
+            .map(|_| {
+                let (pipeline, body) = (node.pipeline.clone(), spans(&[&name]));
+                let request = if round % 2 == 0 { request(body) } else { keyed(&name, body) };
+                tokio::spawn(async move { pipeline.ingest(&tenant(), Signal::Spans, request).await.unwrap() })
+            })
+            .collect();
+        let mut answers = Vec::new();
+        for copy in copies {
+            answers.push(copy.await.unwrap());
+        }
+        assert_eq!(answers.iter().filter(|a| !a.duplicate).count(), 1);
+        assert!(answers.iter().all(|a| a.token == answers[0].token && !a.token.is_empty()));
+    }
+    assert_eq!(node.names().len(), 10);
+}
+
+#[tokio::test]
+async fn st_1_a_restarted_or_another_process_knows_what_the_frames_of_the_window_tell() {
+    let node = Node::new(PipelineOptions::default());
+    node.send(spans(&["old"])).await.unwrap();
+    node.pass(29 * 60_000);
+    node.send(spans(&["a"])).await.unwrap();
+    node.take(keyed("k", spans(&["b"]))).await.unwrap();
+    // Beyond 2,000 rows a frame is compressed by buffer.
+    let many: Vec<&str> = vec!["c"; 3_000];
+    node.send(spans(&many)).await.unwrap();
+    let Node { root, store, now, .. } = node;
+    drop(store);
+
+    let next = Node::on(root, PipelineOptions::default());
+    next.now.store(now.load(Ordering::SeqCst) + 60_000_000_000, Ordering::SeqCst);
+    for request in [request(spans(&["a"])), keyed("k", spans(&["b"])), request(spans(&many))] {
+        let again = next.take(request).await.unwrap();
+        assert!(again.duplicate && again.reason.contains("no longer known"), "{}", again.reason);
+    }
+    assert!(!next.send(spans(&["old"])).await.unwrap().duplicate, "30 minutes ago");
+    assert!(!next.send(spans(&["new"])).await.unwrap().duplicate);
+    assert_eq!(next.names().len(), 3_005);
+}
+
+#[tokio::test]
+async fn a_tenant_chooses_what_counts_as_the_same_within_a_second() {
+    let node = Node::new(PipelineOptions::default());
+    let choose = |window| {
+        settings::change(node.root.path(), &tenant(), |s| s.duplicate_window = window).unwrap();
+        node.pass(1_000);
+    };
+    node.send(spans(&["a"])).await.unwrap();
+    node.take(keyed("k", spans(&["b"]))).await.unwrap();
+    choose(DuplicateWindow::Keys);
+    assert!(!node.send(spans(&["a"])).await.unwrap().duplicate);
+    assert!(node.take(keyed("k", spans(&["b"]))).await.unwrap().duplicate);
+    choose(DuplicateWindow::Off);
+    assert!(!node.take(keyed("k", spans(&["b"]))).await.unwrap().duplicate);
+    choose(DuplicateWindow::Bodies);
+    assert!(node.send(spans(&["a"])).await.unwrap().duplicate);
+    Log::open(node.root.path(), "tenants/acme/settings").unwrap().create(4, b"no json").unwrap();
+    node.pass(1_000);
+    assert_eq!(node.send(spans(&["c"])).await.unwrap_err().kind(), Kind::Retry, "not known is not the default");
+}
+
 /// PL-1, also in the middle: the first-party filter is bound while requests come in; none slips past it after a second.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_change_is_looked_for_beside_the_work() {
@@ -261,7 +412,7 @@ async fn a_change_is_looked_for_beside_the_work() {
     bindings::bind(node.root.path(), &node.host, &tenant(), drop_filter(), drops("noise")).unwrap();
     // Within the time in which what is known is believed, either answer is right; a second later only one is.
     node.pass(500);
-    node.send(spans(&["noise"])).await.unwrap();
+    node.send(spans(&["noise", "a"])).await.unwrap();
     node.pass(500);
-    assert_eq!(node.send(spans(&["noise"])).await.unwrap().dropped, 1);
+    assert_eq!(node.send(spans(&["noise", "b"])).await.unwrap().dropped, 1);
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use prism_ingest::settings::DuplicateWindow;
 use prism_model::{Signal, TenantId};
 
 use crate::access::{Expiry, Role};
@@ -134,6 +135,20 @@ pub(crate) enum TenantCommand {
     },
     /// List tenants
     List,
+    /// Show what a tenant has and has set
+    Show {
+        /// Which
+        name: TenantId,
+    },
+    /// Change what a tenant has set, within a second on every server
+    Set {
+        /// Which
+        name: TenantId,
+        /// What a request that comes again within half an hour is known by, so that it is not stored twice: `bodies` (its
+        /// Idempotency-Key, else its whole body; the default), `keys` (its Idempotency-Key alone) or `off`
+        #[arg(long, value_name = "off|keys|bodies")]
+        duplicate_window: DuplicateWindow,
+    },
 }
 
 /// `prism key`

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use prism_model::window::{TimeRange, Window};
-use prism_model::{Batch, ColumnId, Signal, TableKind, TenantId};
+use prism_model::{Batch, ColumnId, Origin, Signal, TableKind, TenantId};
 
 use crate::cache::Cache;
 use crate::disk::{Disk, RealDisk};
@@ -123,7 +123,8 @@ impl Reader {
     pub fn snapshot(&self, tenant: &TenantId, signal: Signal, range: TimeRange) -> Result<Snapshot, StoreError> {
         let mut snapshot = Snapshot::default();
         let mut seen = HashMap::new();
-        for name in self.0.segments(tenant, signal, range)? {
+        let touches = |window: Window| range.touches(window.start_nanos(), window.end_nanos().saturating_sub(1));
+        for name in self.0.segments(tenant, signal, &|window, late| late || touches(window))? {
             let path = self.0.path(tenant, signal, &name);
             if name.late && self.0.outside(tenant, signal, &name, range) {
                 continue;
@@ -132,6 +133,39 @@ impl Reader {
             self.0.add(tenant, signal, range, &name, path, found, &mut seen, &mut snapshot);
         }
         Ok(snapshot)
+    }
+
+    /// Visits the origins of all rows in the segments of the wanted windows (told whether they are of late rows), whoever
+    /// wrote them. Reads no column. A batch that was cut has an origin in each of its frames. Gives how many frames and
+    /// segments could not be read. Blocks on the disk.
+    ///
+    /// # Errors
+    /// `Retry` where a folder cannot be listed.
+    pub(crate) fn origins(
+        &self,
+        tenant: &TenantId,
+        signal: Signal,
+        wanted: &dyn Fn(Window, bool) -> bool,
+        visit: &mut dyn FnMut(&Origin),
+    ) -> Result<usize, StoreError> {
+        let (mut seen, mut unreadable) = (HashMap::new(), 0);
+        for name in self.0.segments(tenant, signal, wanted)? {
+            let mut of_segment = Snapshot::default();
+            let path = self.0.path(tenant, signal, &name);
+            let found = self.0.index(tenant, signal, &name, &mut seen);
+            self.0.add(tenant, signal, TimeRange::ALL, &name, path, found, &mut seen, &mut of_segment);
+            unreadable += of_segment.unreadable.len();
+            for frame in &of_segment.frames {
+                match frame.origins() {
+                    Ok(origins) => origins.iter().for_each(&mut *visit),
+                    Err(error) => {
+                        tracing::warn!(frame = frame.name(), %error, "the origins of a frame cannot be read");
+                        unreadable += 1;
+                    }
+                }
+            }
+        }
+        Ok(unreadable)
     }
 
     /// Whether a batch that was acknowledged with this token is in the snapshots from now on. Blocks on the disk.
@@ -180,8 +214,13 @@ impl Shared {
         self.root.join(name.dir(tenant, signal)).join(name.file_name())
     }
 
-    /// Segments whose window touches the range, and all late ones; in order.
-    fn segments(&self, tenant: &TenantId, signal: Signal, range: TimeRange) -> Result<Vec<SegmentName>, StoreError> {
+    /// Segments of the wanted windows (told whether they are of late rows), in order.
+    fn segments(
+        &self,
+        tenant: &TenantId,
+        signal: Signal,
+        wanted: &dyn Fn(Window, bool) -> bool,
+    ) -> Result<Vec<SegmentName>, StoreError> {
         let dir = self.root.join(signal_dir(tenant, signal));
         let mut names = Vec::new();
         for shard_name in self.list(&dir)? {
@@ -189,7 +228,7 @@ impl Shared {
             let shard_dir = dir.join(&shard_name);
             for window_name in self.list(&shard_dir)? {
                 let Some((window, late)) = parse_window_dir(&window_name) else { continue };
-                if !late && !range.touches(window.start_nanos(), window.end_nanos().saturating_sub(1)) {
+                if !wanted(window, late) {
                     continue;
                 }
                 let files = self.list(&shard_dir.join(&window_name))?;
@@ -397,6 +436,21 @@ impl Frame {
     /// # Errors
     /// `Retry` where the disk fails, `Bug` where bytes are not what was written: then nothing of the frame is returned.
     pub fn read(&self, want: &dyn Fn(TableKind, &ColumnId) -> bool) -> Result<(Batch, ReadCost), StoreError> {
+        let stretches = self.payload(self.0.meta.stretches(want))?;
+        let bytes = stretches.iter().map(|(_, bytes)| bytes.len() as u64).sum();
+        let cost = ReadCost { bytes, reads: stretches.len() as u64 };
+        Ok((self.0.meta.rows_of(want, &stretches)?, cost))
+    }
+
+    /// Where the rows came from, without any column.
+    fn origins(&self) -> Result<Vec<Origin>, StoreError> {
+        let stretches = self.payload(vec![self.0.meta.origins_stretch()])?;
+        let bytes = stretches.first().map_or(&[][..], |(_, bytes)| bytes);
+        Ok(self.0.meta.origins_of(bytes)?)
+    }
+
+    /// Stretches (offset, length) of the payload with their bytes.
+    fn payload(&self, stretches: Vec<(u64, u64)>) -> Result<Vec<(u64, Vec<u8>)>, StoreError> {
         let frame = &self.0;
         let failed = |e| StoreError::io("read a frame", e);
         let file = frame.shared.disk.open(&frame.path).map_err(failed)?;
@@ -404,19 +458,12 @@ impl Frame {
             return Err(Damage::Foreign("frame").into());
         }
         let from = frame.at + frame.meta.header.payload_at();
-        let mut cost = ReadCost::default();
-        let mut stretches = Vec::new();
-        for (offset, len) in frame.meta.stretches(want) {
+        let read = |(offset, len): (u64, u64)| {
             let mut bytes = vec![0; len as usize];
             let n = file.read_at(&mut bytes, from + offset).map_err(failed)?;
-            if n < bytes.len() {
-                return Err(Damage::Short("frame").into());
-            }
-            cost.bytes += len;
-            cost.reads += 1;
-            stretches.push((offset, bytes));
-        }
-        Ok((frame.meta.rows_of(want, &stretches)?, cost))
+            if n < bytes.len() { Err(Damage::Short("frame").into()) } else { Ok((offset, bytes)) }
+        };
+        stretches.into_iter().map(read).collect()
     }
 }
 

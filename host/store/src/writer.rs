@@ -13,7 +13,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
-use prism_model::{Cleared, Signal, TenantId};
+use prism_model::window::Window;
+use prism_model::{Cleared, Origin, Signal, TenantId};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
@@ -158,6 +159,32 @@ impl Store {
     /// A reader of the same folder.
     pub fn reader(&self) -> Reader {
         self.reader.clone()
+    }
+
+    /// Visits the origins of the rows that were received since a time (unix nanoseconds), by this and any other writer: what
+    /// a process that was restarted knows requests by. Reads no column, and per frame one stretch of the disk. A batch that
+    /// was cut is visited for each of its frames. Gives how many frames and segments could not be read. Blocks on the disk.
+    ///
+    /// # Errors
+    /// `Retry` where a folder cannot be listed.
+    pub fn origins_since(
+        &self,
+        tenant: &TenantId,
+        signal: Signal,
+        since_unix_nanos: i64,
+        visit: &mut dyn FnMut(&Origin),
+    ) -> Result<usize, StoreError> {
+        let lateness = i64::try_from(self.shared.options.lateness_ms).unwrap_or(i64::MAX).saturating_mul(1_000_000);
+        // What came since then went to a window that was open then: not older than the lateness, or the one of late rows. One
+        // window more, because the clock of another writer may differ.
+        let late_from = Window::of(since_unix_nanos).number() - 1;
+        let from = Window::of(since_unix_nanos.saturating_sub(lateness)).number() - 1;
+        let wanted = |window: Window, late| window.number() >= if late { late_from } else { from };
+        self.reader.origins(tenant, signal, &wanted, &mut |origin| {
+            if origin.received_unix_nanos >= since_unix_nanos {
+                visit(origin);
+            }
+        })
     }
 
     /// Counters.

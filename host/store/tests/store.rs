@@ -44,6 +44,30 @@ async fn st1_what_is_acknowledged_is_seen_by_any_other_reader_at_once() {
     assert!(other.tenants().unwrap() == vec![tenant()]);
 }
 
+#[tokio::test]
+async fn origins_of_the_last_while_are_visited_whoever_wrote_them_and_wherever_their_rows_went() {
+    let root = tempfile::tempdir().unwrap();
+    let stores = [1, 2].map(|writer| open(root.path(), quick(), writer));
+    // In its window, over two windows, long ago (late), in a frame that is not compressed whole, of another tenant.
+    stores[0].append(&tenant(), numbered(1, &[NOW])).await.unwrap();
+    stores[1].append(&tenant(), numbered(2, &[NOW, NOW - WINDOW_NANOS])).await.unwrap();
+    stores[0].append(&tenant(), numbered(3, &[NOW - 100 * WINDOW_NANOS])).await.unwrap();
+    stores[1].append(&tenant(), numbered(4, &[NOW; 3_000])).await.unwrap();
+    stores[0].append(&"other".parse().unwrap(), numbered(5, &[NOW])).await.unwrap();
+    let visited = |since: i64| {
+        let mut ids = BTreeSet::new();
+        let visit = &mut |origin: &prism_model::Origin| {
+            ids.insert(u128::from_le_bytes(origin.batch_id));
+        };
+        let unread = stores[0].origins_since(&tenant(), Signal::Spans, since, visit).unwrap();
+        assert_eq!(unread, 0);
+        Vec::from_iter(ids)
+    };
+    assert_eq!(visited(NOW - 1_800 * SECOND), [1, 2, 3, 4]);
+    assert_eq!(visited(NOW + 1), [0u128; 0]);
+    assert_eq!(visited(NOW + 2 * WINDOW_NANOS + 1_800 * SECOND), [0u128; 0]);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn st1_batches_of_many_writers_and_clients_are_there_once() {
     let root = tempfile::tempdir().unwrap();

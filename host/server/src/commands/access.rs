@@ -1,11 +1,12 @@
 //! `prism tenant`, `prism key`: tenants and keys in the data folder.
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use chrono::DateTime;
+use prism_ingest::settings::{self, DuplicateWindow};
 use prism_model::TenantId;
 
 use super::now_unix_ms;
-use crate::access::{Holder, Key, Role, change, log, read};
+use crate::access::{DirectoryError, Holder, Key, Role, change, log, read};
 use crate::cli::{KeyCommand, TenantCommand};
 use crate::config::Config;
 use crate::show::{Align, Grid, Screen, time};
@@ -33,6 +34,43 @@ pub(crate) fn tenant(command: &TenantCommand, config: &Config, screen: &Screen) 
                 grid.push(vec![name.to_string(), keys.to_string(), shown(tenant.created_unix_ms, screen)]);
             }
             Ok(grid.render(screen))
+        }
+        TenantCommand::Show { name } => {
+            let (_, directory) = read(&log)?;
+            let Some(tenant) = directory.tenants.get(name) else { bail!(DirectoryError::NoTenant(name.clone())) };
+            let keys = directory.keys.iter().filter(|k| k.holder.tenant() == Some(name)).count();
+            let bindings = prism_ingest::bindings::list(&config.data_dir, name)?;
+            let settings = settings::read(&config.data_dir, name)?;
+            let mut grid = Grid::new([("setting".to_owned(), Align::Left), (name.to_string(), Align::Left)]);
+            grid.push(vec!["created".to_owned(), shown(tenant.created_unix_ms, screen)]);
+            grid.push(vec!["keys".to_owned(), keys.to_string()]);
+            grid.push(vec!["plugin bindings".to_owned(), bindings.len().to_string()]);
+            grid.push(vec!["duplicate window".to_owned(), told(settings.duplicate_window, config)]);
+            Ok(grid.render(screen))
+        }
+        TenantCommand::Set { name, duplicate_window } => {
+            let (_, directory) = read(&log)?;
+            if !directory.tenants.contains_key(name) {
+                bail!(DirectoryError::NoTenant(name.clone()));
+            }
+            let settings = settings::change(&config.data_dir, name, |s| s.duplicate_window = *duplicate_window)?;
+            let window = told(settings.duplicate_window, config);
+            Ok(format!("duplicate window of tenant `{name}`: {window}; servers follow within a second\n"))
+        }
+    }
+}
+
+/// The choice in words.
+fn told(window: DuplicateWindow, config: &Config) -> String {
+    let minutes = config.ingest.duplicate_window_ms as f64 / 60_000.0;
+    match window {
+        _ if minutes == 0.0 => format!("{window}, but switched off for all (`ingest.duplicate_window_ms`)"),
+        DuplicateWindow::Off => "off: a request that comes again is stored again".to_owned(),
+        DuplicateWindow::Keys => format!("keys: the same Idempotency-Key within {minutes} min is stored once"),
+        DuplicateWindow::Bodies => {
+            format!(
+                "bodies: the same Idempotency-Key, or body where there is none, within {minutes} min is stored once"
+            )
         }
     }
 }

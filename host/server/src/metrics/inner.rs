@@ -39,6 +39,7 @@ pub(crate) fn expose_ingest(metrics: &IngestMetrics, text: &mut Exposition) {
     );
     text.sample(&[("reason", "tenant_full")], load(&metrics.refused_tenant_full));
     text.sample(&[("reason", "node_full")], load(&metrics.refused_node_full));
+    duplicates(metrics, text);
     let queued = "Requests that wait or are worked on.";
     text.one("prism_ingest_queued_requests", Type::Gauge, queued, load(&metrics.queued_requests));
     text.one("prism_ingest_queued_bytes", Type::Gauge, "Bytes of their bodies.", load(&metrics.queued_bytes));
@@ -68,6 +69,45 @@ pub(crate) fn expose_ingest(metrics: &IngestMetrics, text: &mut Exposition) {
         "Spans or log records dropped by filters.",
         "binding",
         &metrics.dropped,
+    );
+}
+
+/// Requests that came again.
+fn duplicates(metrics: &IngestMetrics, text: &mut Exposition) {
+    let kinds: [(&str, fn(&SignalMetrics) -> &AtomicU64); 3] = [
+        ("key", |m| &m.duplicates_by_key),
+        ("key_of_other_body", |m| &m.duplicates_by_key_of_other_body),
+        ("body", |m| &m.duplicates_by_body),
+    ];
+    let help =
+        "Requests not stored because the same was stored within the duplicate window, by what they were known by.";
+    text.family("prism_ingest_duplicates_total", Type::Counter, help);
+    for signal in Signal::ALL {
+        for (kind, counter) in kinds {
+            text.sample(&[("signal", signal.as_str()), ("kind", kind)], load(counter(metrics.of(signal))));
+        }
+    }
+    text.family("prism_ingest_duplicate_bytes_total", Type::Counter, "Bytes of their bodies as they came.");
+    for signal in Signal::ALL {
+        text.sample(&[("signal", signal.as_str())], load(&metrics.of(signal).duplicate_bytes));
+    }
+    text.one(
+        "prism_ingest_duplicate_window_requests",
+        Type::Gauge,
+        "Stored requests that are remembered.",
+        load(&metrics.duplicate_window_entries),
+    );
+    counter(
+        text,
+        "prism_ingest_duplicate_window_evicted_total",
+        "Stored requests forgotten before the end of the duplicate window because there were too many.",
+        &metrics.duplicate_window_evicted,
+    );
+    counter(
+        text,
+        "prism_ingest_duplicate_window_unread_total",
+        "Frames and segments whose requests could not be recalled.",
+        &metrics.duplicate_window_unread,
     );
 }
 

@@ -130,6 +130,27 @@ impl FrameMeta {
         out
     }
 
+    /// The stretch of the payload (offset, length) that holds the origins: all of it where it is compressed whole.
+    pub(crate) fn origins_stretch(&self) -> (u64, u64) {
+        if self.header.whole { (0, self.header.payload_len) } else { (self.origins.offset, self.origins.stored.into()) }
+    }
+
+    /// The origins out of the stretch of [`FrameMeta::origins_stretch`].
+    pub(crate) fn origins_of(&self, bytes: &[u8]) -> Result<Vec<Origin>, Damage> {
+        if !self.header.whole {
+            return origins::decode(&buffer::open(&self.origins, bytes, false)?);
+        }
+        if crc32c::crc32c(bytes) != self.header.payload_crc {
+            return Err(Damage::Checksum("payload"));
+        }
+        let packed = self.header.payload_len != self.header.payload_raw;
+        let unpacked = if packed { buffer::decompress(bytes, self.header.payload_raw as usize)? } else { Vec::new() };
+        let raw = if packed { &unpacked } else { bytes };
+        let from = self.origins.offset as usize;
+        let own = raw.get(from..from + self.origins.raw as usize).ok_or(Damage::Short("payload"))?;
+        origins::decode(own)
+    }
+
     /// The wanted columns out of the stretches of [`FrameMeta::stretches`], with their bytes.
     pub(crate) fn rows_of(
         &self,
