@@ -4,6 +4,7 @@
 
 mod harness;
 mod keep;
+mod once;
 mod access;
 mod cors;
 mod tls;
