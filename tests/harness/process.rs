@@ -65,6 +65,7 @@ impl Answer {
 pub struct Server {
     child: Child,
     url: String,
+    grpc: Option<String>,
     client: Client,
 }
 
@@ -77,19 +78,20 @@ impl Server {
         Server::start_with(data, &[], &mut Command::new(binary("prism")?))
     }
 
-    /// As [`Server::start`], with more arguments, and a command to run it by (`unshare`, limits …).
+    /// As [`Server::start`], with more arguments, and a command to run it by (`unshare`, limits …). Addresses among the
+    /// arguments replace the free port, and no gRPC.
     ///
     /// # Errors
     /// As [`Server::start`].
     pub fn start_with(data: &Path, args: &[&str], command: &mut Command) -> anyhow::Result<Server> {
-        let mut child = command
-            .args(["serve", "--dev", "--http", "127.0.0.1:0", "--grpc", ""])
-            .arg("--data-dir")
-            .arg(data)
-            .args(args)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()?;
+        command.args(["serve", "--dev"]);
+        for (flag, address) in [("--http", "127.0.0.1:0"), ("--grpc", "")] {
+            if !args.contains(&flag) {
+                command.args([flag, address]);
+            }
+        }
+        let mut child =
+            command.arg("--data-dir").arg(data).args(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
         let log = child.stderr.take().context("stderr is piped")?;
         let log = std::thread::spawn(move || {
             let mut text = String::new();
@@ -98,14 +100,16 @@ impl Server {
             text
         });
         let mut lines = BufReader::new(child.stdout.take().context("stdout is piped")?).lines();
-        let url = loop {
+        let (url, grpc) = loop {
             let Some(line) = lines.next() else {
                 child.wait()?;
                 bail!("the server ended before it was ready: {}", log.join().unwrap_or_default());
             };
             let line = line?;
             if let Some(at) = line.find("http://") {
-                break line[at..].split([' ', ',']).next().unwrap_or_default().trim_end_matches('/').to_owned();
+                let url = line[at..].split([' ', ',']).next().unwrap_or_default().trim_end_matches('/').to_owned();
+                let grpc = line.split_once("gRPC on ").and_then(|(_, rest)| rest.split([' ', ',']).next());
+                break (url, grpc.map(str::to_owned));
             }
         };
         // The pipe is read on, so that the server never blocks on it.
@@ -113,12 +117,17 @@ impl Server {
         // Another test of this process may have been first.
         drop(rustls::crypto::ring::default_provider().install_default());
         let client = Client::builder().timeout(Duration::from_secs(60)).build()?;
-        Ok(Server { child, url, client })
+        Ok(Server { child, url, grpc, client })
     }
 
     /// `http://127.0.0.1:PORT`
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// `127.0.0.1:PORT` of OTLP/gRPC, where it was asked for.
+    pub fn grpc(&self) -> Option<&str> {
+        self.grpc.as_deref()
     }
 
     /// The process.

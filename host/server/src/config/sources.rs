@@ -21,6 +21,7 @@ const NO_SETTINGS: [(&str, &str); 9] = [
     ("PRISM_GUEST_TOOLCHAIN", "read when plugins are built"),
     ("PRISM_SHARED_DATA", "read by Prism's tests"),
     ("PRISM_BIN_DIR", "read by Prism's tests"),
+    ("PRISM_REQUIRE_CLIENTS", "read by Prism's tests"),
 ];
 
 /// Settings from the command line; they win over everything.

@@ -1,0 +1,141 @@
+//! The SDKs of Python and JavaScript, each in one process that uses every exporter it has.
+
+use anyhow::{Context as _, ensure};
+use prism_tests::process::binary;
+use prism_tests::{Server, cli};
+use serde_json::{Value, json};
+use std::process::Command;
+
+use crate::client::Client;
+use crate::{install, stored};
+
+/// An exporter is to have given up by then: the retries of an error that no retry mends are none.
+const REFUSED_SECONDS_MAX: f64 = 30.0;
+/// Exports of which some happen before the server stops, some while it is away, some after it is back.
+const STEADY: usize = 24;
+
+fn server(data: &std::path::Path, args: &[&str]) -> anyhow::Result<Server> {
+    let grpc: &[&str] = if args.contains(&"--grpc") { &[] } else { &["--grpc", "127.0.0.1:0"] };
+    Server::start_with(data, &[args, grpc].concat(), &mut Command::new(binary("prism")?))
+}
+
+fn run(language: &str, command: Option<Command>, protocols: &[&str]) -> anyhow::Result<()> {
+    let Some(command) = command else { return Ok(()) };
+    let mut client = Client::start(command)?;
+    let data = tempfile::tempdir()?;
+    let server = server(data.path(), &[])?;
+    everything_reads_back(&mut client, &server, protocols).with_context(|| format!("{language}: what was sent"))?;
+    keys_are_asked_for(&mut client, &server, data.path(), protocols)
+        .with_context(|| format!("{language}: keys in the environment"))?;
+    for protocol in protocols {
+        let retries = !(language == "JavaScript" && *protocol == "grpc");
+        a_restart_loses_nothing(&mut client, protocol, retries)
+            .with_context(|| format!("{language}: a restart during {protocol}"))?;
+    }
+    Ok(())
+}
+
+/// All signals through every exporter, with gzip and without.
+fn everything_reads_back(client: &mut Client, server: &Server, protocols: &[&str]) -> anyhow::Result<()> {
+    let exporters: Vec<Value> = protocols
+        .iter()
+        .flat_map(|protocol| {
+            ["none", "gzip"].map(|compression| {
+                json!({ "name": format!("{protocol} {compression}"), "protocol": protocol, "compression": compression })
+            })
+        })
+        .collect();
+    let grpc = server.grpc().context("gRPC is on")?;
+    client.tell(&json!({ "do": "everything", "exporters": exporters, "http": server.url(), "grpc": grpc }))?;
+    let (facts, _) = client.all()?;
+    let failed: Vec<&Value> = facts.iter().filter(|f| f.get("failed").is_some()).collect();
+    ensure!(failed.is_empty(), "exports failed: {failed:?}");
+    let of = |signal: &str| -> Vec<Value> { facts.iter().filter(|f| f["signal"] == signal).cloned().collect() };
+    let (spans, logs, points) = (of("spans"), of("logs"), of("metrics"));
+    for all in [&spans, &logs, &points] {
+        ensure!(all.len() >= 4 * exporters.len(), "too few facts: {}", all.len());
+    }
+    stored::spans(server, &spans)?;
+    stored::logs(server, &logs)?;
+    stored::points(server, &points)
+}
+
+/// `OTEL_EXPORTER_OTLP_HEADERS` with a key stores for its tenant; with a wrong one the exporter says that it failed.
+fn keys_are_asked_for(
+    client: &mut Client,
+    server: &Server,
+    data: &std::path::Path,
+    protocols: &[&str],
+) -> anyhow::Result<()> {
+    cli(data, &["tenant", "create", "clients"])?;
+    let key = cli(data, &["key", "create", "--tenant", "clients", "--role", "ingest,query"])?;
+    let key = key.split_whitespace().find(|word| word.len() > 20).context("a key")?.to_owned();
+    for protocol in protocols {
+        let endpoint = match *protocol {
+            "grpc" => format!("http://{}", server.grpc().context("gRPC is on")?),
+            _ => server.url().to_owned(),
+        };
+        let mut send = |name: String, key: &str| -> anyhow::Result<bool> {
+            let env = json!({
+                "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint,
+                "OTEL_EXPORTER_OTLP_HEADERS": format!("authorization=Bearer%20{key}"),
+                "OTEL_EXPORTER_OTLP_COMPRESSION": "gzip",
+                "OTEL_EXPORTER_OTLP_INSECURE": "true",
+            });
+            client.tell(&json!({ "do": "one", "protocol": protocol, "env": env, "span": name }))?;
+            let (_, done) = client.all()?;
+            let seconds = done["seconds"].as_f64().context("seconds")?;
+            ensure!(seconds < REFUSED_SECONDS_MAX, "{protocol}: an export took {seconds} s");
+            done["success"].as_bool().context("success")
+        };
+        ensure!(send(format!("keyed {protocol}"), &key)?, "{protocol}: a key was refused");
+        ensure!(
+            !send(format!("unknown {protocol}"), &key.replace(|c: char| c.is_ascii_digit(), "z"))?,
+            "{protocol}: a wrong key was accepted"
+        );
+    }
+    let text = "from spans last 1h select name order name";
+    let ask = [("content-type", "text/plain"), ("authorization", &format!("Bearer {key}"))];
+    let answer = server.post("/v1/query", &ask, text.into())?;
+    let mut expected: Vec<Value> = protocols.iter().map(|p| json!([format!("keyed {p}")])).collect();
+    expected.sort_by_key(Value::to_string);
+    ensure!(answer.json()["rows"] == json!(expected), "{} {}", answer.status, answer.text());
+    let elsewhere =
+        server.number("from spans last 1h where name contains 'keyed' or name contains 'unknown' select count()")?;
+    ensure!(elsewhere == 0, "rows of a key went to another tenant");
+    Ok(())
+}
+
+/// The server ends and comes back on the same address while a client exports: the exporter's own retries (or where it has
+/// none its application) bring everything, and nothing twice.
+fn a_restart_loses_nothing(client: &mut Client, protocol: &str, retries: bool) -> anyhow::Result<()> {
+    let data = tempfile::tempdir()?;
+    let first = server(data.path(), &[])?;
+    let http = first.url().trim_start_matches("http://").to_owned();
+    let grpc = first.grpc().context("gRPC is on")?.to_owned();
+    let endpoint = if protocol == "grpc" { format!("http://{grpc}") } else { format!("http://{http}") };
+    client.tell(&json!({ "do": "steady", "protocol": protocol, "endpoint": endpoint, "spans": STEADY }))?;
+    let mut sent = vec![client.next()?, client.next()?];
+    first.stop()?;
+    let again = server(data.path(), &["--http", &http, "--grpc", &grpc])?;
+    sent.extend(client.all()?.0);
+    ensure!(sent.len() == STEADY, "expected {STEADY} exports, found {}", sent.len());
+    for export in &sent {
+        let exports = export["exports"].as_i64().context("exports")?;
+        ensure!(if retries { exports == 1 } else { exports >= 1 }, "{protocol}: {export}");
+        let name = export["span"].as_str().context("a name")?;
+        let stored = again.number(&format!("from spans last 1h where name = '{name}' select count()"))?;
+        ensure!(stored == 1, "{name}: expected once, found {stored}");
+    }
+    Ok(())
+}
+
+#[test]
+fn what_the_python_sdk_sends_is_stored() {
+    run("Python", install::python().expect("the client"), &["http", "grpc"]).expect("as it was sent");
+}
+
+#[test]
+fn what_the_javascript_sdk_sends_is_stored() {
+    run("JavaScript", install::node().expect("the client"), &["json", "http", "grpc"]).expect("as it was sent");
+}
