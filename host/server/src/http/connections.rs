@@ -153,7 +153,8 @@ where
     let settings = &listener.settings;
     let send_idle = Duration::from_millis(settings.send_idle_timeout_ms);
     let builder = builder(settings);
-    let serving = builder.serve_connection(TokioIo::new(Stall::new(stream, send_idle)), service);
+    let stream = Stall::new(stream, send_idle, listener.requests.clone());
+    let serving = builder.serve_connection(TokioIo::new(stream), service);
     let mut serving = std::pin::pin!(serving);
     let mut limits = Limits::new(settings);
     let (mut stop, mut stopping) = (listener.stop.clone(), false);

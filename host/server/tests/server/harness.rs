@@ -170,11 +170,12 @@ impl Drop for Server {
     }
 }
 
-/// A client that trusts no authority unless it is given one, so that it needs none of this machine.
+/// A client that trusts no authority unless it is given one, so that it needs none of this machine, and opens a connection for
+/// each request, so that none is lost to a server that ends idle ones early.
 pub(crate) fn client() -> reqwest::blocking::ClientBuilder {
     // Another test of this process may have been first.
     drop(rustls::crypto::ring::default_provider().install_default());
-    Client::builder().timeout(PATIENCE).tls_certs_only([])
+    Client::builder().timeout(PATIENCE).tls_certs_only([]).pool_max_idle_per_host(0)
 }
 
 pub(crate) fn answer(response: reqwest::blocking::Response) -> Answer {

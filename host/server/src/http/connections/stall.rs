@@ -2,24 +2,29 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
+use crate::metrics::Requests;
+
 /// A stream with a bound on the time of one write.
 pub(super) struct Stall<S> {
     inner: S,
     limit: Duration,
+    counts: Arc<Requests>,
     /// Runs while the other end takes nothing.
     waiting: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S> Stall<S> {
     /// A stream that ends when nothing can be written for `limit`.
-    pub(super) fn new(inner: S, limit: Duration) -> Stall<S> {
-        Stall { inner, limit, waiting: None }
+    pub(super) fn new(inner: S, limit: Duration, counts: Arc<Requests>) -> Stall<S> {
+        Stall { inner, limit, counts, waiting: None }
     }
 
     fn judge<T>(&mut self, written: Poll<io::Result<T>>, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
@@ -32,6 +37,7 @@ impl<S> Stall<S> {
         match sleep.as_mut().poll(cx) {
             Poll::Pending => Poll::Pending,
             Poll::Ready(()) => {
+                self.counts.connections_stalled.fetch_add(1, Relaxed);
                 let message = "the client does not read its answer (`http.send_idle_timeout_ms`)";
                 Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, message)))
             }
@@ -82,15 +88,16 @@ mod tests {
 
     #[tokio::test]
     async fn who_does_not_read_is_cut_and_who_reads_is_not() {
+        let counts = Arc::new(Requests::default());
         let (near, mut far) = tokio::io::duplex(10);
-        let mut near = Stall::new(near, Duration::from_millis(20));
+        let mut near = Stall::new(near, Duration::from_millis(20), counts.clone());
         near.write_all(&[7; 10]).await.unwrap();
         assert_eq!(near.write_all(b"more").await.unwrap_err().kind(), io::ErrorKind::TimedOut);
         let mut read = [0; 10];
         far.read_exact(&mut read).await.unwrap();
 
         let (near, mut far) = tokio::io::duplex(10);
-        let mut near = Stall::new(near, Duration::from_secs(600));
+        let mut near = Stall::new(near, Duration::from_secs(600), counts.clone());
         let reader = tokio::spawn(async move {
             let mut all = Vec::new();
             far.read_to_end(&mut all).await.map(|_| all.len())
@@ -98,5 +105,6 @@ mod tests {
         near.write_all(&[7; 1_000]).await.unwrap();
         drop(near);
         assert_eq!(reader.await.unwrap().unwrap(), 1_000);
+        assert_eq!(counts.connections_stalled.load(Relaxed), 1);
     }
 }
