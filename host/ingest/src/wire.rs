@@ -226,13 +226,35 @@ pub(crate) fn utf8(bytes: &[u8]) -> Result<&str> {
     std::str::from_utf8(bytes).map_err(|e| WireError::at(Fault::Utf8, &bytes[e.valid_up_to()..]))
 }
 
-/// Adds an occurrence of a message field that should stand once. Protobuf merges such messages, which is the same as reading
-/// their bytes one after the other.
-pub(crate) fn merge<'a>(into: &mut Option<Cow<'a, [u8]>>, bytes: &'a [u8]) {
+/// Adds an occurrence of a message field that should stand once.
+pub(crate) fn merge<'a>(into: &mut Option<Cow<'a, [u8]>>, bytes: &'a [u8]) -> Result<()> {
     match into {
         None => *into = Some(Cow::Borrowed(bytes)),
-        Some(whole) => whole.to_mut().extend_from_slice(bytes),
+        Some(before) => append(before, bytes)?,
     }
+    Ok(())
+}
+
+/// Puts the bytes of a message behind those of an earlier occurrence. Protobuf merges such messages, which is the same as reading
+/// one after the other, where each of them ends with a field: else a field could begin in one and end in the next.
+#[cold]
+pub(crate) fn append<'a>(before: &mut Cow<'a, [u8]>, bytes: &'a [u8]) -> Result<()> {
+    // What was appended to is whole already: long chains must not be read again for each of their parts.
+    if let Cow::Borrowed(first) = before {
+        check_whole(first)?;
+    }
+    check_whole(bytes)?;
+    before.to_mut().extend_from_slice(bytes);
+    Ok(())
+}
+
+/// Refuses bytes that end within a field.
+fn check_whole(message: &[u8]) -> Result<()> {
+    let mut reader = Reader::new(message);
+    while let Some(field) = reader.next()? {
+        reader.skip(field, 0)?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use prism_model::value::{write_double, write_key, write_string};
 
-use crate::wire::{FIXED64, Fault, LEN, Reader, Result, VARINT, WireError, key, known, merge, utf8};
+use crate::wire::{FIXED64, Fault, LEN, Reader, Result, VARINT, WireError, append, key, known, merge, utf8};
 
 const STRING: u32 = key(1, LEN);
 const BOOL: u32 = key(2, VARINT);
@@ -84,12 +84,12 @@ fn parse_any(message: &[u8], depth: usize) -> Result<Wire<'_>> {
         // The last one wins; a message is merged with the same kind of message before it.
         value = match (value, next) {
             (Wire::Null, next) => next,
-            (Wire::Array(mut before), Wire::Array(next)) => {
-                before.to_mut().extend_from_slice(&next);
+            (Wire::Array(mut before), Wire::Array(Cow::Borrowed(next))) => {
+                append(&mut before, next)?;
                 Wire::Array(before)
             }
-            (Wire::Map(mut before), Wire::Map(next)) => {
-                before.to_mut().extend_from_slice(&next);
+            (Wire::Map(mut before), Wire::Map(Cow::Borrowed(next))) => {
+                append(&mut before, next)?;
                 Wire::Map(before)
             }
             (before, next) => {
@@ -145,7 +145,7 @@ pub(crate) fn entry(message: &[u8]) -> Result<Entry<'_>> {
                 utf8(entry.key)?;
                 entry.key = reader.bytes()?;
             }
-            KV_VALUE => merge(&mut entry.value, reader.bytes()?),
+            KV_VALUE => merge(&mut entry.value, reader.bytes()?)?,
             KV_KEY_INDEX => entry.key_index = reader.varint()? as i32 != 0,
             other => reader.skip(other, KV_KNOWN)?,
         }

@@ -68,7 +68,7 @@ impl<'a> Envelopes<'a> {
         let mut reader = Reader::new(message);
         while let Some(field) = reader.next()? {
             match field {
-                FIRST => merge(&mut resource, reader.bytes()?),
+                FIRST => merge(&mut resource, reader.bytes()?)?,
                 SECOND => scopes.push(reader.bytes()?),
                 SCHEMA_URL => replace(&mut schema_url, reader.bytes()?)?,
                 other => reader.skip(other, KNOWN)?,
@@ -95,7 +95,7 @@ impl<'a> Envelopes<'a> {
         let mut reader = Reader::new(message);
         while let Some(field) = reader.next()? {
             match field {
-                FIRST => merge(&mut scope, reader.bytes()?),
+                FIRST => merge(&mut scope, reader.bytes()?)?,
                 SECOND => items.push(reader.bytes()?, context)?,
                 SCHEMA_URL => replace(&mut schema_url, reader.bytes()?)?,
                 other => reader.skip(other, KNOWN)?,

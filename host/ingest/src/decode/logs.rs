@@ -123,7 +123,7 @@ fn find_fields<'a>(message: &'a [u8], attributes: &mut Vec<&'a [u8]>) -> WireRes
             OBSERVED => fields.observed = reader.fixed64()?,
             SEVERITY => fields.severity = reader.varint()? as i32,
             SEVERITY_TEXT => replace(&mut fields.severity_text, reader.bytes()?)?,
-            BODY => merge(&mut fields.body, reader.bytes()?),
+            BODY => merge(&mut fields.body, reader.bytes()?)?,
             DROPPED_ATTRIBUTES => fields.dropped_attributes = reader.varint()? as u32,
             FLAGS => fields.flags = reader.fixed32()?,
             TRACE_ID => fields.trace_id = reader.bytes()?,

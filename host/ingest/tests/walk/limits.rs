@@ -47,6 +47,27 @@ fn nested(levels: usize) -> AnyValue {
     })
 }
 
+/// Found by fuzzing: put one after the other, the two arrays would make a whole one.
+#[test]
+fn messages_are_merged_only_where_each_ends_with_a_field() {
+    let array = |content: &[u8]| [&[0x2a, content.len() as u8], content].concat();
+    let body = |value: &[u8]| {
+        let entry = [&[0x0a, 1, b'k', 0x12, value.len() as u8], value].concat();
+        let record = [&[0x32, entry.len() as u8], &entry[..]].concat();
+        let scope = [&[0x12, record.len() as u8], &record[..]].concat();
+        let resource = [&[0x12, scope.len() as u8], &scope[..]].concat();
+        [&[0x0a, resource.len() as u8], &resource[..]].concat()
+    };
+    let limits = Limits::default();
+    // An item of 2 bytes that lie in the next array.
+    let cut = body(&[array(&[0x0a, 2]), array(&[0x10, 1])].concat());
+    assert!(agree::logs(&cut, &limits).unwrap().is_none());
+    assert!(matches!(decode::logs(&cut, &limits), Err(DecodeError::Malformed { .. })));
+    let whole = body(&[array(&[0x0a, 2, 0x10, 1]), array(&[0x0a, 2, 0x10, 0])].concat());
+    assert!(agree::logs(&whole, &limits).unwrap().is_some());
+    assert_eq!(encode::logs_json(&[decode::logs(&whole, &limits).unwrap().batch]).matches("boolValue").count(), 2);
+}
+
 #[test]
 fn the_depth_of_values_is_bounded() {
     let bytes = |levels| request(vec![span(0, vec![KeyValue { value: Some(nested(levels)), ..KeyValue::default() }])]);
