@@ -77,7 +77,7 @@ pub(crate) fn span(said: &Value) -> Value {
     let event = |e: &Value| json!([int(e, "time"), text(e, "name"), attributes(at(e, "attributes"))]);
     let scope = at(said, "scope");
     json!({
-        "ids": [text(said, "traceId"), text(said, "spanId"), text(said, "parentSpanId")],
+        "ids": ids(said),
         "traceState": text(said, "traceState"), "flags": int(said, "flags"), "name": text(said, "name"),
         "kind": int(said, "kind"), "times": [int(said, "start"), int(said, "end")],
         "status": [int(at(said, "status"), "code"), text(at(said, "status"), "message")],
@@ -90,6 +90,11 @@ pub(crate) fn span(said: &Value) -> Value {
     })
 }
 
+/// Ids are hexadecimal in any case.
+fn ids(span: &Value) -> [String; 3] {
+    ["traceId", "spanId", "parentSpanId"].map(|id| text(span, id).to_lowercase())
+}
+
 fn link(l: &Value) -> Value {
     json!([
         text(l, "traceId"),
@@ -98,6 +103,107 @@ fn link(l: &Value) -> Value {
         int(l, "flags"),
         attributes(at(l, "attributes"))
     ])
+}
+
+/// What stands in an OTLP/JSON document for each item of a scope, with its resource and scope as a client states them.
+fn items(document: &Value, signal: [&str; 3], mut see: impl FnMut(&Value, Value)) {
+    let list = |of: &Value, name: &str| at(of, name).as_array().cloned().unwrap_or_default();
+    let plain = |of: &Value| -> Value {
+        list(of, "attributes").iter().map(|a| (text(a, "key"), at(a, "value").clone())).collect::<Map<_, _>>().into()
+    };
+    for of_resource in list(document, signal[0]) {
+        for of_scope in list(&of_resource, signal[1]) {
+            let scope = at(&of_scope, "scope");
+            for item in list(&of_scope, signal[2]) {
+                let around = json!({
+                    "resource": plain(at(&of_resource, "resource")), "attributes": plain(&item),
+                    "scope": { "name": text(scope, "name"), "version": text(scope, "version"), "attributes": plain(scope) },
+                });
+                see(&item, around);
+            }
+        }
+    }
+}
+
+fn add(fact: &mut Value, fields: Value) {
+    if let (Value::Object(fact), Value::Object(fields)) = (fact, fields) {
+        fact.extend(fields);
+    }
+}
+
+/// The log records of an OTLP/JSON document, as a client would state them.
+pub(crate) fn logs_of(document: &Value) -> Vec<Value> {
+    let mut out = Vec::new();
+    items(document, ["resourceLogs", "scopeLogs", "logRecords"], |record, mut fact| {
+        add(
+            &mut fact,
+            json!({
+                "time": int(record, "timeUnixNano"), "observed": int(record, "observedTimeUnixNano"),
+                "severity": int(record, "severityNumber"), "severityText": text(record, "severityText"),
+                "eventName": text(record, "eventName"), "body": at(record, "body"), "flags": int(record, "flags"),
+                "traceId": text(record, "traceId").to_lowercase(), "spanId": text(record, "spanId").to_lowercase(),
+            }),
+        );
+        out.push(fact);
+    });
+    out
+}
+
+/// The points of an OTLP/JSON document, as a client would state them.
+pub(crate) fn points_of(document: &Value) -> Vec<Value> {
+    let types = [
+        ("gauge", "gauge"),
+        ("sum", "sum"),
+        ("histogram", "histogram"),
+        ("exponentialHistogram", "exponential_histogram"),
+        ("summary", "summary"),
+    ];
+    let mut out = Vec::new();
+    items(document, ["resourceMetrics", "scopeMetrics", "metrics"], |metric, around| {
+        for (name, ty) in types {
+            let of = at(metric, name);
+            let list = json!({ "m": [{ "s": [{ "p": at(of, "dataPoints") }] }] });
+            items(&list, ["m", "s", "p"], |point, own| {
+                let mut fact = around.clone();
+                add(
+                    &mut fact,
+                    json!({
+                        "name": text(metric, "name"), "unit": text(metric, "unit"), "type": ty,
+                        "description": text(metric, "description"), "temporality": int(of, "aggregationTemporality"),
+                        "monotonic": at(of, "isMonotonic").as_bool().unwrap_or(false), "attributes": own["attributes"],
+                        "time": int(point, "timeUnixNano"), "start": int(point, "startTimeUnixNano"),
+                    }),
+                );
+                for (from, to, kind) in [("asInt", "value", "intValue"), ("asDouble", "value", "doubleValue")] {
+                    if let Some(value) = point.get(from) {
+                        add(&mut fact, json!({ to: { kind: value } }));
+                    }
+                }
+                for (from, to) in [
+                    ("count", "count"),
+                    ("sum", "sum"),
+                    ("min", "min"),
+                    ("max", "max"),
+                    ("bucketCounts", "counts"),
+                    ("explicitBounds", "bounds"),
+                    ("scale", "scale"),
+                    ("zeroCount", "zeroCount"),
+                ] {
+                    if let Some(value) = point.get(from) {
+                        add(&mut fact, json!({ to: value }));
+                    }
+                }
+                for side in ["positive", "negative"] {
+                    if let Some(buckets) = point.get(side) {
+                        let counts = at(buckets, "bucketCounts");
+                        add(&mut fact, json!({ side: { "offset": int(buckets, "offset"), "counts": counts } }));
+                    }
+                }
+                out.push(fact);
+            });
+        }
+    });
+    out
 }
 
 /// The spans of an OTLP/JSON document, in the same form.
@@ -109,7 +215,7 @@ pub(crate) fn spans_of(document: &Value) -> Vec<Value> {
             let scope = at(of_scope, "scope");
             out.extend(each(of_scope, "spans", |s| {
                 json!({
-                    "ids": [text(s, "traceId"), text(s, "spanId"), text(s, "parentSpanId")],
+                    "ids": ids(s),
                     "traceState": text(s, "traceState"), "flags": int(s, "flags"), "name": text(s, "name"),
                     "kind": int(s, "kind"), "times": [int(s, "startTimeUnixNano"), int(s, "endTimeUnixNano")],
                     "status": [int(at(s, "status"), "code"), text(at(s, "status"), "message")],

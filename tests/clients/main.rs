@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! install (pinned packages, in the build folder) -> client (a Python or Node process, told what to do) -> facts (what it says)
-//!     -> stored (the same facts, read back from Prism) -> sdk (the tests)
+//!     -> stored (the same facts, read back from Prism) -> sdk (the tests)        recorded (files of other programs)
 //! ```
 
 #![expect(clippy::expect_used, reason = "a test says with it what it expected")]
@@ -12,3 +12,4 @@ mod client;
 mod facts;
 mod stored;
 mod sdk;
+mod recorded;

@@ -131,26 +131,34 @@ fn fixed(name: &str, value: String) -> Cell {
 /// What differs.
 pub(crate) fn logs(server: &Server, said: &[Value]) -> anyhow::Result<()> {
     for record in said {
-        let exporter = text(record, "exporter");
-        let mut cells = surroundings(record);
-        let time = if int(record, "time") == 0 { int(record, "observed") } else { int(record, "time") };
-        let severity = int(record, "severity");
-        cells.extend([
-            cell("number(time)", ("int", number(time))),
-            cell("number(observed_time)", ("int", number(int(record, "observed")))),
-            cell("severity", ("int", if severity == 0 { Value::Null } else { json!(severity) })),
-            fixed("severity_text", text(record, "severityText")),
-            fixed("event_name", text(record, "eventName")),
-            cell("body", shown(&any(at(record, "body")))),
-            cell("text(trace_id)", fixed("", text(record, "traceId")).expected),
-            cell("text(span_id)", fixed("", text(record, "spanId")).expected),
-            cell("flags", ("int", json!(int(record, "flags")))),
-        ]);
         let id = any(&record["attributes"]["test.id"])[1].as_str().context("test.id")?.to_owned();
-        let of = format!("resource.exporter = {} and attr.test.id = {}", quoted(&exporter, '\''), quoted(&id, '\''));
-        one_row(server, &format!("from logs last 1h where {of}"), &cells)?;
+        let exporter = quoted(&text(record, "exporter"), '\'');
+        let of = format!("last 1h where resource.exporter = {exporter} and attr.test.id = {}", quoted(&id, '\''));
+        log(server, &of, record)?;
     }
     counted(server, "logs", said)
+}
+
+/// One log record, found by a range and a condition.
+///
+/// # Errors
+/// What differs.
+pub(crate) fn log(server: &Server, of: &str, record: &Value) -> anyhow::Result<()> {
+    let mut cells = surroundings(record);
+    let time = if int(record, "time") == 0 { int(record, "observed") } else { int(record, "time") };
+    let severity = int(record, "severity");
+    cells.extend([
+        cell("number(time)", ("int", number(time))),
+        cell("number(observed_time)", ("int", number(int(record, "observed")))),
+        cell("severity", ("int", if severity == 0 { Value::Null } else { json!(severity) })),
+        fixed("severity_text", text(record, "severityText")),
+        fixed("event_name", text(record, "eventName")),
+        cell("body", shown(&any(at(record, "body")))),
+        cell("text(trace_id)", fixed("", text(record, "traceId")).expected),
+        cell("text(span_id)", fixed("", text(record, "spanId")).expected),
+        cell("flags", ("int", json!(int(record, "flags")))),
+    ]);
+    one_row(server, &format!("from logs {of}"), &cells)
 }
 
 /// Metric points of these facts, read back equal, and as many as there are.
@@ -159,58 +167,68 @@ pub(crate) fn logs(server: &Server, said: &[Value]) -> anyhow::Result<()> {
 /// What differs.
 pub(crate) fn points(server: &Server, said: &[Value]) -> anyhow::Result<()> {
     for point in said {
-        let mut cells = surroundings(point);
-        let start = int(point, "start");
-        let temporality = ["unspecified", "delta", "cumulative"][int(point, "temporality") as usize];
-        cells.extend([
-            fixed("name", text(point, "name")),
-            fixed("unit", text(point, "unit")),
-            fixed("description", text(point, "description")),
-            fixed("type", text(point, "type")),
-            fixed("temporality", temporality.to_owned()),
-            cell("monotonic", ("bool", at(point, "monotonic").clone())),
-            cell("number(time)", ("int", number(int(point, "time")))),
-            cell("number(start_time)", ("int", if start == 0 { Value::Null } else { number(start) })),
-        ]);
-        if let Some(value) = point.get("value") {
-            cells.push(cell("value", shown(&any(value))));
-        }
-        if point.get("count").is_some() {
-            cells.push(cell("count", ("int", number(int(point, "count")))));
-            for name in ["sum", "min", "max"] {
-                cells.push(cell(name, ("double", number_of(double(at(point, name))))));
-            }
-        }
-        let ints = |of: &Value| -> (&'static str, Value) {
-            let all = of.as_array().into_iter().flatten().map(|n| json!({ "n": n }));
-            let all: Vec<Value> = all.map(|n| number(int(&n, "n"))).collect();
-            // An empty list and none are the same fact.
-            ("int[]", if all.is_empty() { Value::Null } else { json!(all) })
-        };
-        if let Some(bounds) = point.get("bounds") {
-            let bounds: Vec<Value> = bounds.as_array().into_iter().flatten().map(|b| number_of(double(b))).collect();
-            cells.push(cell("explicit_bounds", ("double[]", json!(bounds))));
-            cells.push(cell("bucket_counts", ints(at(point, "counts"))));
-        }
-        if point.get("scale").is_some() {
-            cells.push(cell("scale", ("int", json!(int(point, "scale")))));
-            cells.push(cell("zero_count", ("int", number(int(point, "zeroCount")))));
-            for side in ["positive", "negative"] {
-                cells.push(cell(format!("{side}_counts"), ints(at(at(point, side), "counts"))));
-            }
-            cells.push(cell("positive_offset", ("int", json!(int(at(point, "positive"), "offset")))));
-        }
         let id = any(&point["attributes"]["point"])[1].as_str().context("point")?.to_owned();
         let of = format!(
-            "from metrics last 1h where resource.exporter = {} and name = {} and attr.point = {}",
+            "last 1h where resource.exporter = {} and name = {} and attr.point = {}",
             quoted(&text(point, "exporter"), '\''),
             quoted(&text(point, "name"), '\''),
             quoted(&id, '\'')
         );
-        one_row(server, &of, &cells)?;
-        exemplars(server, &of, point)?;
+        self::point(server, &of, point)?;
     }
     counted(server, "metrics", said)
+}
+
+/// One point, found by a range and a condition.
+///
+/// # Errors
+/// What differs.
+pub(crate) fn point(server: &Server, of: &str, point: &Value) -> anyhow::Result<()> {
+    let mut cells = surroundings(point);
+    let start = int(point, "start");
+    let temporality = ["unspecified", "delta", "cumulative"][int(point, "temporality") as usize];
+    cells.extend([
+        fixed("name", text(point, "name")),
+        fixed("unit", text(point, "unit")),
+        fixed("description", text(point, "description")),
+        fixed("type", text(point, "type")),
+        fixed("temporality", temporality.to_owned()),
+        cell("monotonic", ("bool", at(point, "monotonic").clone())),
+        cell("number(time)", ("int", number(int(point, "time")))),
+        cell("number(start_time)", ("int", if start == 0 { Value::Null } else { number(start) })),
+    ]);
+    if let Some(value) = point.get("value") {
+        cells.push(cell("value", shown(&any(value))));
+    }
+    if point.get("count").is_some() {
+        cells.push(cell("count", ("int", number(int(point, "count")))));
+        for name in ["sum", "min", "max"] {
+            let value = point.get(name).map_or(Value::Null, |v| number_of(double(v)));
+            cells.push(cell(name, ("double", value)));
+        }
+    }
+    let ints = |of: &Value| -> (&'static str, Value) {
+        let all = of.as_array().into_iter().flatten().map(|n| json!({ "n": n }));
+        let all: Vec<Value> = all.map(|n| number(int(&n, "n"))).collect();
+        // An empty list and none are the same fact.
+        ("int[]", if all.is_empty() { Value::Null } else { json!(all) })
+    };
+    if let Some(bounds) = point.get("bounds") {
+        let bounds: Vec<Value> = bounds.as_array().into_iter().flatten().map(|b| number_of(double(b))).collect();
+        cells.push(cell("explicit_bounds", ("double[]", json!(bounds))));
+        cells.push(cell("bucket_counts", ints(at(point, "counts"))));
+    }
+    if point.get("scale").is_some() {
+        cells.push(cell("scale", ("int", json!(int(point, "scale")))));
+        cells.push(cell("zero_count", ("int", number(int(point, "zeroCount")))));
+        for side in ["positive", "negative"] {
+            cells.push(cell(format!("{side}_counts"), ints(at(at(point, side), "counts"))));
+        }
+        cells.push(cell("positive_offset", ("int", json!(int(at(point, "positive"), "offset")))));
+    }
+    let of = format!("from metrics {of}");
+    one_row(server, &of, &cells)?;
+    exemplars(server, &of, point)
 }
 
 /// Each exemplar by its parts.
