@@ -11,7 +11,7 @@ use toml::{Table, Value};
 use super::settings::Config;
 
 /// Variables that begin with `PRISM_` and are no settings, and what they are for.
-const NO_SETTINGS: [(&str, &str); 9] = [
+const NO_SETTINGS: &[(&str, &str)] = &[
     ("PRISM_CONFIG", "path of the configuration file"),
     ("PRISM_LOG", "short for PRISM_LOG__FILTER"),
     ("PRISM_KEY", "key of the commands that talk to a server"),
