@@ -302,7 +302,7 @@ fn official_examples_read_back_equal() {
             for span in spans_of(&document) {
                 let trace = span["ids"][0].as_str().expect("an id");
                 let answer = server.get(&format!("/v1/traces/{trace}")).expect("an answer");
-                assert_eq!(spans_of(&answer.json()), [span.clone()], "{file}");
+                assert_eq!(spans_of(&answer.json()), std::slice::from_ref(&span), "{file}");
             }
             for record in logs_of(&document) {
                 // The two examples differ in it.

@@ -2,7 +2,7 @@
 
 In: {"do": "everything", "exporters": [{"name", "protocol", "compression"}], "http": URL, "grpc": ADDR}
     {"do": "one", "env": {...}, "protocol": "...", "span": NAME}
-    {"do": "steady", "protocol": "...", "endpoint": URL, "spans": N}
+    {"do": "steady", "protocols": [...], "http": URL, "grpc": ADDR, "spans": N}
 Out: one JSON object for each record that the SDK handed to its exporter, then {"done": ...}.
 
 What it prints comes from the SDK's own objects, never from encoded bytes: it is what an application believes it has sent.
@@ -13,6 +13,7 @@ import json
 import logging
 import os
 import sys
+import threading
 import time
 
 from opentelemetry import trace
@@ -67,9 +68,13 @@ ODD = {
 DEEP = {"map": {"list": [1, "two", 3.5, None, {"x": b"\x00\xff"}], "empty": {}}, "bytes": b"\x00\x01\xfe", "null": None}
 
 
+WRITING = threading.Lock()
+
+
 def out(**fields):
-    sys.stdout.write(json.dumps(fields, ensure_ascii=True) + "\n")
-    sys.stdout.flush()
+    with WRITING:
+        sys.stdout.write(json.dumps(fields, ensure_ascii=True) + "\n")
+        sys.stdout.flush()
 
 
 def any_value(value):
@@ -329,19 +334,31 @@ def one(command):
     """Everything that is said in the environment, nothing in the program."""
     os.environ.update(command["env"])
     exporter = GrpcSpans() if command["protocol"] == "grpc" else HttpSpans()
-    began = time.monotonic()
     success = one_span(exporter, command["span"])
     exporter.shutdown()
     for name in command["env"]:
         del os.environ[name]
-    out(done="one", success=success, seconds=time.monotonic() - began)
+    out(done="one", success=success)
 
 
 def steady(command):
-    exporter = GrpcSpans(endpoint=command["endpoint"], insecure=True, timeout=60) if command["protocol"] == "grpc" else HttpSpans(endpoint=command["endpoint"] + "/v1/traces", timeout=60)
-    for i in range(command["spans"]):
-        out(span=f"steady {i}", exports=1 if one_span(exporter, f"steady {i}") else 0)
-    exporter.shutdown()
+    """One span an export, through every protocol at once."""
+
+    def through(protocol):
+        if protocol == "grpc":
+            exporter = GrpcSpans(endpoint=f"http://{command['grpc']}", insecure=True, timeout=60)
+        else:
+            exporter = HttpSpans(endpoint=f"{command['http']}/v1/traces", timeout=60)
+        for i in range(command["spans"]):
+            name = f"{protocol} {i}"
+            out(protocol=protocol, span=name, exports=1 if one_span(exporter, name) else 0)
+        exporter.shutdown()
+
+    threads = [threading.Thread(target=through, args=[protocol]) for protocol in command["protocols"]]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
     out(done="steady")
 
 
