@@ -10,6 +10,7 @@
 //! messages.
 
 mod metrics;
+pub mod sizes;
 mod queue;
 pub mod body;
 pub mod json;

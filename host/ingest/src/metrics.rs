@@ -1,10 +1,12 @@
-//! What ingest counts. The server turns it into metrics; nothing here is per record or per tenant.
+//! What ingest counts. The server turns it into metrics; nothing here is per record, and of tenants only what is small.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use parking_lot::Mutex;
 use prism_model::Signal;
+
+use crate::sizes::{Histogram, SmallRequests};
 
 /// Names that a labelled counter keeps apart; what comes after is counted together. Labels are the plugins', so only
 /// plugins could make more.
@@ -43,6 +45,8 @@ pub struct IngestMetrics {
     pub plugin_failures: AtomicU64,
     /// Batches refused because a tenant's plugins could not be loaded or its bindings not be read.
     pub chains_missing: AtomicU64,
+    /// Small requests of each tenant.
+    pub small_requests: SmallRequests,
     /// Requests remembered now as stored within the duplicate window.
     pub duplicate_window_entries: AtomicU64,
     /// Requests that were forgotten before the window's end because there were too many.
@@ -80,6 +84,12 @@ pub struct SignalMetrics {
     pub duplicates_by_body: AtomicU64,
     /// Bytes of the bodies of all of these as they came.
     pub duplicate_bytes: AtomicU64,
+    /// Bytes of each body as it came, in buckets of [`crate::sizes::REQUEST_BYTES_BOUNDS`].
+    pub request_bytes: Histogram,
+    /// Bytes of each body, decompressed, in the same buckets.
+    pub request_bytes_decompressed: Histogram,
+    /// Items of each request, whatever became of them, in buckets of [`crate::sizes::REQUEST_ITEMS_BOUNDS`].
+    pub request_items: Histogram,
 }
 
 impl IngestMetrics {

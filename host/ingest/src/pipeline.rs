@@ -4,6 +4,7 @@
 //! storm: bodies under way are bounded per tenant and node, and columns that wait for the disk keep the next request from
 //! being decoded. Not here: HTTP and gRPC (`prism-server`).
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -21,6 +22,7 @@ use crate::json::{self, Format, JsonError};
 use crate::metrics::{IngestMetrics, SignalMetrics, add};
 use crate::queue::{Bounds, Full, Queue, Room};
 use crate::seen::{Begun, First, Identity, Outcome, Seen, SeenBounds, Stored, UnderWay};
+use crate::sizes::{REQUEST_BYTES_BOUNDS, REQUEST_ITEMS_BOUNDS, SMALL_BYTES};
 
 /// Settings of the pipeline. Sizes are bytes.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -175,6 +177,9 @@ impl IngestError {
     }
 }
 
+/// Bytes of a body that are decoded by the thread that has them: some 20 spans, in which it is away for less than 100 µs.
+const AT_ONCE_BYTES_MAX: usize = 16 << 10;
+
 /// The way in, for all tenants of this process.
 pub struct Pipeline {
     store: Arc<Store>,
@@ -288,6 +293,11 @@ impl Pipeline {
         if once {
             self.seen.recall(&self.store, tenant, signal, (self.clock)()).await;
         }
+        // A thread that may block costs more than the work on a few items; but a guest may run long, and a compressed body hold
+        // anything.
+        let at_once = request.body.len() <= AT_ONCE_BYTES_MAX
+            && decided.chain.is_empty(signal)
+            && request.content_encoding.as_deref().is_none_or(str::is_empty);
         let request = Arc::new(request);
         let work = Work {
             tenant: tenant.clone(),
@@ -321,7 +331,12 @@ impl Pipeline {
                 // Given back only when the work is over, also where nobody waits for it any more.
                 (worked, work, place, (turn, worker))
             };
-            let done = tokio::task::spawn_blocking(run).await.map_err(|_| IngestError::Broken("a worker panicked"))?;
+            let done = if at_once {
+                std::panic::catch_unwind(AssertUnwindSafe(run)).ok()
+            } else {
+                tokio::task::spawn_blocking(run).await.ok()
+            };
+            let done = done.ok_or(IngestError::Broken("a worker panicked"))?;
             let (worked, worker);
             (worked, work, place, worker) = done;
             match worked? {
@@ -336,14 +351,20 @@ impl Pipeline {
             }
         };
         let Rows { passed, rejected, bytes, first } = *rows;
-        add(&counts.bytes_decompressed, bytes as u64);
         self.count(&passed);
         let stored = passed.cleared.batch().rows() as u64;
+        let dropped = passed.dropped.iter().map(|d| d.count).sum();
+        add(&counts.bytes_decompressed, bytes as u64);
+        counts.request_bytes.observe(&REQUEST_BYTES_BOUNDS, request.body.len() as u64);
+        counts.request_bytes_decompressed.observe(&REQUEST_BYTES_BOUNDS, bytes as u64);
+        counts.request_items.observe(&REQUEST_ITEMS_BOUNDS, stored + dropped + rejected.count);
+        if bytes < SMALL_BYTES {
+            self.metrics.small_requests.add(tenant, (self.clock)());
+        }
         // With the worker in hand: while the disk does not keep up, nothing more is decoded.
         let _room = self.room.take(passed.cleared.batch().memory_bytes()).await;
         drop(worker);
         let receipt = self.store.append(tenant, passed.cleared).await?;
-        let dropped = passed.dropped.iter().map(|d| d.count).sum();
         add(&counts.items, stored);
         add(&counts.rejected, rejected.count);
         add(&counts.dropped, dropped);

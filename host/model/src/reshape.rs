@@ -111,9 +111,11 @@ impl Batch {
         let Some(signal) = batches.first().map(|b| b.signal) else {
             return Err(ArrowError::InvalidArgumentError("no batch to join".into()).into());
         };
+        let present: Vec<TableKind> =
+            INTERNED.into_iter().filter(|kind| batches.iter().any(|b| b.table(*kind).is_some())).collect();
         let completed;
-        let batches = if lacks_interned(batches) {
-            completed = batches.iter().map(|b| complete(b, batches)).collect::<Result<Vec<_>, _>>()?;
+        let batches = if batches.iter().any(|b| lacking(b, &present).next().is_some()) {
+            completed = batches.iter().map(|b| complete(b, &present)).collect::<Result<Vec<_>, _>>()?;
             &completed
         } else {
             batches
@@ -161,17 +163,10 @@ fn select_table(
     rows: &UInt32Array,
     renumber: &HashMap<TableKind, Vec<Option<u32>>>,
 ) -> Result<Table, ReshapeError> {
-    let target = |id: &ColumnId| match id {
-        ColumnId::Intrinsic(Intrinsic::Resource) => Some(TableKind::Resources),
-        ColumnId::Intrinsic(Intrinsic::Scope) => Some(TableKind::Scopes),
-        ColumnId::Intrinsic(Intrinsic::Metric) => Some(TableKind::Descriptors),
-        ColumnId::Intrinsic(Intrinsic::Parent) => Some(TableKind::Items),
-        _ => None,
-    };
     let mut columns = Vec::with_capacity(table.columns().len());
     for column in table.columns() {
         let mut array = take_text_aware(&column.array, rows)?;
-        if let Some(new) = target(&column.id).and_then(|kind| renumber.get(&kind)) {
+        if let Some(new) = target_of(&column.id).and_then(|kind| renumber.get(&kind)) {
             let old = array.as_primitive::<UInt32Type>();
             array = Arc::new(UInt32Array::from_iter_values(old.values().iter().filter_map(|&r| new[r as usize])));
         }
@@ -238,32 +233,45 @@ fn select_origins(origins: &[Origin], rows: &UInt32Array) -> Vec<Origin> {
 
 const INTERNED: [TableKind; 3] = [TableKind::Resources, TableKind::Scopes, TableKind::Descriptors];
 
-/// Whether `kind` is missing where another batch has it: rows of `batch` would then point to rows of the other.
-fn lacks(batch: &Batch, kind: TableKind, among: &[Batch]) -> bool {
-    batch.rows() > 0 && batch.table(kind).is_none() && among.iter().any(|b| b.table(kind).is_some())
-}
-
-fn lacks_interned(batches: &[Batch]) -> bool {
-    batches.iter().any(|b| INTERNED.into_iter().any(|kind| lacks(b, kind, batches)))
+/// The interned tables that some batch has and `batch` does without: its rows would then point to rows of others.
+fn lacking(batch: &Batch, present: &[TableKind]) -> impl Iterator<Item = TableKind> {
+    present.iter().copied().filter(|kind| batch.rows() > 0 && batch.table(*kind).is_none())
 }
 
 /// The batch with a row of defaults for each interned table that it does without and others have.
-fn complete(batch: &Batch, among: &[Batch]) -> Result<Batch, BadTable> {
+fn complete(batch: &Batch, present: &[TableKind]) -> Result<Batch, BadTable> {
     let mut tables = batch.tables().to_vec();
-    tables.extend(INTERNED.into_iter().filter(|kind| lacks(batch, *kind, among)).map(|kind| Table::empty(kind, 1)));
+    tables.extend(lacking(batch, present).map(|kind| Table::empty(kind, 1)));
     Batch::try_new(batch.signal, batch.origins.clone(), tables)
 }
 
-/// The tables of one kind under each other; indices count on.
+/// The table that a column of row numbers points into.
+fn target_of(id: &ColumnId) -> Option<TableKind> {
+    match id {
+        ColumnId::Intrinsic(Intrinsic::Resource) => Some(TableKind::Resources),
+        ColumnId::Intrinsic(Intrinsic::Scope) => Some(TableKind::Scopes),
+        ColumnId::Intrinsic(Intrinsic::Metric) => Some(TableKind::Descriptors),
+        ColumnId::Intrinsic(Intrinsic::Parent) => Some(TableKind::Items),
+        _ => None,
+    }
+}
+
+/// The tables of one kind under each other; indices count on. A group may be a thousand batches of one row, so that the work
+/// is by column that is there and not by column and batch.
 fn concat_tables(kind: TableKind, batches: &[Batch]) -> Result<Table, ReshapeError> {
     let parts: Vec<(&Batch, Option<&Table>)> = batches.iter().map(|b| (b, b.table(kind))).collect();
     let rows_of = |part: &Option<&Table>| part.map_or(0, Table::rows);
     let rows = parts.iter().map(|(_, t)| rows_of(t)).sum();
-    let mut ids: Vec<&ColumnId> = Vec::new();
-    let mut seen = HashSet::new();
-    for column in parts.iter().filter_map(|(_, t)| *t).flat_map(Table::columns) {
-        if seen.insert(&column.id) {
-            ids.push(&column.id);
+    // The columns of any part, and where in which part each stands.
+    let mut found: Vec<(&ColumnId, Vec<(usize, &ArrayRef)>)> = Vec::new();
+    let mut places: HashMap<&ColumnId, usize> = HashMap::new();
+    for (part, table) in parts.iter().enumerate().filter_map(|(i, (_, table))| Some((i, (*table)?))) {
+        for column in table.columns() {
+            let place = *places.entry(&column.id).or_insert_with(|| {
+                found.push((&column.id, Vec::new()));
+                found.len() - 1
+            });
+            found[place].1.push((part, &column.array));
         }
     }
     // An index that is absent in every part means row 0; once parts are joined it must be spelled out.
@@ -272,37 +280,59 @@ fn concat_tables(kind: TableKind, batches: &[Batch]) -> Result<Table, ReshapeErr
         .filter(|target| kind == TableKind::Items && batches.iter().any(|b| b.table(*target).is_some()))
         .filter_map(|target| pointer_to(target).map(ColumnId::Intrinsic))
         .collect();
-    ids.extend(pointers.iter().filter(|p| !seen.contains(p)));
-    let mut columns = Vec::with_capacity(ids.len());
-    for id in ids {
-        let mut arrays = Vec::with_capacity(parts.len());
-        let mut offset = 0;
-        for (batch, table) in &parts {
-            let array = match table.and_then(|t| t.column(id)) {
-                Some(array) => array.clone(),
-                None => default_array(id, rows_of(table)),
-            };
-            let target = match id {
-                ColumnId::Intrinsic(Intrinsic::Resource) => Some(TableKind::Resources),
-                ColumnId::Intrinsic(Intrinsic::Scope) => Some(TableKind::Scopes),
-                ColumnId::Intrinsic(Intrinsic::Metric) => Some(TableKind::Descriptors),
-                ColumnId::Intrinsic(Intrinsic::Parent) => Some(TableKind::Items),
-                _ => None,
-            };
-            match target {
-                Some(target) => {
-                    let old = array.as_primitive::<UInt32Type>();
-                    arrays
-                        .push(Arc::new(UInt32Array::from_iter_values(old.values().iter().map(|r| r + offset)))
-                            as ArrayRef);
-                    offset += batch.table(target).map_or(0, Table::rows) as u32;
-                }
-                None => arrays.push(array),
-            }
-        }
-        columns.push(Column { id: id.clone(), array: concat_arrays(&arrays)? });
+    found.extend(pointers.iter().filter(|p| !places.contains_key(p)).map(|p| (p, Vec::new())));
+    let mut columns = Vec::with_capacity(found.len());
+    for (id, arrays) in found {
+        let mut arrays = arrays.into_iter().peekable();
+        let in_parts = parts.iter().enumerate().map(|(i, (batch, table))| {
+            (*batch, rows_of(table), arrays.next_if(|(part, _)| *part == i).map(|(_, array)| array))
+        });
+        let array = match target_of(id) {
+            Some(target) => count_on(target, rows, in_parts),
+            None => concat_arrays(&with_defaults(id, in_parts))?,
+        };
+        columns.push(Column { id: id.clone(), array });
     }
     Ok(Table::try_new(kind, rows, columns)?)
+}
+
+/// A column of row numbers over parts (batch, rows, the part's array), each of which counts on from the parts before it.
+fn count_on<'a>(
+    target: TableKind,
+    rows: usize,
+    parts: impl Iterator<Item = (&'a Batch, usize, Option<&'a ArrayRef>)>,
+) -> ArrayRef {
+    let (mut numbers, mut offset) = (Vec::with_capacity(rows), 0);
+    for (batch, rows, array) in parts {
+        match array {
+            Some(array) => numbers.extend(array.as_primitive::<UInt32Type>().values().iter().map(|r| r + offset)),
+            None => numbers.extend(std::iter::repeat_n(offset, rows)),
+        }
+        offset += batch.table(target).map_or(0, Table::rows) as u32;
+    }
+    Arc::new(UInt32Array::from(numbers))
+}
+
+/// The arrays of a column in parts, and one of defaults for each run of parts that do without it.
+fn with_defaults<'a>(
+    id: &ColumnId,
+    parts: impl Iterator<Item = (&'a Batch, usize, Option<&'a ArrayRef>)>,
+) -> Vec<ArrayRef> {
+    let (mut arrays, mut without) = (Vec::new(), 0);
+    for (_, rows, array) in parts {
+        let Some(array) = array else {
+            without += rows;
+            continue;
+        };
+        if without > 0 {
+            arrays.push(default_array(id, std::mem::take(&mut without)));
+        }
+        arrays.push(array.clone());
+    }
+    if without > 0 || arrays.is_empty() {
+        arrays.push(default_array(id, without));
+    }
+    arrays
 }
 
 /// Arrays under each other; dictionaries become one with distinct values, mixed text becomes plain.

@@ -316,7 +316,7 @@ fn time_range(range: &Range) -> TimeRange {
 }
 
 /// Now, in unix nanoseconds.
-fn now_unix_nanos() -> i64 {
+pub(crate) fn now_unix_nanos() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
 }

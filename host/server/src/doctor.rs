@@ -54,6 +54,7 @@ pub(crate) fn run(loaded: &Loaded, screen: &Screen) -> (String, bool) {
     let mut findings = vec![settings(loaded)];
     findings.extend(disk::check(&config.data_dir));
     findings.extend(network::check(config));
+    findings.extend(clients::check(config));
     findings.extend(state::check(config));
     let sound = findings.iter().all(|f| f.level != Level::Fail);
     (report(&findings, screen), sound)

@@ -12,5 +12,5 @@ mod requests;
 mod inner;
 
 pub(crate) use exposition::{Exposition, MEDIA_TYPE as EXPOSITION_MEDIA_TYPE, Type};
-pub(crate) use inner::{expose_ingest, expose_store};
+pub(crate) use inner::{SMALL_RATE, expose_ingest, expose_store};
 pub(crate) use requests::{Requests, Route};

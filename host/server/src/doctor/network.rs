@@ -10,6 +10,8 @@ use crate::config::Config;
 
 /// An answer of this machine comes at once.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+/// Metrics of a thousand tenants are about 1 MB.
+const ANSWER_BYTES_MAX: u64 = 16 << 20;
 /// Segments, compiled plugins and the runtime, beside connections.
 const FILES_OF_THE_PROCESS: u64 = 1_024;
 
@@ -46,18 +48,21 @@ fn address(subject: &'static str, text: &str, flag: &str) -> Finding {
 
 /// Whether `/health` answers. A gRPC address does not speak HTTP/1.1 and counts as taken by someone.
 fn speaks_prism(addr: SocketAddr) -> bool {
-    let ask = || -> std::io::Result<String> {
-        let mut stream = TcpStream::connect_timeout(&addr, ANSWER_TIMEOUT)?;
-        stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
-        write!(stream, "GET /health HTTP/1.0\r\nHost: {addr}\r\n\r\n")?;
-        let mut text = String::new();
-        stream.take(4_096).read_to_string(&mut text)?;
-        Ok(text)
-    };
     // A Prism that speaks TLS says so.
-    ask().is_ok_and(|text| {
+    get(addr, "/health").is_ok_and(|text| {
         text.starts_with("HTTP/1.") && (text.contains(" 200 ") || text.contains("TLS")) && text.contains("prism")
     })
+}
+
+/// The answer, head and body, of a server of this machine to `GET`.
+pub(super) fn get(addr: SocketAddr, path: &str) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect_timeout(&addr, ANSWER_TIMEOUT)?;
+    stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
+    // By this name the server knows that it is asked from its own machine, whatever address it listens on.
+    write!(stream, "GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n")?;
+    let mut text = String::new();
+    stream.take(ANSWER_BYTES_MAX).read_to_string(&mut text)?;
+    Ok(text)
 }
 
 fn exposure(config: &Config) -> Finding {

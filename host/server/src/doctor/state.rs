@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use prism_ingest::settings::DuplicateWindow;
 use prism_model::TenantId;
 
 use super::Finding;
@@ -33,6 +34,7 @@ pub(super) fn check(config: &Config) -> Vec<Finding> {
                 Finding::ok(subject, found)
             });
             findings.push(bindings(directory.tenants.keys(), &config.data_dir));
+            findings.push(settings(directory.tenants.keys(), &config.data_dir));
         }
     }
     findings.push(cache(&config.cache_dir()));
@@ -59,6 +61,28 @@ fn bindings<'t>(tenants: impl Iterator<Item = &'t TenantId>, data_dir: &Path) ->
         }
     }
     Finding::ok(subject, many(bound, "binding"))
+}
+
+/// Data of a tenant whose settings cannot be read is not taken either.
+fn settings<'t>(tenants: impl Iterator<Item = &'t TenantId>, data_dir: &Path) -> Finding {
+    let subject = "tenants' settings";
+    let mut off = Vec::new();
+    for tenant in tenants {
+        match prism_ingest::settings::read(data_dir, tenant).map(|settings| settings.duplicate_window) {
+            Ok(DuplicateWindow::Bodies) => {}
+            Ok(window) => off.push(format!("`{tenant}` {window}")),
+            Err(error) => {
+                let todo = format!(
+                    "nothing of tenant `{tenant}` is taken: restore the newest object in `control/tenants/{tenant}/settings`"
+                );
+                return Finding::fail(subject, chain(&error), todo);
+            }
+        }
+    }
+    match off.is_empty() {
+        true => Finding::ok(subject, "defaults"),
+        false => Finding::ok(subject, format!("duplicate window of {}", off.join(", "))),
+    }
 }
 
 fn cache(dir: &Path) -> Finding {

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use prism_ingest::{IngestMetrics, Labelled, SignalMetrics};
+use prism_ingest::{IngestMetrics, Labelled, SignalMetrics, sizes};
 use prism_model::Signal;
 
 use super::exposition::{Exposition, Type};
@@ -39,6 +39,7 @@ pub(crate) fn expose_ingest(metrics: &IngestMetrics, text: &mut Exposition) {
     );
     text.sample(&[("reason", "tenant_full")], load(&metrics.refused_tenant_full));
     text.sample(&[("reason", "node_full")], load(&metrics.refused_node_full));
+    sizes(metrics, text);
     duplicates(metrics, text);
     let queued = "Requests that wait or are worked on.";
     text.one("prism_ingest_queued_requests", Type::Gauge, queued, load(&metrics.queued_requests));
@@ -70,6 +71,33 @@ pub(crate) fn expose_ingest(metrics: &IngestMetrics, text: &mut Exposition) {
         "binding",
         &metrics.dropped,
     );
+}
+
+/// Small requests of each tenant, which `prism doctor` looks at.
+pub(crate) const SMALL_RATE: &str = "prism_ingest_small_requests_per_second";
+
+/// How large requests are.
+fn sizes(metrics: &IngestMetrics, text: &mut Exposition) {
+    let float = |bounds: &[u64]| bounds.iter().map(|bound| *bound as f64).collect::<Vec<_>>();
+    let (bytes, items) = (float(&sizes::REQUEST_BYTES_BOUNDS), float(&sizes::REQUEST_ITEMS_BOUNDS));
+    text.histograms("prism_ingest_request_bytes", "Bytes of the body of a request, as it came and decompressed.");
+    for signal in Signal::ALL {
+        let of = metrics.of(signal);
+        for (form, histogram) in [("as_sent", &of.request_bytes), ("decompressed", &of.request_bytes_decompressed)] {
+            let (counts, sum) = histogram.counts();
+            text.histogram(&[("signal", signal.as_str()), ("form", form)], &bytes, &counts, sum as f64);
+        }
+    }
+    text.histograms("prism_ingest_request_items", "Spans, log records or data points of a request.");
+    for signal in Signal::ALL {
+        let (counts, sum) = metrics.of(signal).request_items.counts();
+        text.histogram(&[("signal", signal.as_str())], &items, &counts, sum as f64);
+    }
+    let help = "Requests below 256 KiB (decompressed) a second, averaged over the last minute.";
+    text.family(SMALL_RATE, Type::Gauge, help);
+    for (tenant, rate) in metrics.small_requests.per_second(crate::app::now_unix_nanos()) {
+        text.sample(&[("tenant", tenant.as_str())], rate);
+    }
 }
 
 /// Requests that came again.
