@@ -1,7 +1,8 @@
 //! `prism doctor`: checks that Prism can run here, and says what to do where it cannot.
 //!
 //! ```text
-//! disk (folder, space, sync, conditional create, mount, clock) -> network (ports, exposure, TLS) -> state (tenants, plugins) -> report
+//! disk (folder, space, sync, conditional create, mount, clock) -> network (ports, exposure, TLS)
+//!   -> clients (of the server that runs here) -> state (tenants, plugins) -> report
 //! ```
 //!
 //! Every check looks at the real thing: it writes, syncs and binds. Nothing that it creates is left.
@@ -9,6 +10,7 @@
 mod disk;
 mod network;
 mod tls;
+mod clients;
 mod state;
 
 use std::fmt;

@@ -15,6 +15,7 @@ mod frame;
 mod health;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -99,12 +100,15 @@ async fn export(app: Arc<App>, signal: Signal, request: Request<Body>) -> Respon
         body::discard(body).await;
         return no_call();
     }
+    let late = || Failure::new(Code::TooSlow, "no answer within the time that the call gave (`grpc-timeout`)");
     let answered = match frame::timeout(head.headers()) {
         None => accept(&app, signal, &head, body).await,
+        // Without this a body that is there already would be taken at the first look, and the answer be wrong.
+        Some(Duration::ZERO) => Err(late()),
         // What was taken by then goes on: a client that sends the same again finds it done.
-        Some(time) => tokio::time::timeout(time, accept(&app, signal, &head, body)).await.unwrap_or_else(|_| {
-            Err(Failure::new(Code::TooSlow, "no answer within the time that the call gave (`grpc-timeout`)"))
-        }),
+        Some(time) => {
+            tokio::time::timeout(time, accept(&app, signal, &head, body)).await.unwrap_or_else(|_| Err(late()))
+        }
     };
     answered.unwrap_or_else(|failure| refuse(&app, &failure))
 }

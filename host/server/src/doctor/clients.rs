@@ -66,7 +66,10 @@ fn duplicates(samples: &[Sample<'_>]) -> Finding {
     let all: f64 = by_kind.values().sum();
     let found = format!("requests that came again and were not stored twice: {all}");
     if of("key_of_other_body") > 0.0 {
-        let found = format!("{found}; {} of them with another body than their Idempotency-Key stood for", of("key_of_other_body"));
+        let found = format!(
+            "{found}; {} of them with another body than their Idempotency-Key stood for",
+            of("key_of_other_body")
+        );
         return Finding::warn(subject, found, "clients must give each request an Idempotency-Key of its own");
     }
     let evicted = total("prism_ingest_duplicate_window_evicted_total");
@@ -100,7 +103,8 @@ mod tests {
 
     #[test]
     fn duplicates_are_never_silent_and_a_key_used_twice_is_a_warning() {
-        let line = |kind: &str, n: u64| format!("prism_ingest_duplicates_total{{signal=\"spans\",kind=\"{kind}\"}} {n}\n");
+        let line =
+            |kind: &str, n: u64| format!("prism_ingest_duplicates_total{{signal=\"spans\",kind=\"{kind}\"}} {n}\n");
         let (key, body, other) = (line("key", 2), line("body", 3), line("key_of_other_body", 1));
         let finding = duplicates(&samples(&[key.clone(), body.clone()].concat()));
         assert_eq!((finding.level, finding.found.ends_with(": 5")), (Level::Ok, true));

@@ -69,3 +69,24 @@ fn a_tenant_chooses_what_a_request_is_known_by() {
         assert!(!success && error.contains(expected), "{error}");
     }
 }
+
+#[test]
+fn doctor_tells_how_clients_use_the_server_that_runs_here() {
+    let data = tempfile::tempdir().expect("a folder");
+    let server = Server::dev(data.path());
+    let request = spans(1, 1);
+    server.traces(&request);
+    server.traces(&request);
+    let file = data.path().join("prism.toml");
+    let address = server.http.trim_start_matches("http://");
+    std::fs::write(&file, format!("http_addr = \"{address}\"\ngrpc_addr = \"\"\n")).expect("writes");
+    let (report, _, _) = run(data.path(), &["--config", &file.display().to_string(), "doctor"]);
+    assert!(report.contains("not stored twice: 1\n") && report.contains("request sizes"), "{report}");
+    let metrics = server.get("/metrics").text();
+    for line in [
+        "prism_ingest_request_items_count{signal=\"spans\"} 1",
+        "prism_ingest_request_bytes_bucket{signal=\"spans\",form=\"decompressed\",le=\"1024\"} 1",
+    ] {
+        assert!(metrics.lines().any(|l| l == line), "{line} in\n{metrics}");
+    }
+}
