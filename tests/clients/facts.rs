@@ -84,7 +84,7 @@ pub(crate) fn span(said: &Value) -> Value {
         "attributes": attributes(at(said, "attributes")),
         "dropped": [int(said, "droppedAttributes"), int(said, "droppedEvents"), int(said, "droppedLinks")],
         "events": each(said, "events", event), "links": each(said, "links", link),
-        "resource": attributes(at(said, "resource")),
+        "resource": attributes(at(said, "resource")), "resourceSchema": text(said, "resourceSchema"),
         "scope": [text(scope, "name"), text(scope, "version"), text(scope, "schemaUrl")],
         "scopeAttributes": attributes(at(scope, "attributes")),
     })
@@ -225,6 +225,7 @@ pub(crate) fn spans_of(document: &Value) -> Vec<Value> {
                     ],
                     "events": each(s, "events", event), "links": each(s, "links", link),
                     "resource": attributes(at(at(of_resource, "resource"), "attributes")),
+                    "resourceSchema": text(of_resource, "schemaUrl"),
                     "scope": [text(scope, "name"), text(scope, "version"), text(of_scope, "schemaUrl")],
                     "scopeAttributes": attributes(at(scope, "attributes")),
                 })

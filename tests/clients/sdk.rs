@@ -66,7 +66,8 @@ fn everything_reads_back(client: &mut Client, server: &Server, protocols: &[&str
     }
     stored::spans(server, &spans)?;
     stored::logs(server, &logs)?;
-    stored::points(server, &points)
+    stored::points(server, &points)?;
+    stored::completed(server, &points)
 }
 
 /// `OTEL_EXPORTER_OTLP_HEADERS` with a key stores for its tenant; with a wrong one the exporter says that it failed.

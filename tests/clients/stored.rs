@@ -1,6 +1,6 @@
 //! Whether Prism holds what a client says: spans by their trace, log records and points as rows of queries.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, ensure};
 use prism_tests::Server;
@@ -229,6 +229,31 @@ pub(crate) fn point(server: &Server, of: &str, point: &Value) -> anyhow::Result<
     let of = format!("from metrics {of}");
     one_row(server, &of, &cells)?;
     exemplars(server, &of, point)
+}
+
+/// Names and values for completion know these points: their attributes, and how many points each metric has.
+///
+/// # Errors
+/// What is not known, or differs.
+pub(crate) fn completed(server: &Server, said: &[Value]) -> anyhow::Result<()> {
+    let fields = server.get("/v1/fields?signal=metrics&last=1h")?.json();
+    let fields = fields["fields"].as_array().context("fields")?;
+    let known = |name: &str, scope: &str| fields.iter().any(|f| f["name"] == name && f["scope"] == scope);
+    for (name, scope) in
+        [("value", "intrinsic"), ("bucket_counts", "intrinsic"), ("point", "attr"), ("ünï", "resource")]
+    {
+        ensure!(known(name, scope), "`{name}` of {scope} is not listed");
+    }
+    ensure!(fields.iter().all(|f| f["signal"] == "metrics"), "fields of other signals are listed");
+    let mut expected = BTreeMap::new();
+    for point in said {
+        *expected.entry(text(point, "name")).or_insert(0i64) += 1;
+    }
+    let values = server.get("/v1/fields/name/values?signal=metrics&last=1h&limit=100")?.json();
+    let values = values["values"].as_array().context("values")?;
+    let found: BTreeMap<String, i64> = values.iter().map(|v| (text(v, "value"), int(v, "count"))).collect();
+    ensure!(found == expected, "expected {expected:?}, found {found:?}");
+    Ok(())
 }
 
 /// Each exemplar by its parts.

@@ -75,7 +75,7 @@ function spanFact(of, s) {
       traceId: l.context.traceId, spanId: l.context.spanId, traceState: l.context.traceState?.serialize() ?? '',
       flags: flags(l.context, l.context.isRemote), attributes: attributes(l.attributes, json),
     })),
-    resource: attributes(s.resource.attributes, json), scope: scope(s.instrumentationScope, json),
+    resource: attributes(s.resource.attributes, json), resourceSchema: s.resource.schemaUrl ?? '', scope: scope(s.instrumentationScope, json),
   });
 }
 

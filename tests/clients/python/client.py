@@ -132,7 +132,8 @@ def span_fact(exporter, s):
              "flags": flags(link.context), "attributes": attributes(link.attributes)}
             for link in s.links
         ],
-        resource=attributes(s.resource.attributes), scope=scope(s.instrumentation_scope),
+        resource=attributes(s.resource.attributes), resourceSchema=s.resource.schema_url,
+        scope=scope(s.instrumentation_scope),
     )
 
 
