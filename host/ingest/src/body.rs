@@ -58,15 +58,38 @@ pub fn decompress(content_encoding: Option<&str>, body: &Bytes, max: usize) -> R
     if body.len() > max {
         return Err(BodyError::TooLarge { max, compressed: false });
     }
-    let encoding = content_encoding.unwrap_or_default().trim();
-    if encoding.is_empty() || encoding.eq_ignore_ascii_case("identity") {
-        Ok(body.clone())
-    } else if encoding.eq_ignore_ascii_case("gzip") || encoding.eq_ignore_ascii_case("x-gzip") {
-        gunzip(body, max)
-    } else if encoding.eq_ignore_ascii_case("zstd") {
-        unzstd(body, max)
-    } else {
-        Err(BodyError::Encoding { found: encoding.chars().take(80).collect() })
+    let encoding = content_encoding.unwrap_or_default();
+    match Packing::of(encoding) {
+        Some(Packing::None) => Ok(body.clone()),
+        Some(Packing::Gzip) => gunzip(body, max),
+        Some(Packing::Zstd) => unzstd(body, max),
+        None => Err(BodyError::Encoding { found: encoding.trim().chars().take(80).collect() }),
+    }
+}
+
+/// Whether a `Content-Encoding` is one that [`decompress`] takes, which can be told before a body is read.
+pub fn is_served(content_encoding: &str) -> bool {
+    Packing::of(content_encoding).is_some()
+}
+
+/// How a body is compressed.
+enum Packing {
+    None,
+    Gzip,
+    Zstd,
+}
+
+impl Packing {
+    fn of(content_encoding: &str) -> Option<Packing> {
+        let name = content_encoding.trim();
+        let is = |known: &str| name.eq_ignore_ascii_case(known);
+        if name.is_empty() || is("identity") {
+            Some(Packing::None)
+        } else if is("gzip") || is("x-gzip") {
+            Some(Packing::Gzip)
+        } else {
+            is("zstd").then_some(Packing::Zstd)
+        }
     }
 }
 

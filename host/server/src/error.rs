@@ -209,6 +209,7 @@ impl Failure {
         match self.code {
             Code::Busy | Code::Unavailable => vec![(header::RETRY_AFTER, HeaderValue::from(self.retry_after_s))],
             Code::Unauthenticated => vec![(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))],
+            Code::BadMediaType => vec![(header::ACCEPT_ENCODING, HeaderValue::from_static("gzip, zstd"))],
             // The rest of the body is not read, so the connection cannot carry another request.
             Code::TooLarge | Code::TooSlow | Code::NoLength => {
                 vec![(header::CONNECTION, HeaderValue::from_static("close"))]

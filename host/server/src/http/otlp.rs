@@ -122,6 +122,12 @@ async fn checked(app: &App, encoding: Encoding, head: &Request<()>) -> Result<pr
         let message = "expected `Content-Length` or `Transfer-Encoding: chunked`, found neither";
         return Err(Failure::new(Code::NoLength, message));
     }
+    let packed = text(head.headers(), &header::CONTENT_ENCODING).unwrap_or_default();
+    if !prism_ingest::body::is_served(&packed) {
+        let found: String = packed.chars().take(80).collect();
+        let message = format!("expected `content-encoding` `gzip`, `zstd` or none, found `{found}`");
+        return Err(Failure::new(Code::BadMediaType, message));
+    }
     match encoding {
         Encoding::Protobuf | Encoding::Json => Ok(tenant),
         Encoding::Other => {

@@ -10,6 +10,7 @@ mod matrix;
 mod cors;
 mod tls;
 mod refuse;
+mod hostile;
 mod json;
 mod grpc;
 mod pressure;
