@@ -16,6 +16,7 @@ use opentelemetry_proto::tonic::metrics::v1::{
 };
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
 use prost::Message as _;
+use serde_json::json;
 
 use crate::harness::Server;
 
@@ -28,12 +29,15 @@ enum Signal {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
+    /// Protobuf over HTTP.
     Http,
+    /// JSON over HTTP.
+    Json,
     Grpc,
 }
 
 const SIGNALS: [Signal; 3] = [Signal::Spans, Signal::Logs, Signal::Metrics];
-const WAYS: [Way; 2] = [Way::Http, Way::Grpc];
+const WAYS: [Way; 3] = [Way::Http, Way::Json, Way::Grpc];
 
 /// One item as a test edits it: what the three signals have in common.
 #[derive(Clone, Debug)]
@@ -63,9 +67,9 @@ impl Item {
 impl Signal {
     fn path(self, way: Way) -> &'static str {
         match (way, self) {
-            (Way::Http, Signal::Spans) => "/v1/traces",
-            (Way::Http, Signal::Logs) => "/v1/logs",
-            (Way::Http, Signal::Metrics) => "/v1/metrics",
+            (Way::Http | Way::Json, Signal::Spans) => "/v1/traces",
+            (Way::Http | Way::Json, Signal::Logs) => "/v1/logs",
+            (Way::Http | Way::Json, Signal::Metrics) => "/v1/metrics",
             (Way::Grpc, Signal::Spans) => "/opentelemetry.proto.collector.trace.v1.TraceService/Export",
             (Way::Grpc, Signal::Logs) => "/opentelemetry.proto.collector.logs.v1.LogsService/Export",
             (Way::Grpc, Signal::Metrics) => "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export",
@@ -81,8 +85,33 @@ impl Signal {
         }
     }
 
-    /// A request of these items.
-    fn request(self, items: &[Item]) -> Vec<u8> {
+    /// A request of these items, as bytes for this way.
+    fn request(self, way: Way, items: &[Item]) -> Vec<u8> {
+        if way == Way::Json { self.json(items).to_string().into_bytes() } else { self.protobuf(items) }
+    }
+
+    fn json(self, items: &[Item]) -> serde_json::Value {
+        let item = |i: &Item| {
+            let (trace_id, span_id) = (hex::encode(&i.trace_id), hex::encode(&i.span_id));
+            let (time, attributes) = (i.time.to_string(), all_shown(&i.attributes));
+            match self {
+                Signal::Spans => json!({ "traceId": trace_id, "spanId": span_id, "startTimeUnixNano": time,
+                    "endTimeUnixNano": time, "name": i.name, "attributes": attributes }),
+                Signal::Logs => json!({ "traceId": trace_id, "spanId": span_id, "timeUnixNano": time,
+                    "body": { "stringValue": i.name }, "attributes": attributes }),
+                Signal::Metrics => json!({ "name": i.name, "gauge": {
+                    "dataPoints": [{ "timeUnixNano": time, "attributes": attributes, "asInt": "1" }] } }),
+            }
+        };
+        let items: Vec<_> = items.iter().map(item).collect();
+        match self {
+            Signal::Spans => json!({ "resourceSpans": [{ "scopeSpans": [{ "spans": items }] }] }),
+            Signal::Logs => json!({ "resourceLogs": [{ "scopeLogs": [{ "logRecords": items }] }] }),
+            Signal::Metrics => json!({ "resourceMetrics": [{ "scopeMetrics": [{ "metrics": items }] }] }),
+        }
+    }
+
+    fn protobuf(self, items: &[Item]) -> Vec<u8> {
         let items = items.iter().cloned();
         match self {
             Signal::Spans => {
@@ -131,6 +160,34 @@ impl Signal {
             }
         }
     }
+}
+
+/// The value in OTLP/JSON.
+fn shown(value: &Value) -> serde_json::Value {
+    use base64::Engine as _;
+    let any = |v: &AnyValue| v.value.as_ref().map_or(json!({}), shown);
+    match value {
+        Value::StringValue(s) => json!({ "stringValue": s }),
+        Value::BoolValue(b) => json!({ "boolValue": b }),
+        Value::IntValue(i) => json!({ "intValue": i.to_string() }),
+        Value::DoubleValue(d) if d.is_nan() => json!({ "doubleValue": "NaN" }),
+        Value::DoubleValue(d) if d.is_infinite() => {
+            json!({ "doubleValue": if *d > 0.0 { "Infinity" } else { "-Infinity" } })
+        }
+        Value::DoubleValue(d) => json!({ "doubleValue": d }),
+        Value::BytesValue(b) => json!({ "bytesValue": base64::engine::general_purpose::STANDARD.encode(b) }),
+        // A list that is empty is left out, as in all of proto3's JSON.
+        Value::ArrayValue(a) if a.values.is_empty() => json!({ "arrayValue": {} }),
+        Value::KvlistValue(k) if k.values.is_empty() => json!({ "kvlistValue": {} }),
+        Value::ArrayValue(a) => json!({ "arrayValue": { "values": a.values.iter().map(any).collect::<Vec<_>>() } }),
+        Value::KvlistValue(k) => json!({ "kvlistValue": { "values": all_shown(&k.values) } }),
+        other => panic!("{other:?} is not sent here"),
+    }
+}
+
+fn all_shown(attributes: &[KeyValue]) -> Vec<serde_json::Value> {
+    let value = |a: &KeyValue| a.value.as_ref().and_then(|v| v.value.as_ref()).map_or(json!({}), shown);
+    attributes.iter().map(|a| json!({ "key": a.key, "value": value(a) })).collect()
 }
 
 /// `Export<Signal>ServiceResponse`: the three have the same fields.
@@ -202,6 +259,28 @@ fn send(server: &Server, signal: Signal, way: Way, encoding: Option<&str>, messa
                 other => panic!("{signal:?}: {other} {}", answer.text()),
             }
         }
+        Way::Json => {
+            let mut headers = vec![("content-type", "application/json")];
+            headers.extend(encoding.map(|name| ("content-encoding", name)));
+            let answer = server.send("POST", signal.path(way), &headers, message.to_vec());
+            assert_eq!(answer.header("content-type"), "application/json", "in the request's encoding");
+            let body = answer.json();
+            if answer.status == 200 {
+                let partial = &body["partialSuccess"];
+                let rejected = ["rejectedSpans", "rejectedLogRecords", "rejectedDataPoints"]
+                    .iter()
+                    .find_map(|name| partial[name].as_str());
+                let rejected = rejected.map_or(0, |n| n.parse().expect("a number"));
+                return judged(rejected, partial["errorMessage"].as_str().unwrap_or_default());
+            }
+            assert!(body["message"].as_str().is_some_and(|m| !m.is_empty()), "{}", answer.text());
+            match (answer.status, body["code"].as_i64()) {
+                (400, Some(3)) => Told::Invalid,
+                (413, Some(8)) => Told::TooLarge,
+                (415, Some(3)) => Told::Encoding,
+                other => panic!("{signal:?}: {other:?} {}", answer.text()),
+            }
+        }
         Way::Grpc => {
             let mut framed = vec![u8::from(encoding.is_some())];
             framed.extend((message.len() as u32).to_be_bytes());
@@ -239,7 +318,11 @@ fn send(server: &Server, signal: Signal, way: Way, encoding: Option<&str>, messa
 
 fn taken(body: &[u8]) -> Told {
     let partial = Response::decode(body).expect("a response").partial.unwrap_or_default();
-    match (partial.rejected, partial.message.is_empty()) {
+    judged(partial.rejected, &partial.message)
+}
+
+fn judged(rejected: i64, message: &str) -> Told {
+    match (rejected, message.is_empty()) {
         (0, false) => Told::Warned,
         (0, true) => ALL,
         (rejected, no_reason) => {

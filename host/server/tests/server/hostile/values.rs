@@ -1,10 +1,8 @@
 //! Messages that are well formed and hold what nobody expects: what is accepted reads back as it was sent.
 
-use opentelemetry_proto::tonic::common::v1::{AnyValue, ArrayValue, KeyValue, KeyValueList, any_value::Value};
-use serde_json::json;
-
-use super::{ALL, Item, SIGNALS, Signal, Told, WAYS, Way, attribute, count, send, text};
+use super::{ALL, Item, SIGNALS, Signal, Told, WAYS, Way, all_shown, attribute, count, send, text};
 use crate::harness::{Answer, Server};
+use opentelemetry_proto::tonic::common::v1::{AnyValue, ArrayValue, KeyValue, KeyValueList, any_value::Value};
 
 /// A value within so many arrays and maps, by turns.
 fn nested(levels: usize) -> Value {
@@ -19,7 +17,13 @@ fn nested(levels: usize) -> Value {
 }
 
 /// A request with an attribute of so many arrays within each other.
-fn endless(signal: Signal, levels: usize) -> Vec<u8> {
+fn endless(signal: Signal, way: Way, levels: usize) -> Vec<u8> {
+    if way == Way::Json {
+        let request = signal.request(way, &[Item::new(vec![text("deep", "here")])]);
+        let [open, close] = [r#"{"arrayValue":{"values":["#, "]}}"].map(|part| part.repeat(levels));
+        let request = String::from_utf8(request).expect("JSON");
+        return request.replace(r#"{"stringValue":"here"}"#, &format!("{open}{close}")).into_bytes();
+    }
     fn field(tag: u8, content: &[u8]) -> Vec<u8> {
         let mut out = vec![tag];
         prost::encoding::encode_varint(content.len() as u64, &mut out);
@@ -29,39 +33,11 @@ fn endless(signal: Signal, levels: usize) -> Vec<u8> {
     // `AnyValue.array_value` within `ArrayValue.values`, and again.
     let array = (0..levels).fold(Vec::new(), |inner, _| field(0x0a, &field(0x2a, &inner)));
     // The same bytes as `AnyValue.bytes_value`, whose tag is then made that of an array.
-    let mut request = signal.request(&[Item::new(vec![attribute("deep", Value::BytesValue(array.clone()))])]);
+    let mut request = signal.request(way, &[Item::new(vec![attribute("deep", Value::BytesValue(array.clone()))])]);
     let bytes = field(0x3a, &array);
     let at = request.windows(bytes.len()).position(|w| w == bytes).expect("it is there");
     request[at] = 0x2a;
     request
-}
-
-/// The value in OTLP/JSON.
-fn shown(value: &Value) -> serde_json::Value {
-    use base64::Engine as _;
-    let any = |v: &AnyValue| v.value.as_ref().map_or(json!({}), shown);
-    match value {
-        Value::StringValue(s) => json!({ "stringValue": s }),
-        Value::BoolValue(b) => json!({ "boolValue": b }),
-        Value::IntValue(i) => json!({ "intValue": i.to_string() }),
-        Value::DoubleValue(d) if d.is_nan() => json!({ "doubleValue": "NaN" }),
-        Value::DoubleValue(d) if d.is_infinite() => {
-            json!({ "doubleValue": if *d > 0.0 { "Infinity" } else { "-Infinity" } })
-        }
-        Value::DoubleValue(d) => json!({ "doubleValue": d }),
-        Value::BytesValue(b) => json!({ "bytesValue": base64::engine::general_purpose::STANDARD.encode(b) }),
-        // A list that is empty is left out, as in all of proto3's JSON.
-        Value::ArrayValue(a) if a.values.is_empty() => json!({ "arrayValue": {} }),
-        Value::KvlistValue(k) if k.values.is_empty() => json!({ "kvlistValue": {} }),
-        Value::ArrayValue(a) => json!({ "arrayValue": { "values": a.values.iter().map(any).collect::<Vec<_>>() } }),
-        Value::KvlistValue(k) => json!({ "kvlistValue": { "values": all_shown(&k.values) } }),
-        other => panic!("{other:?} is not sent here"),
-    }
-}
-
-fn all_shown(attributes: &[KeyValue]) -> Vec<serde_json::Value> {
-    let value = |a: &KeyValue| a.value.as_ref().and_then(|v| v.value.as_ref()).map_or(json!({}), shown);
-    attributes.iter().map(|a| json!({ "key": a.key, "value": value(a) })).collect()
 }
 
 /// Sends an item of its own under this name, which must be taken as a whole, and finds it again.
@@ -87,7 +63,7 @@ impl Sender<'_> {
     }
 
     fn told(&self, item: &Item) -> Told {
-        send(self.server, self.signal, self.way, None, &self.signal.request(std::slice::from_ref(item)))
+        send(self.server, self.signal, self.way, None, &self.signal.request(self.way, std::slice::from_ref(item)))
     }
 
     fn found(&self, item: &Item) -> i64 {
@@ -155,7 +131,7 @@ fn odd_attributes_read_back_as_they_were_sent() {
         }
         let deeper = sender.item(vec![attribute("deep", nested(65))]);
         assert_eq!((sender.told(&deeper), sender.found(&deeper)), (Told::Invalid, 0), "65 levels");
-        let deepest = endless(sender.signal, 5_000);
+        let deepest = endless(sender.signal, sender.way, 5_000);
         let told = send(sender.server, sender.signal, sender.way, None, &deepest);
         assert_eq!(
             told,
@@ -209,7 +185,7 @@ fn odd_values_read_back_as_they_were_sent() {
         assert_eq!(sender.cell(&item, "attr.double.nan"), "NaN");
         assert_eq!(sender.cell(&item, "attr.text.zero"), "a\0b\u{202e}\u{feff}");
 
-        let mut bytes = sender.signal.request(&[sender.item(vec![text("the-key", "the-value")])]);
+        let mut bytes = sender.signal.request(sender.way, &[sender.item(vec![text("the-key", "the-value")])]);
         for word in [&b"the-key"[..], b"the-value"] {
             let at = bytes.windows(word.len()).position(|w| w == word).expect("it was sent");
             let kept = std::mem::replace(&mut bytes[at], 0xff);
@@ -253,7 +229,7 @@ fn times_and_ids_that_cannot_be_are_rejected_one_by_one() {
                 // Spans are nothing without ids; a broken one hurts no other span of its request.
                 Signal::Spans => {
                     let good = sender.item(Vec::new());
-                    let both = sender.signal.request(&[item.clone(), good.clone()]);
+                    let both = sender.signal.request(sender.way, &[item.clone(), good.clone()]);
                     assert_eq!(send(sender.server, sender.signal, sender.way, None, &both), rejected, "{what}");
                     assert_eq!((sender.found(&item), sender.found(&good)), (0, 1), "{what}");
                 }
