@@ -48,5 +48,37 @@ pub enum Format {
 /// # Errors
 /// [`JsonError`]: the body is no such request, or passes one of the limits.
 pub fn to_protobuf(signal: Signal, body: &[u8], limits: &Limits) -> Result<Vec<u8>, JsonError> {
-    convert::request(messages::request(signal), body, limits)
+    convert::request(messages::request(signal), body, limits, false)
+}
+
+/// As [`to_protobuf`], for files: enums may also be given by name, as other tools write them though OTLP forbids it.
+///
+/// # Errors
+/// As [`to_protobuf`].
+pub(crate) fn recorded_to_protobuf(signal: Signal, body: &[u8], limits: &Limits) -> Result<Vec<u8>, JsonError> {
+    convert::request(messages::request(signal), body, limits, true)
+}
+
+/// The signals whose requests a JSON object is, by the names in it; none where it is no object or has none of them. What
+/// stands behind the first fault is not looked at.
+pub(crate) fn signals(body: &[u8]) -> Vec<Signal> {
+    let mut found = Vec::new();
+    let mut cursor = scan::Cursor::new(body);
+    if cursor.expect(b'{', "an object").is_err() {
+        return found;
+    }
+    while let Ok(name) = cursor.string("a name in quotes") {
+        let signal = Signal::ALL.into_iter().find(|s| messages::request(*s).fields[0].name.as_bytes() == name.raw);
+        found.extend(signal.filter(|signal| !found.contains(signal)));
+        if cursor.expect(b':', "`:`").is_err() || cursor.skip_value().is_err() || !cursor.eat(b',') {
+            break;
+        }
+    }
+    found
+}
+
+/// Whether the bytes are one JSON value and nothing else.
+pub(crate) fn is_value(body: &[u8]) -> bool {
+    let mut cursor = scan::Cursor::new(body);
+    cursor.skip_value().is_ok() && cursor.peek().is_none()
 }

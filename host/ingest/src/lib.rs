@@ -23,6 +23,7 @@ pub mod chains;
 mod seen;
 pub mod pipeline;
 pub mod encode;
+pub mod recording;
 #[cfg(feature = "sample")]
 pub mod sample;
 

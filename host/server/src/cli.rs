@@ -48,6 +48,10 @@ pub(crate) enum Command {
     Query(Query),
     /// Show a trace as spans over time
     Trace(Trace),
+    /// Load recorded OTLP: protobuf or JSON, plain, gzip or zstd
+    Ingest(Ingest),
+    /// Play recorded OTLP as if it happened now
+    Replay(Replay),
     /// Tenants
     #[command(subcommand)]
     Tenant(TenantCommand),
@@ -123,6 +127,102 @@ pub(crate) struct Trace {
     /// Which server, with which key.
     #[command(flatten)]
     pub(crate) remote: Remote,
+}
+
+/// Where recorded OTLP goes.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Destination {
+    /// Server to send to
+    #[arg(long, env = "PRISM_URL", default_value = DEFAULT_URL, value_name = "URL")]
+    pub(crate) url: String,
+    /// Key with the role `ingest`; a server with --dev needs none from the same machine
+    #[arg(long, env = "PRISM_KEY", hide_env_values = true, value_name = "KEY")]
+    pub(crate) key: Option<String>,
+    /// Authorities (PEM) that may have signed the server's certificate; this machine's by default
+    #[arg(long, env = "PRISM_CA_FILE", value_name = "FILE")]
+    pub(crate) ca_file: Option<PathBuf>,
+    /// Write to the data folder (--data-dir) without a server, for the tenant of this name
+    #[arg(long, value_name = "TENANT", conflicts_with = "key")]
+    pub(crate) offline: Option<TenantId>,
+}
+
+/// What recorded OTLP is read from, and what happens where some of it cannot be taken.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Recordings {
+    /// Files, or folders of .json, .jsonl, .ndjson, .pb, .otlp and .binpb files, each also with .gz or .zst
+    #[arg(required = true, value_name = "FILE|DIR")]
+    pub(crate) paths: Vec<PathBuf>,
+    /// What protobuf files hold, where neither content nor name tell: spans, logs or metrics
+    #[arg(long)]
+    pub(crate) signal: Option<Signal>,
+    /// Stop at the first request that is not taken
+    #[arg(long)]
+    pub(crate) strict: bool,
+    /// Tell what is not taken and go on with the rest (the default); the exit code is 1 all the same
+    #[arg(long, conflicts_with = "strict")]
+    pub(crate) keep_going: bool,
+    /// Where it goes.
+    #[command(flatten)]
+    pub(crate) to: Destination,
+}
+
+/// `prism ingest`
+#[derive(Debug, Args)]
+pub(crate) struct Ingest {
+    /// What is loaded; `-` is standard input.
+    #[command(flatten)]
+    pub(crate) recordings: Recordings,
+}
+
+/// `prism replay`
+#[derive(Debug, Args)]
+pub(crate) struct Replay {
+    /// What is played.
+    #[command(flatten)]
+    pub(crate) recordings: Recordings,
+    /// Move all times so that the last event happens when it is sent
+    #[arg(long)]
+    pub(crate) shift_to_now: bool,
+    /// How fast: `1x` as recorded, `10x` ten times as fast, `max` without waiting
+    #[arg(long, default_value = "1x", value_name = "SPEED")]
+    pub(crate) speed: Speed,
+    /// Whether recordings keep their distance in time (`all`), or each starts at once (`each`)
+    #[arg(long, default_value = "all", value_name = "HOW")]
+    pub(crate) align: Align,
+}
+
+/// How fast a recording is played.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Speed {
+    /// So many times as fast as it was recorded.
+    Times(f64),
+    /// Without waiting.
+    Max,
+}
+
+impl std::str::FromStr for Speed {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Speed, String> {
+        if text == "max" {
+            return Ok(Speed::Max);
+        }
+        let times = text.strip_suffix('x').and_then(|times| times.parse().ok());
+        // Slower than a thousandth nobody waits for, and faster than a million times is `max`.
+        times
+            .filter(|times| (0.001..=1e6).contains(times))
+            .map(Speed::Times)
+            .ok_or_else(|| "expected `max`, or a factor from `0.001x` to `1000000x`".to_owned())
+    }
+}
+
+/// What recordings of one run are moved by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Align {
+    /// One offset: they keep their distance.
+    All,
+    /// One offset for each file: they start together.
+    Each,
 }
 
 /// `prism tenant`

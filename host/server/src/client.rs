@@ -1,5 +1,6 @@
 //! Asks a server over HTTP, for the commands that do.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
@@ -54,7 +55,7 @@ fn ask(
 ) -> anyhow::Result<Answer> {
     let base = remote.url.trim_end_matches('/');
     let builder = reqwest::blocking::Client::builder().timeout(TIMEOUT).connect_timeout(CONNECT_TIMEOUT);
-    let client = trusting(builder, remote)?.build().context("TLS cannot be set up")?;
+    let client = trusting(builder, &remote.url, remote.ca_file.as_deref())?.build().context("TLS cannot be set up")?;
     let mut request = build(&client, base);
     if let Some(key) = &remote.key {
         request = request.bearer_auth(key.trim());
@@ -72,13 +73,14 @@ fn ask(
 }
 
 /// Whom the command believes to be the server: authorities of `--ca-file` alone, else those of this machine.
-fn trusting(
+pub(crate) fn trusting(
     builder: reqwest::blocking::ClientBuilder,
-    remote: &Remote,
+    url: &str,
+    ca_file: Option<&Path>,
 ) -> anyhow::Result<reqwest::blocking::ClientBuilder> {
-    let Some(path) = &remote.ca_file else {
+    let Some(path) = ca_file else {
         // Nothing to believe without TLS, and small images hold no authorities.
-        let plain = remote.url.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case("http://"));
+        let plain = url.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case("http://"));
         return Ok(if plain { builder.tls_certs_only([]) } else { builder });
     };
     let shown = path.display();
@@ -91,7 +93,8 @@ fn trusting(
     Ok(builder.tls_certs_only(authorities))
 }
 
-fn unreachable(base: &str, error: &reqwest::Error) -> anyhow::Error {
+/// What is said where no server answers.
+pub(crate) fn unreachable(base: &str, error: &reqwest::Error) -> anyhow::Error {
     let reason = crate::error::chain(error);
     let hint = if reason.contains("certificate") {
         "\nhint: --ca-file or PRISM_CA_FILE names the authority that signed the server's certificate"

@@ -3,11 +3,18 @@
 //! ```text
 //! access (tenants, keys), plugins (bindings): control objects of the data folder; servers notice within a second
 //! ask (query, trace): a server over HTTP, shown as text
+//! files (recordings and progress) -> ingest (as they are) | replay (times moved, at their pace) -> send (server or data folder)
+//!   -> tally (what became of it)
 //! ```
 
 pub(crate) mod access;
 pub(crate) mod plugin;
 pub(crate) mod ask;
+mod files;
+pub(crate) mod ingest;
+pub(crate) mod replay;
+mod send;
+mod tally;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

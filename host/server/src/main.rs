@@ -54,6 +54,8 @@ fn run(cli: &cli::Cli) -> anyhow::Result<ExitCode> {
         cli::Command::Key(command) => commands::access::key(command, config, &screen)?,
         cli::Command::Query(command) => commands::ask::query(command, &screen)?,
         cli::Command::Trace(command) => commands::ask::trace(command, &screen)?,
+        cli::Command::Ingest(command) => return report(commands::ingest::run(command, config, &screen)?),
+        cli::Command::Replay(command) => return report(commands::replay::run(command, config, &screen)?),
         cli::Command::Doctor => {
             let (text, sound) = doctor::run(&loaded, &screen);
             print(&text);
@@ -64,6 +66,12 @@ fn run(cli: &cli::Cli) -> anyhow::Result<ExitCode> {
     };
     print(&text);
     Ok(ExitCode::SUCCESS)
+}
+
+/// Prints what was done; fails where not all of it was.
+fn report((text, whole): (String, bool)) -> anyhow::Result<ExitCode> {
+    print(&text);
+    Ok(if whole { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Writes to standard output; a reader that has gone away (`prism ... | head`) is no error.

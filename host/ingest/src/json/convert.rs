@@ -21,11 +21,12 @@ const LENGTH_BYTES_MAX: usize = 5;
 /// What stands for an id that is not hex: as an id of this length is never valid, it is refused as one of a wrong length.
 const NO_ID: &[u8] = &[0];
 
-/// Converts a whole request.
+/// Converts a whole request. `names` lets enums be given by name too.
 pub(super) fn request(
     message: &'static Message,
     body: &[u8],
     limits: &Limits,
+    names: bool,
 ) -> std::result::Result<Vec<u8>, JsonError> {
     let mut converter = Converter {
         cursor: Cursor::new(body),
@@ -34,6 +35,7 @@ pub(super) fn request(
         scratch: Vec::new(),
         depth: limits.value_depth_max,
         level: 0,
+        names,
         bytes_max: limits.body_bytes_max,
     };
     match converter.request(message, body) {
@@ -51,6 +53,8 @@ struct Converter<'a> {
     depth: usize,
     /// Messages around the one at hand.
     level: usize,
+    /// Whether enums may be names.
+    names: bool,
     bytes_max: usize,
 }
 
@@ -169,12 +173,7 @@ impl<'a> Converter<'a> {
             Kind::Bytes => self.bytes(),
             Kind::Bool => self.bool(),
             Kind::Double => self.double().map(|value| self.out.extend_from_slice(&value.to_le_bytes())),
-            Kind::Enum => {
-                if self.cursor.peek() == Some(b'"') {
-                    return Err(Fault::expected(kind.expected(), self.cursor.at));
-                }
-                self.integer(kind, |i| i32::try_from(i.signed()?).ok()).map(|value| self.varint(value as u64))
-            }
+            Kind::Enum(names) => self.enumeration(kind, names),
             Kind::Int32 => {
                 self.integer(kind, |i| i32::try_from(i.signed()?).ok()).map(|value| self.varint(value as u64))
             }
@@ -252,6 +251,24 @@ impl<'a> Converter<'a> {
         self.cursor.literal(if value { b"true" } else { b"false" }, Kind::Bool.expected())?;
         self.out.push(u8::from(value));
         Ok(())
+    }
+
+    fn enumeration(&mut self, kind: Kind, names: &[&str]) -> Result<()> {
+        if self.cursor.peek() != Some(b'"') {
+            return self.integer(kind, |i| i32::try_from(i.signed()?).ok()).map(|value| self.varint(value as u64));
+        }
+        let fault = Fault::expected(kind.expected(), self.cursor.at);
+        if !self.names {
+            return Err(fault);
+        }
+        let name = self.cursor.string(kind.expected())?;
+        match names.iter().position(|known| known.as_bytes() == name.raw) {
+            Some(number) => {
+                self.varint(number as u64);
+                Ok(())
+            }
+            None => Err(fault),
+        }
     }
 
     /// An integer as number or string, in the range that `fit` lets through.

@@ -34,8 +34,8 @@ pub(super) enum Kind {
     Id,
     Bytes,
     Bool,
-    /// An enum: `int32` on the wire, no names and no strings in JSON.
-    Enum,
+    /// An enum: `int32` on the wire. Its names, by number.
+    Enum(&'static [&'static str]),
     Int32,
     Sint32,
     Uint32,
@@ -52,7 +52,9 @@ impl Kind {
     const fn wire_type(self) -> u32 {
         match self {
             Kind::Str | Kind::Id | Kind::Bytes | Kind::Message(_) => LEN,
-            Kind::Bool | Kind::Enum | Kind::Int32 | Kind::Sint32 | Kind::Uint32 | Kind::Int64 | Kind::Uint64 => VARINT,
+            Kind::Bool | Kind::Enum(_) | Kind::Int32 | Kind::Sint32 | Kind::Uint32 | Kind::Int64 | Kind::Uint64 => {
+                VARINT
+            }
             Kind::Fixed32 => FIXED32,
             Kind::Sfixed64 | Kind::Fixed64 | Kind::Double => FIXED64,
         }
@@ -70,7 +72,7 @@ impl Kind {
             Kind::Id => "hex digits in a string",
             Kind::Bytes => "base64 in a string",
             Kind::Bool => "`true` or `false`",
-            Kind::Enum => "an integer (OTLP/JSON has enums as integers, not as names)",
+            Kind::Enum(_) => "an integer (OTLP/JSON has enums as integers, not as names)",
             Kind::Int32 | Kind::Sint32 => "an integer from -2147483648 to 2147483647",
             Kind::Uint32 | Kind::Fixed32 => "an integer from 0 to 4294967295",
             Kind::Int64 | Kind::Sfixed64 => "an integer from -9223372036854775808 to 9223372036854775807",
@@ -117,6 +119,45 @@ pub(super) fn request(signal: Signal) -> &'static Message {
 use Kind::{
     Bool, Bytes, Double, Enum, Fixed32, Fixed64, Id, Int32, Int64, Message as Of, Sfixed64, Sint32, Str, Uint32, Uint64,
 };
+
+const SPAN_KINDS: &[&str] = &[
+    "SPAN_KIND_UNSPECIFIED",
+    "SPAN_KIND_INTERNAL",
+    "SPAN_KIND_SERVER",
+    "SPAN_KIND_CLIENT",
+    "SPAN_KIND_PRODUCER",
+    "SPAN_KIND_CONSUMER",
+];
+const STATUS_CODES: &[&str] = &["STATUS_CODE_UNSET", "STATUS_CODE_OK", "STATUS_CODE_ERROR"];
+const TEMPORALITIES: &[&str] =
+    &["AGGREGATION_TEMPORALITY_UNSPECIFIED", "AGGREGATION_TEMPORALITY_DELTA", "AGGREGATION_TEMPORALITY_CUMULATIVE"];
+const SEVERITIES: &[&str] = &[
+    "SEVERITY_NUMBER_UNSPECIFIED",
+    "SEVERITY_NUMBER_TRACE",
+    "SEVERITY_NUMBER_TRACE2",
+    "SEVERITY_NUMBER_TRACE3",
+    "SEVERITY_NUMBER_TRACE4",
+    "SEVERITY_NUMBER_DEBUG",
+    "SEVERITY_NUMBER_DEBUG2",
+    "SEVERITY_NUMBER_DEBUG3",
+    "SEVERITY_NUMBER_DEBUG4",
+    "SEVERITY_NUMBER_INFO",
+    "SEVERITY_NUMBER_INFO2",
+    "SEVERITY_NUMBER_INFO3",
+    "SEVERITY_NUMBER_INFO4",
+    "SEVERITY_NUMBER_WARN",
+    "SEVERITY_NUMBER_WARN2",
+    "SEVERITY_NUMBER_WARN3",
+    "SEVERITY_NUMBER_WARN4",
+    "SEVERITY_NUMBER_ERROR",
+    "SEVERITY_NUMBER_ERROR2",
+    "SEVERITY_NUMBER_ERROR3",
+    "SEVERITY_NUMBER_ERROR4",
+    "SEVERITY_NUMBER_FATAL",
+    "SEVERITY_NUMBER_FATAL2",
+    "SEVERITY_NUMBER_FATAL3",
+    "SEVERITY_NUMBER_FATAL4",
+];
 
 static ANY_VALUE: Message = small(
     "AnyValue",
@@ -173,7 +214,7 @@ static SPAN: Message = middle(
         one("parentSpanId", 4, Id),
         one("flags", 16, Fixed32),
         one("name", 5, Str),
-        one("kind", 6, Enum),
+        one("kind", 6, Enum(SPAN_KINDS)),
         one("startTimeUnixNano", 7, Fixed64),
         one("endTimeUnixNano", 8, Fixed64),
         list("attributes", 9, Of(&KEY_VALUE)),
@@ -205,7 +246,7 @@ static LINK: Message = small(
         one("flags", 6, Fixed32),
     ],
 );
-static STATUS: Message = small("Status", &[one("message", 2, Str), one("code", 3, Enum)]);
+static STATUS: Message = small("Status", &[one("message", 2, Str), one("code", 3, Enum(STATUS_CODES))]);
 
 static LOGS: Message = large("ExportLogsServiceRequest", &[list("resourceLogs", 1, Of(&RESOURCE_LOGS))]);
 static RESOURCE_LOGS: Message = large(
@@ -221,7 +262,7 @@ static LOG_RECORD: Message = middle(
     &[
         one("timeUnixNano", 1, Fixed64),
         one("observedTimeUnixNano", 11, Fixed64),
-        one("severityNumber", 2, Enum),
+        one("severityNumber", 2, Enum(SEVERITIES)),
         one("severityText", 3, Str),
         one("body", 5, Of(&ANY_VALUE)),
         list("attributes", 6, Of(&KEY_VALUE)),
@@ -257,13 +298,19 @@ static METRIC: Message = middle(
 static GAUGE: Message = middle("Gauge", &[list("dataPoints", 1, Of(&NUMBER_POINT))]);
 static SUM: Message = middle(
     "Sum",
-    &[list("dataPoints", 1, Of(&NUMBER_POINT)), one("aggregationTemporality", 2, Enum), one("isMonotonic", 3, Bool)],
+    &[
+        list("dataPoints", 1, Of(&NUMBER_POINT)),
+        one("aggregationTemporality", 2, Enum(TEMPORALITIES)),
+        one("isMonotonic", 3, Bool),
+    ],
 );
-static HISTOGRAM: Message =
-    middle("Histogram", &[list("dataPoints", 1, Of(&HISTOGRAM_POINT)), one("aggregationTemporality", 2, Enum)]);
+static HISTOGRAM: Message = middle(
+    "Histogram",
+    &[list("dataPoints", 1, Of(&HISTOGRAM_POINT)), one("aggregationTemporality", 2, Enum(TEMPORALITIES))],
+);
 static EXPONENTIAL_HISTOGRAM: Message = middle(
     "ExponentialHistogram",
-    &[list("dataPoints", 1, Of(&EXPONENTIAL_HISTOGRAM_POINT)), one("aggregationTemporality", 2, Enum)],
+    &[list("dataPoints", 1, Of(&EXPONENTIAL_HISTOGRAM_POINT)), one("aggregationTemporality", 2, Enum(TEMPORALITIES))],
 );
 static SUMMARY: Message = middle("Summary", &[list("dataPoints", 1, Of(&SUMMARY_POINT))]);
 static NUMBER_POINT: Message = middle(

@@ -103,7 +103,7 @@ fn bundled_name(hash: &str) -> Option<&'static str> {
 }
 
 /// A misspelt tenant would get bindings that nobody's data runs through.
-fn must_exist(tenant: &TenantId, config: &Config) -> anyhow::Result<()> {
+pub(super) fn must_exist(tenant: &TenantId, config: &Config) -> anyhow::Result<()> {
     let (_, directory) = access::read(&access::log(&config.data_dir)?)?;
     let dev = tenant.as_str() == crate::http::caller::DEV_TENANT;
     if !dev && !directory.tenants.contains_key(tenant) {

@@ -17,4 +17,5 @@ mod pressure;
 mod life;
 mod frames;
 mod rude;
+mod load;
 mod commands;
