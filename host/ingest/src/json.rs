@@ -51,7 +51,8 @@ pub fn to_protobuf(signal: Signal, body: &[u8], limits: &Limits) -> Result<Vec<u
     convert::request(messages::request(signal), body, limits, false)
 }
 
-/// As [`to_protobuf`], for files: enums may also be given by name, as other tools write them though OTLP forbids it.
+/// As [`to_protobuf`], for files: enums may also be names and ids base64, as proto3 JSON has them and other tools write them,
+/// though OTLP forbids both.
 ///
 /// # Errors
 /// As [`to_protobuf`].

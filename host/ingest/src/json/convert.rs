@@ -21,12 +21,12 @@ const LENGTH_BYTES_MAX: usize = 5;
 /// What stands for an id that is not hex: as an id of this length is never valid, it is refused as one of a wrong length.
 const NO_ID: &[u8] = &[0];
 
-/// Converts a whole request. `names` lets enums be given by name too.
+/// Converts a whole request. `recorded` takes what OTLP forbids and other tools write to files: enums by name, ids in base64.
 pub(super) fn request(
     message: &'static Message,
     body: &[u8],
     limits: &Limits,
-    names: bool,
+    recorded: bool,
 ) -> std::result::Result<Vec<u8>, JsonError> {
     let mut converter = Converter {
         cursor: Cursor::new(body),
@@ -35,7 +35,7 @@ pub(super) fn request(
         scratch: Vec::new(),
         depth: limits.value_depth_max,
         level: 0,
-        names,
+        recorded,
         bytes_max: limits.body_bytes_max,
     };
     match converter.request(message, body) {
@@ -53,8 +53,8 @@ struct Converter<'a> {
     depth: usize,
     /// Messages around the one at hand.
     level: usize,
-    /// Whether enums may be names.
-    names: bool,
+    /// Whether enums may be names and ids base64.
+    recorded: bool,
     bytes_max: usize,
 }
 
@@ -229,7 +229,7 @@ impl<'a> Converter<'a> {
         let string = self.cursor.string(Kind::Id.expected())?;
         let start = self.open(1);
         let text = resolved(string, &mut self.scratch)?;
-        if text::unhex(text, &mut self.out).is_none() {
+        if text::unhex(text, &mut self.out).is_none() && !(self.recorded && id_in_base64(text, &mut self.out)) {
             self.out.extend_from_slice(NO_ID);
         }
         self.close(start, 1)
@@ -258,7 +258,7 @@ impl<'a> Converter<'a> {
             return self.integer(kind, |i| i32::try_from(i.signed()?).ok()).map(|value| self.varint(value as u64));
         }
         let fault = Fault::expected(kind.expected(), self.cursor.at);
-        if !self.names {
+        if !self.recorded {
             return Err(fault);
         }
         let name = self.cursor.string(kind.expected())?;
@@ -360,6 +360,16 @@ impl<'a> Converter<'a> {
     fn bounded(&self) -> Result<()> {
         if self.out.len() > self.bytes_max { Err(Fault::new(What::TooLarge, self.cursor.at)) } else { Ok(()) }
     }
+}
+
+/// Appends the id of 16 or 8 bytes that a text is in base64; whether it is one. No such text is hex of an id, which is longer.
+fn id_in_base64(text: &[u8], out: &mut Vec<u8>) -> bool {
+    let start = out.len();
+    let is_id = text::unbase64(text, out).is_some() && matches!(out.len() - start, 8 | 16);
+    if !is_id {
+        out.truncate(start);
+    }
+    is_id
 }
 
 /// What a string says; written to `scratch` where it has escapes.
