@@ -229,7 +229,8 @@ impl<'a> Converter<'a> {
         let string = self.cursor.string(Kind::Id.expected())?;
         let start = self.open(1);
         let text = resolved(string, &mut self.scratch)?;
-        if text::unhex(text, &mut self.out).is_none() && !(self.recorded && id_in_base64(text, &mut self.out)) {
+        let base64 = self.recorded && id_in_base64(text, &mut self.out);
+        if !base64 && text::unhex(text, &mut self.out).is_none() {
             self.out.extend_from_slice(NO_ID);
         }
         self.close(start, 1)
@@ -362,10 +363,12 @@ impl<'a> Converter<'a> {
     }
 }
 
-/// Appends the id of 16 or 8 bytes that a text is in base64; whether it is one. No such text is hex of an id, which is longer.
+/// Appends the id of 16 or 8 bytes that a text is in base64; whether it is one. In hex an id has 32 or 16 digits.
 fn id_in_base64(text: &[u8], out: &mut Vec<u8>) -> bool {
     let start = out.len();
-    let is_id = text::unbase64(text, out).is_some() && matches!(out.len() - start, 8 | 16);
+    let is_id = matches!(text.len(), 11 | 12 | 22 | 24)
+        && text::unbase64(text, out).is_some()
+        && matches!(out.len() - start, 8 | 16);
     if !is_id {
         out.truncate(start);
     }

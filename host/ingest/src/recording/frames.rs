@@ -21,12 +21,14 @@ pub(super) fn framing(window: &[u8], whole: bool, max: usize) -> Framing {
         return Framing::Single;
     }
     let holds = |framing| {
-        let mut rest = window;
+        // Zeros alone are the lengths of nothing.
+        let (mut rest, mut some) = (window, false);
         while !rest.is_empty() {
-            let Some((length, after)) = length(rest, framing) else { return !whole && rest.len() < 10 };
+            let Some((length, after)) = length(rest, framing) else { return some && rest.len() < 10 };
             if length > max as u64 {
                 return false;
             }
+            some |= length > 0;
             match after.split_at_checked(length as usize) {
                 Some((message, next)) if is_request(message, true) => rest = next,
                 Some(_) => return false,
@@ -34,7 +36,7 @@ pub(super) fn framing(window: &[u8], whole: bool, max: usize) -> Framing {
                 None => return is_request(after, false),
             }
         }
-        true
+        some
     };
     [Framing::Fixed, Framing::Varint].into_iter().find(|framing| holds(*framing)).unwrap_or(Framing::Single)
 }

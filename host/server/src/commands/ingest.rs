@@ -38,10 +38,10 @@ pub(crate) fn run(command: &Ingest, config: &Config, screen: &Screen) -> anyhow:
 }
 
 /// Sends what a recording holds; returns how many requests.
-fn feed(mut recording: Recording, input: &Input, outbox: &Outbox<'_>) -> u64 {
+fn feed(recording: Recording, input: &Input, outbox: &Outbox<'_>) -> u64 {
     let unit = recording.unit();
     let mut requests = 0;
-    while let Some(next) = recording.next() {
+    for next in recording {
         let sent = match next {
             Ok(recorded) => {
                 requests += 1;
