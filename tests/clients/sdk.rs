@@ -1,15 +1,21 @@
 //! The SDKs of Python and JavaScript, each in one process that uses every exporter it has.
 
-use anyhow::{Context as _, ensure};
+use std::net::TcpListener;
+use std::ops::Range;
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use anyhow::{Context as _, bail, ensure};
 use prism_tests::process::binary;
 use prism_tests::{Server, cli};
 use serde_json::{Value, json};
-use std::process::Command;
 
 use crate::client::Client;
 use crate::facts::text;
 use crate::{install, stored};
 
+/// Linux hands out those from 32,768 on.
+const PORTS: Range<u32> = 20_000..30_000;
 /// Exports of which some happen before the server stops, some while it is away, some after it is back.
 const STEADY: usize = 24;
 
@@ -123,6 +129,20 @@ fn unauthenticated(server: &Server) -> anyhow::Result<u64> {
     lines.map(|l| Ok(l.rsplit(' ').next().unwrap_or_default().parse::<u64>()?)).sum()
 }
 
+/// An address that stays free while the server is away: below the ports that systems hand out, so that neither another
+/// server nor a client that connects gets it.
+fn address() -> anyhow::Result<String> {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    for _ in 0..PORTS.len() {
+        let step = std::process::id().wrapping_mul(16).wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+        let address = format!("127.0.0.1:{}", PORTS.start + step % (PORTS.end - PORTS.start));
+        if TcpListener::bind(&address).is_ok() {
+            return Ok(address);
+        }
+    }
+    bail!("no port of {PORTS:?} is free")
+}
+
 /// The server ends and comes back on the same address while a client exports: the exporter's own retries (or where it has
 /// none its application) bring everything, and nothing twice.
 fn a_restart_loses_nothing(
@@ -132,15 +152,16 @@ fn a_restart_loses_nothing(
     retries: &dyn Fn(&str) -> bool,
 ) -> anyhow::Result<()> {
     let data = tempfile::tempdir()?;
-    let first = server(data.path(), &[])?;
-    let (url, grpc) = (first.url().to_owned(), first.grpc().context("gRPC is on")?.to_owned());
+    let (http, grpc) = (address()?, address()?);
+    let first = server(data.path(), &["--http", &http, "--grpc", &grpc])?;
+    let url = first.url();
     client.tell(&json!({ "do": "steady", "protocols": protocols, "http": url, "grpc": grpc, "spans": STEADY }))?;
     let mut sent = (0..protocols.len() * 2).map(|_| client.next()).collect::<anyhow::Result<Vec<_>>>()?;
     match end {
         End::Stopped => first.stop()?,
         End::Killed => first.kill()?,
     }
-    let again = server(data.path(), &["--http", url.trim_start_matches("http://"), "--grpc", &grpc])?;
+    let again = server(data.path(), &["--http", &http, "--grpc", &grpc])?;
     sent.extend(client.all()?.0);
     ensure!(sent.len() == STEADY * protocols.len(), "expected {STEADY} exports of each, found {}", sent.len());
     for export in &sent {
