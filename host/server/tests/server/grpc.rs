@@ -1,12 +1,14 @@
 //! OTLP over gRPC, with tonic as the client.
 
+use std::io::Write as _;
+
 use bytes::{Buf as _, BufMut as _};
 use prost::Message as _;
 use tonic::Status;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::transport::{Channel, Endpoint};
 
-use crate::harness::{Server, key, logs, must, spans};
+use crate::harness::{Server, key, logs, must, spans, until};
 
 pub(crate) const TRACES: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
 pub(crate) const LOGS: &str = "/opentelemetry.proto.collector.logs.v1.LogsService/Export";
@@ -217,4 +219,99 @@ fn load_balancers_are_told_whether_requests_are_taken() {
     );
     let watch = "/grpc.health.v1.Health/Watch";
     assert_eq!(call(&server, watch, None, Vec::new()).expect_err("refused").code(), tonic::Code::Unimplemented);
+}
+
+/// A call over HTTP/2 by hand: the message comes in these pieces. The answer's head, its message, and its trailers.
+fn streamed(
+    server: &Server,
+    headers: &[(&'static str, &'static str)],
+    pieces: Vec<Vec<u8>>,
+) -> (http::HeaderMap, Vec<u8>, http::HeaderMap) {
+    use http_body_util::{BodyExt as _, StreamBody};
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let address = server.grpc.trim_start_matches("http://").to_owned();
+        let io = hyper_util::rt::TokioIo::new(tokio::net::TcpStream::connect(&address).await.expect("connects"));
+        let executor = hyper_util::rt::TokioExecutor::new();
+        let (mut sender, connection) = hyper::client::conn::http2::handshake(executor, io).await.expect("HTTP/2");
+        tokio::spawn(connection);
+        type Piece = Result<hyper::body::Frame<bytes::Bytes>, std::convert::Infallible>;
+        let frames = pieces.into_iter().map(|piece| -> Piece { Ok(hyper::body::Frame::data(piece.into())) });
+        let body = StreamBody::new(futures::stream::iter(frames));
+        let mut request = http::Request::post(format!("http://{address}{TRACES}")).header(GRPC.0, GRPC.1);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let (head, body) =
+            sender.send_request(request.body(body).expect("a request")).await.expect("an answer").into_parts();
+        let answer = body.collect().await.expect("a whole answer");
+        let trailers = answer.trailers().cloned().unwrap_or_default();
+        (head.headers, answer.to_bytes().to_vec(), trailers)
+    })
+}
+
+#[test]
+fn calls_over_http_2_end_with_their_status() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let server = Server::configured(dir.path(), "[limits]\nbody_bytes_max = 100_000\n");
+    let of = |headers: &http::HeaderMap, name: &str| {
+        headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned()
+    };
+    // A message that comes in single bytes is one message.
+    let message = framed(0, &spans(1, 2).encode_to_vec());
+    let (head, body, trailers) = streamed(&server, &[], message.iter().map(|b| vec![*b]).collect());
+    assert_eq!((of(&head, "content-type").as_str(), body.as_slice()), ("application/grpc", &[0; 5][..]));
+    assert_eq!((of(&trailers, "grpc-status").as_str(), of(&head, "grpc-status").as_str()), ("0", ""));
+    assert!(!of(&head, "prism-token").is_empty());
+    let refused = |headers: &[(&'static str, &'static str)], pieces: Vec<Vec<u8>>, code: &str, what: &str| {
+        let (head, body, _) = streamed(&server, headers, pieces);
+        assert_eq!((of(&head, "grpc-status").as_str(), body.len()), (code, 0), "{what}: {}", of(&head, "grpc-message"));
+    };
+    refused(&[], vec![vec![0; 60_000]; 50], "8", "more than the limit, in pieces");
+    refused(&[], vec![message.clone(), message.clone()], "12", "two messages");
+    refused(&[], vec![message[..20].to_vec()], "3", "half a message");
+    refused(&[], Vec::new(), "12", "no message");
+    refused(&[("grpc-encoding", "snappy")], vec![framed(1, b"x")], "12", "an encoding that is not served");
+    refused(&[("x-api-key", "no key")], vec![message.clone()], "16", "a key that is none");
+    let bomb = zstd::encode_all(vec![0; 3_000_000].as_slice(), 19).expect("compresses");
+    refused(&[("grpc-encoding", "zstd")], vec![framed(1, &bomb)], "8", "a bomb");
+    assert_eq!(server.query("from spans last 1h select count() as n").cell(), 2, "nothing of it was kept");
+}
+
+#[test]
+fn what_may_pass_later_says_when_to_come_back() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let lines = "[limits]\nbody_bytes_max = 100_000\n[http]\nbody_bytes_in_flight_max = 100_000\n";
+    let server = Server::configured(dir.path(), lines);
+    // Another client's body takes the room, and its end does not come.
+    let mut other = std::net::TcpStream::connect(server.address()).expect("connects");
+    let head = "POST /v1/traces HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/x-protobuf\r\ncontent-length: 90000\r\n\r\n";
+    other.write_all(&[head.as_bytes(), &[0; 60_000]].concat()).expect("writes");
+    let taken = "prism_server_body_in_flight_bytes 60000";
+    until("the other body is there", || server.get("/metrics").text().lines().any(|l| l == taken));
+    let large = vec![0; 50_000];
+    let busy = server.send("POST", "/v1/traces", &[crate::harness::PROTOBUF], large.clone());
+    assert_eq!((busy.status, busy.header("retry-after")), (429, "1"));
+    let retry_info = |status: &Status| status.details().windows(9).any(|w| w == b"RetryInfo");
+    let busy = call(&server, TRACES, None, large).expect_err("refused");
+    assert!(busy.code() == tonic::Code::Unavailable && retry_info(&busy), "{busy:?}");
+    drop(server);
+
+    // A disk that takes nothing: what should be a folder is a file.
+    let data = tempfile::tempdir().expect("a folder");
+    let server = Server::dev(data.path());
+    let hot = data.path().join("hot");
+    drop(std::fs::remove_dir_all(&hot));
+    std::fs::write(&hot, b"in the way").expect("writes");
+    let lost = server.traces(&spans(1, 2));
+    assert_eq!(lost.status, 503, "never 500, which clients do not send again: {}", lost.text());
+    assert!(lost.header("retry-after").parse::<u64>().is_ok());
+    assert!(!lost.text().contains(&data.path().display().to_string()), "no path is told");
+    let lost = call(&server, LOGS, None, logs(2).encode_to_vec()).expect_err("refused");
+    assert!(lost.code() == tonic::Code::Unavailable && retry_info(&lost), "{lost:?}");
+    std::fs::remove_file(&hot).expect("removes");
+    assert!(call(&server, LOGS, None, logs(2).encode_to_vec()).is_ok(), "sent again, it is taken");
+    assert_eq!(server.traces(&spans(1, 2)).status, 200);
+    assert_eq!(server.query("from spans last 1h select count() as n").cell(), 2);
+    assert_eq!(server.query("from logs last 1h select count() as n").cell(), 2);
 }
