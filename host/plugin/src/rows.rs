@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, StringArray};
 use arrow::buffer::{BooleanBuffer, Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Float64Type, Int32Type, Int64Type, UInt32Type};
+use arrow::datatypes::{DataType, Float64Type, Int32Type, Int64Type, UInt8Type, UInt32Type};
 use prism_model::{Batch, Intrinsic, Table, TableKind, Value};
 
 use crate::bindings::base::{Dtype, Place, Role};
@@ -191,9 +191,10 @@ fn add_leaves(view: &mut View, batch: &Batch, needs: &[Need], sources: &Sources,
     let mut paths: Vec<String> = Vec::new();
     let mut parents: Vec<u32> = Vec::new();
     let mut columns: Vec<LeafColumn> = Vec::new();
+    let first_points = first_points(batch);
     for (d, doc) in sources.docs.iter().enumerate().filter(|(_, doc)| doc.place == of) {
         let (role, name) = role_and_name(doc);
-        let parent = parent_of(batch, doc);
+        let parent = parent_of(batch, doc, &first_points);
         let mut leaf = 0;
         walk(&doc.value, &mut String::new(), &mut |path, part| {
             let Part::Leaf(value) = part else { return };
@@ -250,13 +251,29 @@ fn add_leaves(view: &mut View, batch: &Batch, needs: &[Need], sources: &Sources,
     });
 }
 
-/// The row of the table of its place to which a document belongs.
-fn parent_of(batch: &Batch, doc: &Doc) -> u32 {
-    if doc.table != TableKind::Tail {
-        return doc.entry;
+/// The row of the table of its place to which a document belongs. What belongs to a metric is shown at its first point.
+fn parent_of(batch: &Batch, doc: &Doc, first_points: &[u32]) -> u32 {
+    let (of, row) = match batch.table(TableKind::Tail).filter(|_| doc.table == TableKind::Tail) {
+        None => (doc.table, doc.entry),
+        Some(tail) => {
+            let of = tail.intrinsic(Intrinsic::Of).and_then(|a| a.as_primitive_opt::<UInt8Type>());
+            let of = of.and_then(|of| TableKind::from_u8(of.value(doc.entry as usize)));
+            let row = tail.index(Intrinsic::Parent).map_or(0, |p| p.value(doc.entry as usize));
+            (of.unwrap_or(TableKind::Tail), row)
+        }
+    };
+    if of == TableKind::Descriptors { first_points.get(row as usize).copied().unwrap_or(0) } else { row }
+}
+
+/// For each metric the first of its points; 0 for one without.
+fn first_points(batch: &Batch) -> Vec<u32> {
+    let mut first = vec![0; batch.table(TableKind::Descriptors).map_or(0, Table::rows)];
+    if let Some(metric_of) = batch.items().index(Intrinsic::Metric) {
+        for (row, &metric) in metric_of.values().iter().enumerate().rev() {
+            first[metric as usize] = row as u32;
+        }
     }
-    let parents = batch.table(TableKind::Tail).and_then(|t| t.index(Intrinsic::Parent));
-    parents.map_or(0, |p| p.value(doc.entry as usize))
+    first
 }
 
 fn leaf_array(dtype: Dtype, rows: &[Option<Value>]) -> ArrayRef {

@@ -6,10 +6,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use arrow::array::{
-    Array, ArrayData, ArrayRef, AsArray, BinaryArray, DictionaryArray, Int64Array, StringArray, UInt8Array, UInt32Array,
+    Array, ArrayData, ArrayRef, AsArray, BinaryArray, DictionaryArray, Float64Array, Int64Array, ListArray,
+    StringArray, UInt8Array, UInt32Array,
 };
+use arrow::buffer::OffsetBuffer;
 use arrow::compute::cast;
-use arrow::datatypes::UInt32Type;
+use arrow::datatypes::{DataType, UInt32Type};
 use prism_model::{AttrType, Batch, Column, ColumnId, Intrinsic, Origin, Signal, Table, TableKind, TenantId, Value};
 use prism_plugin::{Binding, Call, Chain, Plugin, PluginError, PluginHost, PluginOptions};
 
@@ -314,10 +316,19 @@ impl Gen {
         Arc::new(UInt32Array::from(index))
     }
 
+    /// Lists of numbers, which no guest sees; some rows have none.
+    fn lists(&mut self, rows: usize) -> ArrayRef {
+        let lengths: Vec<usize> = (0..rows).map(|_| self.below(4) as usize).collect();
+        let DataType::List(item) = Intrinsic::BucketCounts.data_type() else { unreachable!("a list") };
+        let values = Int64Array::from_iter_values((0..lengths.iter().sum::<usize>()).map(|i| i as i64));
+        let nulls = lengths.iter().map(|n| *n > 0).collect::<Vec<bool>>();
+        Arc::new(ListArray::new(item, OffsetBuffer::from_lengths(lengths), Arc::new(values), Some(nulls.into())))
+    }
+
     /// A batch with something in every place that holds text.
     pub fn batch(&mut self) -> Batch {
         use Intrinsic::*;
-        let signal = if self.below(2) == 0 { Signal::Spans } else { Signal::Logs };
+        let signal = Signal::ALL[self.below(3) as usize];
         let rows = 1 + self.below(9) as usize;
         let (resources, scopes) = (1 + self.below(3) as usize, 1 + self.below(2) as usize);
         let mut tables = vec![
@@ -329,6 +340,13 @@ impl Gen {
             fixed(Resource, self.index(rows, resources, false)),
             fixed(Scope, self.index(rows, scopes, false)),
         ];
+        if signal == Signal::Metrics {
+            let metrics = 1 + self.below(3) as usize;
+            tables.push(self.table(TableKind::Descriptors, metrics, vec![], &[Name, Unit, Description]));
+            items.push(fixed(Metric, self.index(rows, metrics, false)));
+            items.push(fixed(ValueDouble, Arc::new(Float64Array::from_iter_values((0..rows).map(|row| row as f64)))));
+            items.push(fixed(BucketCounts, self.lists(rows)));
+        }
         if signal == Signal::Logs && self.below(2) == 0 {
             let bytes: Vec<Option<Vec<u8>>> =
                 (0..rows).map(|_| (self.below(3) > 0).then(|| self.text().into_bytes())).collect();
@@ -336,15 +354,19 @@ impl Gen {
         }
         let texts: &[Intrinsic] = match signal {
             Signal::Spans => &[Name, TraceState, StatusMessage],
-            _ => &[SeverityText, EventName, Body, BodyJson],
+            Signal::Logs => &[SeverityText, EventName, Body, BodyJson],
+            Signal::Metrics => &[],
         };
         tables.push(self.table(TableKind::Items, rows, items, texts));
-        if signal == Signal::Spans {
-            for (kind, texts) in [(TableKind::Events, &[Name][..]), (TableKind::Links, &[TraceState][..])] {
-                let children = self.below(6) as usize;
-                let parents = fixed(Parent, self.index(children, rows, true));
-                tables.push(self.table(kind, children, vec![parents], texts));
-            }
+        let children: &[(TableKind, &[Intrinsic])] = match signal {
+            Signal::Spans => &[(TableKind::Events, &[Name]), (TableKind::Links, &[TraceState])],
+            Signal::Logs => &[],
+            Signal::Metrics => &[(TableKind::Exemplars, &[])],
+        };
+        for (kind, texts) in children {
+            let children = self.below(6) as usize;
+            let parents = fixed(Parent, self.index(children, rows, true));
+            tables.push(self.table(*kind, children, vec![parents], texts));
         }
         let tail = self.tail(&tables);
         tables.push(tail);
