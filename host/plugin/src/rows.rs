@@ -28,6 +28,8 @@ pub(crate) fn view(
     sources: &Sources,
     keys: Option<EntriesBuilder>,
 ) -> Result<View, String> {
+    // Only redactors are shown keys.
+    let mut points = Points::new(batch, keys.is_none());
     let mut view = keys.filter(|k| !k.is_empty()).map(|k| k.finish(needs)).unwrap_or_default();
     for table in batch.tables() {
         let kind = match table.kind() {
@@ -59,7 +61,7 @@ pub(crate) fn view(
         view.tables.push(ViewTable { kind, of, rows: table.rows(), parents, columns });
     }
     for of in [Place::Item, Place::Event, Place::Link, Place::Exemplar, Place::Resource, Place::Instrumentation] {
-        add_leaves(&mut view, batch, needs, sources, of);
+        add_leaves(&mut view, batch, needs, sources, of, &mut points);
     }
     Ok(view)
 }
@@ -186,39 +188,39 @@ struct LeafColumn {
     inner: Vec<Option<Inner>>,
 }
 
-fn add_leaves(view: &mut View, batch: &Batch, needs: &[Need], sources: &Sources, of: Place) {
+fn add_leaves(view: &mut View, batch: &Batch, needs: &[Need], sources: &Sources, of: Place, points: &mut Points) {
     let mut keys: Vec<Option<&str>> = Vec::new();
     let mut paths: Vec<String> = Vec::new();
     let mut parents: Vec<u32> = Vec::new();
     let mut columns: Vec<LeafColumn> = Vec::new();
-    let first_points = first_points(batch);
     for (d, doc) in sources.docs.iter().enumerate().filter(|(_, doc)| doc.place == of) {
         let (role, name) = role_and_name(doc);
-        let parent = parent_of(batch, doc, &first_points);
-        let mut leaf = 0;
-        walk(&doc.value, &mut String::new(), &mut |path, part| {
-            let Part::Leaf(value) = part else { return };
-            let number = leaf;
-            leaf += 1;
-            let Some(dtype) = dtype_of(value) else { return };
-            let wanted = |n: &Need| n.leaves && n.wants(of, role, name, dtype);
-            let Some(need) = needs.iter().position(wanted).map(|n| n as u32) else { return };
-            let at = match columns.iter().position(|c| c.need == need && c.dtype == dtype) {
-                Some(at) => at,
-                None => {
-                    columns.push(LeafColumn { need, dtype, rows: Vec::new(), inner: Vec::new() });
-                    columns.len() - 1
-                }
-            };
-            let row = keys.len();
-            columns[at].rows.resize(row, None);
-            columns[at].inner.resize(row, None);
-            columns[at].rows.push(Some(value.clone()));
-            columns[at].inner.push(Some((d as u32, number)));
-            keys.push(doc.key.as_deref());
-            paths.push(path.to_owned());
-            parents.push(parent);
-        });
+        for parent in points.parents_of(batch, doc) {
+            let mut leaf = 0;
+            walk(&doc.value, &mut String::new(), &mut |path, part| {
+                let Part::Leaf(value) = part else { return };
+                let number = leaf;
+                leaf += 1;
+                let Some(dtype) = dtype_of(value) else { return };
+                let wanted = |n: &Need| n.leaves && n.wants(of, role, name, dtype);
+                let Some(need) = needs.iter().position(wanted).map(|n| n as u32) else { return };
+                let at = match columns.iter().position(|c| c.need == need && c.dtype == dtype) {
+                    Some(at) => at,
+                    None => {
+                        columns.push(LeafColumn { need, dtype, rows: Vec::new(), inner: Vec::new() });
+                        columns.len() - 1
+                    }
+                };
+                let row = keys.len();
+                columns[at].rows.resize(row, None);
+                columns[at].inner.resize(row, None);
+                columns[at].rows.push(Some(value.clone()));
+                columns[at].inner.push(Some((d as u32, number)));
+                keys.push(doc.key.as_deref());
+                paths.push(path.to_owned());
+                parents.push(parent);
+            });
+        }
     }
     if keys.is_empty() {
         return;
@@ -251,29 +253,60 @@ fn add_leaves(view: &mut View, batch: &Batch, needs: &[Need], sources: &Sources,
     });
 }
 
-/// The row of the table of its place to which a document belongs. What belongs to a metric is shown at its first point.
-fn parent_of(batch: &Batch, doc: &Doc, first_points: &[u32]) -> u32 {
-    let (of, row) = match batch.table(TableKind::Tail).filter(|_| doc.table == TableKind::Tail) {
-        None => (doc.table, doc.entry),
-        Some(tail) => {
-            let of = tail.intrinsic(Intrinsic::Of).and_then(|a| a.as_primitive_opt::<UInt8Type>());
-            let of = of.and_then(|of| TableKind::from_u8(of.value(doc.entry as usize)));
-            let row = tail.index(Intrinsic::Parent).map_or(0, |p| p.value(doc.entry as usize));
-            (of.unwrap_or(TableKind::Tail), row)
-        }
-    };
-    if of == TableKind::Descriptors { first_points.get(row as usize).copied().unwrap_or(0) } else { row }
+/// Rows of leaves that a view may have because what a metric says is shown at each of its points.
+const REPEATED_LEAVES_MAX: usize = 1 << 18;
+
+/// The points of each metric at which its leaves are shown.
+struct Points {
+    of_metric: Vec<Vec<u32>>,
+    /// Leaves that may still be shown at more points than the first.
+    room: usize,
 }
 
-/// For each metric the first of its points; 0 for one without.
-fn first_points(batch: &Batch) -> Vec<u32> {
-    let mut first = vec![0; batch.table(TableKind::Descriptors).map_or(0, Table::rows)];
-    if let Some(metric_of) = batch.items().index(Intrinsic::Metric) {
-        for (row, &metric) in metric_of.values().iter().enumerate().rev() {
-            first[metric as usize] = row as u32;
+impl Points {
+    /// At `every` point, as filters decide about points, or at the first, which is enough to change a value.
+    fn new(batch: &Batch, every: bool) -> Points {
+        let mut of_metric = vec![Vec::new(); batch.table(TableKind::Descriptors).map_or(0, Table::rows)];
+        let metric_of = batch.items().index(Intrinsic::Metric);
+        for row in 0..if of_metric.is_empty() { 0 } else { batch.rows() } {
+            let points: &mut Vec<u32> = &mut of_metric[metric_of.map_or(0, |m| m.value(row) as usize)];
+            if every || points.is_empty() {
+                points.push(row as u32);
+            }
+        }
+        Points { of_metric, room: REPEATED_LEAVES_MAX }
+    }
+
+    /// The rows of the table of its place to which a document belongs.
+    fn parents_of(&mut self, batch: &Batch, doc: &Doc) -> Vec<u32> {
+        let (of, row) = match batch.table(TableKind::Tail).filter(|_| doc.table == TableKind::Tail) {
+            None => (doc.table, doc.entry),
+            Some(tail) => {
+                let of = tail.intrinsic(Intrinsic::Of).and_then(|a| a.as_primitive_opt::<UInt8Type>());
+                let of = of.and_then(|of| TableKind::from_u8(of.value(doc.entry as usize)));
+                let row = tail.index(Intrinsic::Parent).map_or(0, |p| p.value(doc.entry as usize));
+                (of.unwrap_or(TableKind::Tail), row)
+            }
+        };
+        match self.of_metric.get(row as usize).filter(|_| of == TableKind::Descriptors) {
+            None => vec![row],
+            Some(points) => {
+                // A metric without points, which no client makes, is shown too: it may hold what is to be taken out.
+                let first = vec![points.first().copied().unwrap_or(0)];
+                let mut leaves = 0;
+                walk(&doc.value, &mut String::new(), &mut |_, part| {
+                    leaves += usize::from(matches!(part, Part::Leaf(_)));
+                });
+                match self.room.checked_sub(leaves * points.len()) {
+                    Some(room) if points.len() > 1 => {
+                        self.room = room;
+                        points.clone()
+                    }
+                    _ => first,
+                }
+            }
         }
     }
-    first
 }
 
 fn leaf_array(dtype: Dtype, rows: &[Option<Value>]) -> ArrayRef {

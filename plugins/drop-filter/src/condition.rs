@@ -1,12 +1,13 @@
 //! One condition: decided once for each distinct value, then carried to the rows.
 //!
 //! Types are apart, as in queries: the number 500 is not the text "500"; numbers compare across int and double. `status`,
-//! `kind` and `severity` may be named (`error`, `server`, `warn`); a name of a severity stands for its four numbers.
+//! `kind`, `severity`, and a metric's `type` and `temporality` may be named (`error`, `server`, `warn`, `gauge`, `delta`); a name
+//! of a severity stands for its four numbers.
 
 use prism_sdk::{Batch, ColumnRef, Place, Role, TableKind};
 
-use crate::config::{Condition, Op, Scalar};
-use crate::field::{Needs, resolve};
+use crate::config::{Condition, Op, Scalar, SignalName};
+use crate::field::{Needs, is_of_points, resolve};
 
 /// A prepared condition.
 #[derive(Debug)]
@@ -26,7 +27,8 @@ enum Value {
 }
 
 impl Test {
-    pub(crate) fn new(condition: Condition, needs: &mut Needs) -> Result<Test, String> {
+    /// A condition of a rule for this signal (any signal where `None`).
+    pub(crate) fn new(condition: Condition, signal: Option<SignalName>, needs: &mut Needs) -> Result<Test, String> {
         let Condition { field, scope, op, value } = condition;
         let values = match (op, value) {
             (Op::Exists, None) => vec![],
@@ -41,8 +43,9 @@ impl Test {
             (Op::StartsWith | Op::EndsWith | Op::Contains, _) => return Err(format!("`{field}`: expected a text")),
             (_, Some(value)) => vec![value],
         };
-        let values = values.into_iter().map(|value| prepare(&field, value)).collect::<Result<_, _>>()?;
-        Ok(Test { needs: resolve(&field, scope, needs)?, op, values })
+        let of_points = is_of_points(&field, scope, signal);
+        let values = values.into_iter().map(|value| prepare(&field, of_points, value)).collect::<Result<_, _>>()?;
+        Ok(Test { needs: resolve(&field, scope, signal, needs)?, op, values })
     }
 
     /// Takes away the rows for which the condition does not hold.
@@ -178,7 +181,7 @@ impl Test {
     }
 }
 
-fn prepare(field: &str, value: Scalar) -> Result<Value, String> {
+fn prepare(field: &str, of_points: bool, value: Scalar) -> Result<Value, String> {
     let names: &[(&str, i64, i64)] = match field {
         "status" => &[("unset", 0, 0), ("ok", 1, 1), ("error", 2, 2)],
         "kind" => &[
@@ -192,6 +195,10 @@ fn prepare(field: &str, value: Scalar) -> Result<Value, String> {
         "severity" => {
             &[("trace", 1, 4), ("debug", 5, 8), ("info", 9, 12), ("warn", 13, 16), ("error", 17, 20), ("fatal", 21, 24)]
         }
+        "type" if of_points => {
+            &[("gauge", 1, 1), ("sum", 2, 2), ("histogram", 3, 3), ("exponential_histogram", 4, 4), ("summary", 5, 5)]
+        }
+        "temporality" if of_points => &[("unspecified", 0, 0), ("delta", 1, 1), ("cumulative", 2, 2)],
         _ => &[],
     };
     Ok(match value {

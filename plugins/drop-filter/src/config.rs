@@ -29,7 +29,7 @@ pub struct Rule {
 }
 
 /// The signals by name.
-#[derive(Clone, Copy, Debug, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[allow(missing_docs, reason = "the signals of OpenTelemetry")]
 pub enum SignalName {
@@ -52,7 +52,7 @@ impl From<SignalName> for Signal {
 #[derive(Clone, Debug, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Condition {
-    /// A fixed field (`name`, `status`, `body` ...) or an attribute, as in queries: `resource.`, `scope.` or `attr.` in front
+    /// A fixed field (`name`, `status`, `body` ..., in rules for metrics also `unit`, `type`, `value` ...) or an attribute, as in queries: `resource.`, `scope.` or `attr.` in front
     /// say where it is, else it is looked for in the record, its scope and its resource.
     pub field: String,
     /// Says where the field is, for names that themselves begin with `resource.` or the like.

@@ -2,7 +2,7 @@
 
 use prism_sdk::{Need, Place, Role};
 
-use crate::config::Scope;
+use crate::config::{Scope, SignalName};
 
 /// What rules may ask of a record by its fixed name; the query language has the same. Columns of body siblings are found by
 /// the name `body`.
@@ -25,6 +25,25 @@ const INTRINSICS: [&str; 18] = [
     "flags",
     "running",
     "sampling_weight",
+];
+
+/// What besides rules for metrics may ask of a point by its fixed name. In other rules these are names of attributes, as
+/// `type` and `count` often are.
+const POINT_INTRINSICS: [&str; 14] = [
+    "unit",
+    "description",
+    "type",
+    "temporality",
+    "monotonic",
+    "value",
+    "start_time",
+    "count",
+    "sum",
+    "min",
+    "max",
+    "scale",
+    "zero_count",
+    "zero_threshold",
 ];
 
 /// The needs of all rules, each once.
@@ -56,8 +75,22 @@ impl Needs {
     }
 }
 
+/// Whether a name stands for a fixed field that only points have, in a rule for this signal (any signal where `None`).
+pub(crate) fn is_of_points(name: &str, scope: Option<Scope>, signal: Option<SignalName>) -> bool {
+    let fixed = match scope {
+        None => signal == Some(SignalName::Metrics),
+        Some(scope) => scope == Scope::Intrinsic,
+    };
+    fixed && POINT_INTRINSICS.contains(&name)
+}
+
 /// The needs that answer a name, those to look at first in front. The first that a row has a value for is taken.
-pub(crate) fn resolve(name: &str, scope: Option<Scope>, needs: &mut Needs) -> Result<Vec<usize>, String> {
+pub(crate) fn resolve(
+    name: &str,
+    scope: Option<Scope>,
+    signal: Option<SignalName>,
+    needs: &mut Needs,
+) -> Result<Vec<usize>, String> {
     if name.contains('*') {
         return Err(format!("expected the name of one field, found `{name}`"));
     }
@@ -69,8 +102,10 @@ pub(crate) fn resolve(name: &str, scope: Option<Scope>, needs: &mut Needs) -> Re
     };
     let attribute = |place| (place, Role::Attribute);
     let places = match scope {
+        _ if is_of_points(name, scope, signal) => vec![(Place::Item, Role::Intrinsic)],
         Some(Scope::Intrinsic) if !INTRINSICS.contains(&name) => {
-            return Err(format!("unknown fixed field `{name}`: expected one of {}", INTRINSICS.join(", ")));
+            let known = [&INTRINSICS[..], &POINT_INTRINSICS[..]].concat().join(", ");
+            return Err(format!("unknown fixed field `{name}`: expected one of {known}"));
         }
         Some(Scope::Intrinsic) => vec![(Place::Item, Role::Intrinsic)],
         None if INTRINSICS.contains(&name) => vec![(Place::Item, Role::Intrinsic)],

@@ -50,7 +50,7 @@ impl Plugin for DropFilter {
         Description::new(
             "drop-filter",
             env!("CARGO_PKG_VERSION"),
-            "Drops spans and log records by rules, or keeps one in so many, whole traces together",
+            "Drops spans, log records and data points by rules, or keeps one in so many, whole traces together",
         )
         .config(include_str!("../config.schema.json"), include_str!("../config.example.json"))
         .labels(&labels)
@@ -99,7 +99,8 @@ fn prepare(rule: Rule, position: u8, needs: &mut Needs) -> Result<Prepared, Stri
             as u8,
         None => REASONS.len() as u8 + position - 1,
     };
-    let when = rule.when.into_iter().map(|condition| Test::new(condition, needs)).collect::<Result<_, _>>()?;
+    let when =
+        rule.when.into_iter().map(|condition| Test::new(condition, rule.signal, needs)).collect::<Result<_, _>>()?;
     Ok(Prepared { signal: rule.signal.map(Signal::from), when, keep_one_in, label })
 }
 

@@ -99,6 +99,36 @@ fn status_kind_and_severity_have_names() {
 }
 
 #[test]
+fn points_are_dropped_by_what_their_metric_says() {
+    // As the host shows metrics: what a metric says is a column of its points.
+    let mut batch = BatchBuilder::logs(4)
+        .at(Place::Item, Role::Intrinsic)
+        .dictionary(0, "name", &["go.gc", "http.requests"], &[Some(0), Some(1), Some(0), Some(1)])
+        .build();
+    batch.signal = Signal::Metrics;
+    let by_name =
+        r#"{"rules": [{"signal": "metrics", "when": [{"field": "name", "op": "starts_with", "value": "go."}]}]}"#;
+    assert_eq!(rows(by_name, &batch), [0, 2]);
+
+    let rule = |when: &str| format!(r#"{{"rules": [{{"signal": "metrics", "when": [{when}]}}]}}"#);
+    let of = |name: &str, numbers: &[i32]| {
+        let mut batch =
+            BatchBuilder::logs(numbers.len() as u32).at(Place::Item, Role::Intrinsic).int32s(0, name, numbers).build();
+        batch.signal = Signal::Metrics;
+        batch
+    };
+    let types = of("type", &[1, 2, 3, 4, 5]);
+    assert_eq!(rows(&rule(r#"{"field": "type", "op": "in", "value": ["gauge", "summary"]}"#), &types), [0, 4]);
+    assert_eq!(rows(&rule(r#"{"field": "type", "op": "not_equals", "value": "sum"}"#), &types), [0, 2, 3, 4]);
+    let delta = rule(r#"{"field": "temporality", "op": "equals", "value": "delta"}"#);
+    assert_eq!(rows(&delta, &of("temporality", &[0, 1, 2])), [1]);
+    assert!(refused(&rule(r#"{"field": "type", "op": "equals", "value": "span"}"#)).contains("gauge, sum"));
+    // Elsewhere these are names of attributes.
+    let typed = BatchBuilder::spans(2).text(0, "type", &[Some("span"), None]).build();
+    assert_eq!(rows(&when(r#"{"field": "type", "op": "equals", "value": "span"}"#), &typed), [0]);
+}
+
+#[test]
 fn a_name_is_looked_for_in_the_record_then_its_scope_then_its_resource() {
     let mut plugin = plugin(&when(r#"{"field": "env", "op": "equals", "value": "dev"}"#));
     let places: Vec<_> = plugin.needs().iter().map(|need| need.place).collect();
