@@ -10,6 +10,7 @@ use std::hint::black_box;
 use criterion::measurement::{Measurement, ValueFormatter};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use prism_ingest::decode;
 use prism_ingest::sample::Sample;
@@ -81,7 +82,9 @@ fn decoding(c: &mut Criterion<CpuTime>) {
     let mut sample = Sample::new(1, 1_790_000_000_000_000_000);
     let traces = sample.traces(ITEMS).encode_to_vec();
     let logs = sample.logs(ITEMS).encode_to_vec();
-    eprintln!("{} B a span, {} B a log record", traces.len() / ITEMS, logs.len() / ITEMS);
+    let metrics = sample.metrics(ITEMS).encode_to_vec();
+    let bytes = [&traces, &logs, &metrics].map(|request| request.len() / ITEMS);
+    eprintln!("{} B a span, {} B a log record, {} B a data point", bytes[0], bytes[1], bytes[2]);
 
     let mut group = c.benchmark_group("decode");
     group.throughput(Throughput::Elements(ITEMS as u64));
@@ -89,6 +92,10 @@ fn decoding(c: &mut Criterion<CpuTime>) {
     group.bench_function("spans/prost", |b| b.iter(|| ExportTraceServiceRequest::decode(black_box(&*traces)).unwrap()));
     group.bench_function("logs/walk", |b| b.iter(|| decode::logs(black_box(&logs), &limits).unwrap()));
     group.bench_function("logs/prost", |b| b.iter(|| ExportLogsServiceRequest::decode(black_box(&*logs)).unwrap()));
+    group.bench_function("metrics/walk", |b| b.iter(|| decode::metrics(black_box(&metrics), &limits).unwrap()));
+    group.bench_function("metrics/prost", |b| {
+        b.iter(|| ExportMetricsServiceRequest::decode(black_box(&*metrics)).unwrap());
+    });
     group.finish();
 }
 

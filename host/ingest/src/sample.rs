@@ -3,6 +3,8 @@
 //! A span has 15 attributes and about 670 bytes of protobuf, in shapes of HTTP servers, HTTP clients, databases and queues; ids,
 //! URLs and user agents are as various as real ones.
 
+mod metrics;
+
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope, KeyValue, any_value::Value};

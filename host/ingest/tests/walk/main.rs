@@ -8,6 +8,7 @@ mod scramble;
 mod properties;
 mod recorded;
 mod limits;
+mod points;
 mod spell;
 mod from_json;
 mod json;

@@ -3,19 +3,28 @@
 use std::path::{Path, PathBuf};
 
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{
     AnyValue, ArrayValue, EntityRef, InstrumentationScope, KeyValue, KeyValueList, any_value::Value,
 };
 use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs};
+use opentelemetry_proto::tonic::metrics::v1::exponential_histogram_data_point::Buckets;
+use opentelemetry_proto::tonic::metrics::v1::metric::Data;
+use opentelemetry_proto::tonic::metrics::v1::summary_data_point::ValueAtQuantile;
+use opentelemetry_proto::tonic::metrics::v1::{
+    Exemplar, ExponentialHistogram, ExponentialHistogramDataPoint, Gauge, Histogram, HistogramDataPoint, Metric,
+    NumberDataPoint, ResourceMetrics, ScopeMetrics, Sum, Summary, SummaryDataPoint, exemplar, number_data_point,
+};
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::span::{Event, Link};
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Status};
+use prism_ingest::decode::Decoded;
 use prism_model::Limits;
 use prost::Message;
 
 use crate::agree;
-use crate::scramble::{self, Dice, scramble};
+use crate::scramble::{self, Dice, Shape, scramble};
 
 fn kv(key: &str, value: Value) -> KeyValue {
     KeyValue { key: key.into(), value: Some(AnyValue { value: Some(value) }), key_strindex: 0 }
@@ -112,16 +121,102 @@ fn logs() -> ExportLogsServiceRequest {
     }
 }
 
+fn metrics() -> ExportMetricsServiceRequest {
+    let (start_time_unix_nano, time_unix_nano) = (1_700_000_000_000_000_000, 1_700_000_000_000_000_009);
+    let exemplars = vec![Exemplar {
+        filtered_attributes: attributes(),
+        time_unix_nano,
+        span_id: vec![2; 8],
+        trace_id: vec![1; 16],
+        value: Some(exemplar::Value::AsInt(-3)),
+    }];
+    let number = |value| NumberDataPoint {
+        attributes: attributes(),
+        start_time_unix_nano,
+        time_unix_nano,
+        exemplars: exemplars.clone(),
+        flags: 1,
+        value,
+    };
+    let gauge = Gauge { data_points: vec![number(Some(number_data_point::Value::AsDouble(-0.0))), number(None)] };
+    let sum = Sum {
+        data_points: vec![number(Some(number_data_point::Value::AsInt(-1)))],
+        aggregation_temporality: 2,
+        is_monotonic: true,
+    };
+    let histogram = HistogramDataPoint {
+        attributes: attributes(),
+        start_time_unix_nano,
+        time_unix_nano,
+        count: 6,
+        sum: Some(f64::NAN),
+        bucket_counts: vec![1, 2, 3],
+        explicit_bounds: vec![0.5, f64::INFINITY],
+        exemplars: exemplars.clone(),
+        flags: 0,
+        min: Some(0.0),
+        max: Some(9.0),
+    };
+    let exponential = ExponentialHistogramDataPoint {
+        attributes: attributes(),
+        start_time_unix_nano,
+        time_unix_nano,
+        count: 6,
+        sum: Some(1.5),
+        scale: -2,
+        zero_count: 1,
+        positive: Some(Buckets { offset: -3, bucket_counts: vec![1, 300] }),
+        negative: Some(Buckets::default()),
+        flags: 0,
+        exemplars,
+        min: None,
+        max: None,
+        zero_threshold: 0.25,
+    };
+    let summary = SummaryDataPoint {
+        attributes: attributes(),
+        start_time_unix_nano,
+        time_unix_nano,
+        count: 6,
+        sum: 1.5,
+        quantile_values: vec![ValueAtQuantile { quantile: 0.5, value: 2.0 }, ValueAtQuantile::default()],
+        flags: 0,
+    };
+    let data = [
+        Data::Gauge(gauge),
+        Data::Sum(sum),
+        Data::Histogram(Histogram { data_points: vec![histogram], aggregation_temporality: 1 }),
+        Data::ExponentialHistogram(ExponentialHistogram { data_points: vec![exponential], aggregation_temporality: 2 }),
+        Data::Summary(Summary { data_points: vec![summary] }),
+    ];
+    let metric = |data| Metric {
+        name: "m".into(),
+        description: "d".into(),
+        unit: "s".into(),
+        metadata: attributes(),
+        data: Some(data),
+    };
+    let metrics = data.into_iter().map(metric).chain([Metric::default()]).collect();
+    let scope_metrics = vec![ScopeMetrics { scope: scope(), metrics, schema_url: "s".into() }];
+    ExportMetricsServiceRequest {
+        resource_metrics: vec![ResourceMetrics { resource: resource(), scope_metrics, schema_url: "r".into() }],
+    }
+}
+
 #[test]
 fn the_seeds_of_the_fuzz_targets_are_up_to_date_and_agree() {
     let limits = Limits { attribute_columns_max: 4, ..Limits::default() };
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds");
-    for (kind, plain, shape) in
-        [("traces", traces().encode_to_vec(), scramble::TRACES), ("logs", logs().encode_to_vec(), scramble::LOGS)]
-    {
+    type Agree = fn(&[u8], &Limits) -> Result<Option<Decoded>, String>;
+    let kinds: [(&str, Vec<u8>, Shape, Agree); 3] = [
+        ("traces", traces().encode_to_vec(), scramble::TRACES, agree::traces),
+        ("logs", logs().encode_to_vec(), scramble::LOGS, agree::logs),
+        ("metrics", metrics().encode_to_vec(), scramble::METRICS, agree::metrics),
+    ];
+    for (kind, plain, shape, agree) in kinds {
         let rewritten = (1..4).map(|seed| scramble(&plain, shape, &mut Dice(seed)));
         for (i, bytes) in [plain.clone()].into_iter().chain(rewritten).enumerate() {
-            let agreed = if kind == "traces" { agree::traces(&bytes, &limits) } else { agree::logs(&bytes, &limits) };
+            let agreed = agree(&bytes, &limits);
             assert!(matches!(agreed, Ok(Some(_))), "{kind} {i}: {agreed:?}");
             check(&dir.join(kind).join(format!("{i}.bin")), &bytes);
         }
