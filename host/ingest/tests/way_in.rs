@@ -7,7 +7,14 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::common::v1::{AnyValue, ArrayValue, KeyValue, any_value::Value};
+use opentelemetry_proto::tonic::metrics::v1::{
+    Exemplar, Gauge, Histogram, HistogramDataPoint, Metric, NumberDataPoint, ResourceMetrics, ScopeMetrics, metric,
+    number_data_point,
+};
+use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
 use prism_ingest::bindings::{self, BindError, NewBinding};
 use prism_ingest::chains::Clock;
@@ -37,14 +44,16 @@ fn plugin_host() -> Arc<PluginHost> {
     PluginHost::new(PluginOptions { cache_dir, instances_max: 16, ..PluginOptions::default() }).unwrap()
 }
 
+fn first_party(name: &str) -> Vec<u8> {
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../plugins").join(name);
+    let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join("guests");
+    std::fs::read(prism_componentize::build_guest(&manifest, &out).unwrap()).unwrap()
+}
+
 /// The first-party filter, built once.
 fn drop_filter() -> &'static [u8] {
     static BUILT: OnceLock<Vec<u8>> = OnceLock::new();
-    BUILT.get_or_init(|| {
-        let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../plugins/drop-filter");
-        let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join("guests");
-        std::fs::read(prism_componentize::build_guest(&manifest, &out).unwrap()).unwrap()
-    })
+    BUILT.get_or_init(|| first_party("drop-filter"))
 }
 
 /// Drops the spans of a name.
@@ -415,4 +424,90 @@ async fn a_change_is_looked_for_beside_the_work() {
     node.send(spans(&["noise", "a"])).await.unwrap();
     node.pass(500);
     assert_eq!(node.send(spans(&["noise", "b"])).await.unwrap().dropped, 1);
+}
+
+/// An address in every place of a metric that holds text.
+fn metrics_with(secret: &str) -> Vec<u8> {
+    let text = |key: &str| KeyValue {
+        key: key.to_owned(),
+        value: Some(AnyValue { value: Some(Value::StringValue(format!("of {secret}"))) }),
+        key_strindex: 0,
+    };
+    // A repeated key goes to the tail; a list is looked into.
+    let list = ArrayValue { values: vec![AnyValue { value: Some(Value::StringValue(secret.to_owned())) }] };
+    let list = AnyValue { value: Some(Value::ArrayValue(list)) };
+    let list = KeyValue { key: "list".to_owned(), value: Some(list), key_strindex: 0 };
+    // As they read back: by key.
+    let attributes = || vec![text(secret), list.clone(), text("plain"), text("twice"), text("twice")];
+    let time = NOW as u64;
+    let exemplar = Exemplar { filtered_attributes: attributes(), time_unix_nano: time, ..Exemplar::default() };
+    let number = NumberDataPoint {
+        attributes: attributes(),
+        time_unix_nano: time,
+        exemplars: vec![exemplar.clone()],
+        value: Some(number_data_point::Value::AsDouble(0.5)),
+        ..NumberDataPoint::default()
+    };
+    let histogram = HistogramDataPoint {
+        attributes: attributes(),
+        time_unix_nano: time,
+        count: 3,
+        bucket_counts: vec![1, 2],
+        explicit_bounds: vec![0.5],
+        exemplars: vec![exemplar],
+        ..HistogramDataPoint::default()
+    };
+    let metric = |name: &str, data| Metric {
+        name: name.to_owned(),
+        description: format!("asked for by {secret}"),
+        unit: secret.to_owned(),
+        metadata: attributes(),
+        data: Some(data),
+    };
+    let metrics = vec![
+        metric("kept", metric::Data::Gauge(Gauge { data_points: vec![number.clone()] })),
+        metric("noise", metric::Data::Gauge(Gauge { data_points: vec![number; 2] })),
+        metric(
+            &format!("requests of {secret}"),
+            metric::Data::Histogram(Histogram { data_points: vec![histogram], aggregation_temporality: 2 }),
+        ),
+    ];
+    let scope_metrics = vec![ScopeMetrics { metrics, ..ScopeMetrics::default() }];
+    let resource = Some(Resource { attributes: attributes(), ..Resource::default() });
+    ExportMetricsServiceRequest {
+        resource_metrics: vec![ResourceMetrics { resource, scope_metrics, ..ResourceMetrics::default() }],
+    }
+    .encode_to_vec()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pl_1_metrics_are_dropped_by_name_and_redacted_wherever_they_hold_text() {
+    let node = Node::new(PipelineOptions::default());
+    let secret = "joe@example.com";
+    let tenant = tenant();
+    let send = || node.pipeline.ingest(&tenant, Signal::Metrics, request(metrics_with(secret)));
+    let stored = || {
+        let snapshot = node.store.reader().snapshot(&tenant, Signal::Metrics, TimeRange::ALL).unwrap();
+        assert!(snapshot.unreadable.is_empty());
+        snapshot.frames.iter().map(|frame| frame.read(&|_, _| true).unwrap().0).collect::<Vec<Batch>>()
+    };
+    assert_eq!(send().await.unwrap().stored, 4);
+    let all = prism_ingest::encode::metrics(&stored()[0]);
+    assert_eq!(all, ExportMetricsServiceRequest::decode(&*metrics_with(secret)).unwrap(), "nothing is lost");
+
+    bindings::bind(node.root.path(), &node.host, &tenant, drop_filter(), drops("noise")).unwrap();
+    bindings::bind(node.root.path(), &node.host, &tenant, &first_party("redact-pii"), NewBinding::default()).unwrap();
+    node.pass(1_000);
+    let accepted = send().await.unwrap();
+    assert_eq!((accepted.stored, accepted.dropped), (2, 2));
+    let frames = stored();
+    let redacted = prism_ingest::encode::metrics(frames.last().unwrap());
+    let expected = ExportMetricsServiceRequest::decode(&*metrics_with("[email]")).unwrap();
+    let points = |request: &ExportMetricsServiceRequest| {
+        let metrics = &request.resource_metrics[0].scope_metrics[0].metrics;
+        metrics.iter().filter(|m| m.name != "noise").map(|m| format!("{m:?}")).collect::<Vec<_>>()
+    };
+    assert_eq!(points(&redacted), points(&expected));
+    assert_eq!(redacted.resource_metrics[0].resource, expected.resource_metrics[0].resource);
+    assert!(!format!("{redacted:?}").contains(secret));
 }

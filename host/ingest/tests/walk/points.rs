@@ -368,7 +368,7 @@ fn json_of_points_says_everything_and_leaves_defaults_out() {
         zero_count: 2,
         positive: Some(Buckets { offset: -3, bucket_counts: vec![1] }),
         negative: Some(Buckets::default()),
-        zero_threshold: -0.0,
+        zero_threshold: 0.25,
         ..ExponentialHistogramDataPoint::default()
     };
     let summary = SummaryDataPoint {
@@ -396,7 +396,7 @@ fn json_of_points_says_everything_and_leaves_defaults_out() {
         r#""count":"1152921504606846976","sum":0.0,"bucketCounts":["0","1152921504606846976"],"#,
         r#""explicitBounds":[-0.5],"max":"Infinity"}],"aggregationTemporality":2}},"#,
         r#"{"name":"e","exponentialHistogram":{"dataPoints":[{"scale":-1,"zeroCount":"2","#,
-        r#""positive":{"offset":-3,"bucketCounts":["1"]},"negative":{},"zeroThreshold":-0.0}],"#,
+        r#""positive":{"offset":-3,"bucketCounts":["1"]},"negative":{},"zeroThreshold":0.25}],"#,
         r#""aggregationTemporality":1}},"#,
         r#"{"name":"q","summary":{"dataPoints":[{"sum":1.5,"#,
         r#""quantileValues":[{"quantile":0.5,"value":"-Infinity"},{}]}]}}"#,
