@@ -97,7 +97,7 @@ async fn export(app: Arc<App>, signal: Signal, request: Request<Body>) -> Respon
     let (head, body) = request.into_parts();
     let head = Request::from_parts(head, ());
     if !is_call(head.headers()) {
-        body::discard(body).await;
+        body::discard(head.headers(), body).await;
         return no_call();
     }
     let late = || Failure::new(Code::TooSlow, "no answer within the time that the call gave (`grpc-timeout`)");
@@ -117,7 +117,7 @@ async fn accept(app: &Arc<App>, signal: Signal, head: &Request<()>, body: Body) 
     let tenant = caller::tenant(&app.access, Head::of(head), Role::Ingest).await?;
     let limits = app.body_limits();
     let framed = body::BodyLimits { bytes_max: limits.bytes_max + frame::PREFIX_BYTES, ..limits };
-    let held = body::read(body, framed, &tenant, &app.room).await?;
+    let held = body::read(head.headers(), body, framed, &tenant, &app.room).await?;
     let message = frame::unframe(&held.bytes, &limits)?;
     let content_encoding = if message.compressed { Some(encoding(head.headers())?) } else { None };
     let idempotency_key = head.headers().get("idempotency-key").and_then(|v| v.to_str().ok()).map(str::to_owned);

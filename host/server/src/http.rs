@@ -74,7 +74,8 @@ async fn elsewhere(app: &App, request: Request<Body>, failure: &Failure) -> Resp
     let encoding = otlp::Encoding::of(request.headers());
     let path = request.uri().path();
     let of_otlp = otlp::PATHS.contains(&path) || path.starts_with("/v1development/");
-    body::discard(request.into_body()).await;
+    let (head, body) = request.into_parts();
+    body::discard(&head.headers, body).await;
     if of_otlp {
         otlp::refuse(app, encoding, failure)
     } else {

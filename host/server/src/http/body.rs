@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
+use http::{HeaderMap, header};
 use http_body_util::BodyExt as _;
 use parking_lot::Mutex;
 use prism_model::TenantId;
@@ -115,24 +116,36 @@ pub(crate) struct Held {
 /// [`Code::TooLarge`], [`Code::TooSlow`], [`Code::Busy`] where all bodies together take too much, [`Code::BadRequest`] where
 /// the client went away.
 pub(crate) async fn read(
+    headers: &HeaderMap,
     body: Body,
     limits: BodyLimits,
     tenant: &TenantId,
     room: &Arc<InFlight>,
 ) -> Result<Held, Failure> {
+    use hyper::body::Body as _;
     let mut body = body;
+    if body.size_hint().lower() > limits.bytes_max as u64 {
+        discard(headers, body).await;
+        return Err(limits.too_large());
+    }
     let refused = match collect(&mut body, limits, tenant, room).await {
         Ok(held) => return Ok(held),
         Err(refused) => refused,
     };
     if matches!(refused.code, Code::TooLarge | Code::Busy) {
-        discard(body).await;
+        drain(body).await;
     }
     Err(refused)
 }
 
-/// Reads the rest of a body that nobody wants, within bounds.
-pub(crate) async fn discard(mut body: Body) {
+/// Reads a body that nobody wants, within bounds, unless the client asked first whether to send it: it is answered instead.
+pub(crate) async fn discard(headers: &HeaderMap, body: Body) {
+    if !headers.contains_key(header::EXPECT) {
+        drain(body).await;
+    }
+}
+
+async fn drain(mut body: Body) {
     let mut left = DISCARD_BYTES_MAX;
     let reading = async {
         while let Some(Ok(frame)) = body.frame().await {
@@ -151,9 +164,6 @@ async fn collect(
 ) -> Result<Held, Failure> {
     use hyper::body::Body as _;
     let announced = body.size_hint().lower();
-    if announced > limits.bytes_max as u64 {
-        return Err(limits.too_large());
-    }
     let deadline = Instant::now() + limits.total;
     let mut taken = Taken { room: room.clone(), tenant: tenant.clone(), bytes: 0 };
     // The announced size is believed up to 1 MiB: who announces more than comes holds no memory.
@@ -196,6 +206,10 @@ mod tests {
         BodyLimits { bytes_max, setting: "limits.body_bytes_max", idle, total }
     }
 
+    fn none() -> HeaderMap {
+        HeaderMap::new()
+    }
+
     fn tenant() -> TenantId {
         "shop".parse().unwrap()
     }
@@ -207,11 +221,14 @@ mod tests {
     #[tokio::test]
     async fn a_body_is_read_up_to_its_limit_and_not_a_byte_more() {
         let room = InFlight::new(1_000, 100);
-        let held = read(pieces(10, 10), limits(100), &tenant(), &room).await.unwrap();
+        let held = read(&none(), pieces(10, 10), limits(100), &tenant(), &room).await.unwrap();
         assert_eq!((held.bytes.len(), room.bytes()), (100, 100));
-        assert_eq!(read(pieces(11, 10), limits(100), &tenant(), &room).await.unwrap_err().code, Code::TooLarge);
         assert_eq!(
-            read(Body::from(vec![0; 101]), limits(100), &tenant(), &room).await.unwrap_err().code,
+            read(&none(), pieces(11, 10), limits(100), &tenant(), &room).await.unwrap_err().code,
+            Code::TooLarge
+        );
+        assert_eq!(
+            read(&none(), Body::from(vec![0; 101]), limits(100), &tenant(), &room).await.unwrap_err().code,
             Code::TooLarge
         );
         drop(held);
@@ -223,12 +240,12 @@ mod tests {
         let room = InFlight::new(400, 100);
         let mut held = Vec::new();
         for _ in 0..2 {
-            held.push(read(pieces(1, 100), limits(100), &tenant(), &room).await.unwrap());
+            held.push(read(&none(), pieces(1, 100), limits(100), &tenant(), &room).await.unwrap());
         }
-        assert_eq!(read(pieces(1, 100), limits(100), &tenant(), &room).await.unwrap_err().code, Code::Busy);
-        held.push(read(pieces(1, 100), limits(100), &"other".parse().unwrap(), &room).await.unwrap());
+        assert_eq!(read(&none(), pieces(1, 100), limits(100), &tenant(), &room).await.unwrap_err().code, Code::Busy);
+        held.push(read(&none(), pieces(1, 100), limits(100), &"other".parse().unwrap(), &room).await.unwrap());
         drop(held);
-        assert!(read(pieces(1, 100), limits(100), &tenant(), &room).await.is_ok());
+        assert!(read(&none(), pieces(1, 100), limits(100), &tenant(), &room).await.is_ok());
     }
 
     #[tokio::test]
@@ -237,7 +254,7 @@ mod tests {
         let brief = Duration::from_millis(30);
         let stalled = pieces(1, 1).into_data_stream().chain(stream::pending());
         let limits = BodyLimits { idle: brief, ..limits(1 << 30) };
-        let failure = read(Body::from_stream(stalled), limits, &tenant(), &room).await.unwrap_err();
+        let failure = read(&none(), Body::from_stream(stalled), limits, &tenant(), &room).await.unwrap_err();
         assert_eq!((failure.code, room.bytes()), (Code::TooSlow, 0));
         // A body that never pauses for long and never ends.
         let drip = stream::unfold((), |()| async {
@@ -245,7 +262,7 @@ mod tests {
             Some((Ok::<_, std::io::Error>(Bytes::from_static(b"x")), ()))
         });
         let limits = BodyLimits { total: brief, idle: Duration::from_secs(600), ..limits };
-        let failure = read(Body::from_stream(drip), limits, &tenant(), &room).await.unwrap_err();
+        let failure = read(&none(), Body::from_stream(drip), limits, &tenant(), &room).await.unwrap_err();
         assert_eq!((failure.code, room.bytes()), (Code::TooSlow, 0));
     }
 }

@@ -83,11 +83,11 @@ async fn accept(
     let tenant = match checked(app, encoding, &head).await {
         Ok(tenant) => tenant,
         Err(failure) => {
-            body::discard(body).await;
+            body::discard(head.headers(), body).await;
             return Err(failure);
         }
     };
-    let held = body::read(body, app.body_limits(), &tenant, &app.room).await?;
+    let held = body::read(head.headers(), body, app.body_limits(), &tenant, &app.room).await?;
     let request = prism_ingest::Request {
         body: held.bytes.clone(),
         format: if encoding == Encoding::Json { Format::Json } else { Format::Protobuf },

@@ -25,13 +25,13 @@ pub(super) async fn post(State(app): State<Arc<App>>, request: Request<Body>) ->
         let tenant = match caller::tenant(&app.access, Head::of(&head), Role::Query).await {
             Ok(tenant) => tenant,
             Err(failure) => {
-                body::discard(body).await;
+                body::discard(head.headers(), body).await;
                 return Err(failure);
             }
         };
         let limits =
             BodyLimits { bytes_max: QUERY_BYTES_MAX, setting: "64 KiB are the longest query", ..app.body_limits() };
-        let held = body::read(body, limits, &tenant, &app.room).await?;
+        let held = body::read(head.headers(), body, limits, &tenant, &app.room).await?;
         let query = parse(&held.bytes)?;
         run(&app, &tenant, query, head.headers()).await
     };

@@ -148,6 +148,42 @@ fn heads_and_chunks_are_bounded() {
 }
 
 #[test]
+fn who_asks_first_is_answered_before_the_body() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let server = Server::configured(dir.path(), "[limits]\nbody_bytes_max = 100_000\n");
+    let ask = |path: &str, more: &str, length: usize| {
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nhost: localhost\r\nexpect: 100-continue\r\ncontent-length: {length}\r\n{more}\r\n"
+        );
+        // No byte of the body is sent.
+        said(&server, head.as_bytes())
+    };
+    for (path, more, length, status) in [
+        ("/v1/traces", "content-type: application/x-protobuf\r\nx-api-key: none\r\n", 50_000, "401"),
+        ("/v1/traces", PROTOBUF, 200_000, "413"),
+        ("/v1/traces", "content-type: text/plain\r\n", 50_000, "415"),
+        ("/v1/query", "x-api-key: none\r\n", 50_000, "401"),
+        ("/nothing", "", 50_000, "404"),
+    ] {
+        let answer = ask(path, more, length);
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{path} {status}: {answer}");
+    }
+    let mut taken = connect(&server);
+    let body = spans(1, 3).encode_to_vec();
+    let head = format!(
+        "POST /v1/traces HTTP/1.1\r\nhost: localhost\r\n{PROTOBUF}expect: 100-continue\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    taken.write_all(head.as_bytes()).expect("writes");
+    let mut go_on = [0; 25];
+    taken.read_exact(&mut go_on).expect("an answer");
+    assert_eq!(&go_on, b"HTTP/1.1 100 Continue\r\n\r\n");
+    taken.write_all(&body).expect("writes");
+    assert!(rest(&mut taken).starts_with("HTTP/1.1 200 "));
+    assert_eq!(server.query("from spans last 1h select count() as n").cell(), 3);
+}
+
+#[test]
 fn slow_heads_end_however_they_drip() {
     let dir = tempfile::tempdir().expect("a folder");
     let server = Server::configured(dir.path(), "[http]\nheader_timeout_ms = 150\n");
