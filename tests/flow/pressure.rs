@@ -1,6 +1,7 @@
 //! More than there is room for: memory stays flat, a full disk is a pause and not a loss.
 
 use std::process::Command;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use prism_tests::process::binary;
 use prism_tests::shared::skip;
@@ -79,11 +80,18 @@ fn a_storm_is_refused_and_memory_stays_flat() {
     assert_eq!(server.send("traces", body.clone()).expect("an answer").status, 200);
     let before = server.peak_memory_bytes().expect("runs");
     let (mut accepted, mut refused) = (1, 0);
+    // Each request is one of its own, not the same again.
+    let next = AtomicU64::new(0);
+    let send = || {
+        let key = next.fetch_add(1, Ordering::Relaxed).to_string();
+        let headers = [("content-type", "application/x-protobuf"), ("idempotency-key", key.as_str())];
+        server.post("/v1/traces", &headers, body.clone()).expect("an answer")
+    };
     std::thread::scope(|threads| {
         let senders: Vec<_> = (0..48)
             .map(|_| {
                 threads.spawn(|| {
-                    let answers = (0..4).map(|_| server.send("traces", body.clone()).expect("an answer"));
+                    let answers = (0..4).map(|_| send());
                     answers.fold((0, 0), |(accepted, refused), answer| match answer.status {
                         200 => (accepted + 1, refused),
                         429 | 503 => {
