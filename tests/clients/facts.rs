@@ -193,6 +193,9 @@ pub(crate) fn points_of(document: &Value) -> Vec<Value> {
                         add(&mut fact, json!({ to: value }));
                     }
                 }
+                let quantiles =
+                    |name: &str| each(point, "quantileValues", |q| q.get(name).cloned().unwrap_or(json!(0.0)));
+                add(&mut fact, json!({ "quantiles": quantiles("quantile"), "quantileValues": quantiles("value") }));
                 for side in ["positive", "negative"] {
                     if let Some(buckets) = point.get(side) {
                         let counts = at(buckets, "bucketCounts");

@@ -15,7 +15,7 @@ use prism_tests::{Server, shared};
 use prost::Message as _;
 use serde_json::Value;
 
-use crate::facts::{at, logs_of, points_of, spans_of};
+use crate::facts::{at, logs_of, points_of, spans_of, text};
 use crate::stored;
 
 /// What the files' times are: anything.
@@ -285,36 +285,69 @@ fn recorded_requests_as_protobuf_are_stored_or_refused_the_same() {
     all_files(PROTOBUF).expect("every request");
 }
 
-/// The examples of the protocol itself, field by field, from JSON and from protobuf.
+/// Files whose items are told apart by trace, or by time and name or body: those of the protocol itself, and of others what
+/// is odd (nothing but a name, deep nesting, large attributes, optional fields, each type of metric).
+const FIELD_BY_FIELD: [(&str, &str); 14] = [
+    ("otlp-proto-examples", "trace.json"),
+    ("otlp-proto-examples", "logs.json"),
+    ("otlp-proto-examples", "events.json"),
+    ("otlp-proto-examples", "metrics.json"),
+    ("duckdb-otlp-testdata", "traces_nulls.jsonl"),
+    ("duckdb-otlp-testdata", "traces_deep_nesting.jsonl"),
+    ("duckdb-otlp-testdata", "traces_large_attrs.jsonl"),
+    ("duckdb-otlp-testdata", "logs_simple.jsonl"),
+    ("duckdb-otlp-testdata", "logs_nulls.jsonl"),
+    ("duckdb-otlp-testdata", "ts_boundary_logs.jsonl"),
+    ("duckdb-otlp-testdata", "metrics_nulls.jsonl"),
+    ("duckdb-otlp-testdata", "metrics_optional_fields.jsonl"),
+    ("duckdb-otlp-testdata", "metrics_all_types.jsonl"),
+    ("otlp2parquet-testdata", "metrics_summary.json"),
+];
+
+/// Field by field, from JSON and from protobuf.
 #[test]
-fn official_examples_read_back_equal() {
+fn examples_read_back_equal() {
     let Some(shared) = shared::data() else { return };
-    let folder = shared.join("otlp-proto-examples");
     for encoding in [JSON, PROTOBUF] {
         let data = tempfile::tempdir().expect("a folder");
         let server = start(data.path()).expect("starts");
-        for file in ["trace.json", "logs.json", "events.json", "metrics.json"] {
-            let request = requests(&folder, file).expect("readable").remove(0);
-            let document: Value = serde_json::from_slice(&request.body).expect("JSON");
-            let body =
-                if encoding == JSON { request.body.clone() } else { as_protobuf(&request).expect("convertible") };
-            assert_eq!(send(&server, &request, encoding, body).expect("an answer"), None, "{file}");
-            for span in spans_of(&document) {
-                let trace = span["ids"][0].as_str().expect("an id");
-                let answer = server.get(&format!("/v1/traces/{trace}")).expect("an answer");
-                assert_eq!(spans_of(&answer.json()), std::slice::from_ref(&span), "{file}");
-            }
-            for record in logs_of(&document) {
-                // The two examples differ in it.
-                let of = format!("{EVER} where number(severity) = {}", record["severity"]);
-                stored::log(&server, &of, &record).expect(file);
-            }
-            for point in points_of(&document) {
-                let of = format!("{EVER} where name = '{}'", point["name"].as_str().expect("a name"));
-                stored::point(&server, &of, &point).expect(file);
+        let mut expected = stored_items(&server).expect("counts");
+        for (folder, file) in FIELD_BY_FIELD {
+            for request in requests(&shared.join(folder), file).expect("readable") {
+                let body = if encoding == JSON { Some(request.body.clone()) } else { as_protobuf(&request) };
+                let said = send(&server, &request, encoding, body.expect("convertible")).expect("an answer");
+                assert_eq!(said, None, "{}", request.name);
+                *expected.entry(request.signal).or_default() += request.items;
+                reads_back(&server, &request)
+                    .with_context(|| format!("{} as {encoding}", request.name))
+                    .expect("equal");
             }
         }
-        let stored = stored_items(&server).expect("counts");
-        assert_eq!(stored, BTreeMap::from([("traces", 1), ("logs", 2), ("metrics", 4)]));
+        assert_eq!(stored_items(&server).expect("counts"), expected);
     }
+}
+
+fn reads_back(server: &Server, request: &Request) -> anyhow::Result<()> {
+    let document: Value = serde_json::from_slice(&request.body)?;
+    for span in spans_of(&document) {
+        let trace = span["ids"][0].as_str().context("an id")?;
+        let stored = spans_of(&server.get(&format!("/v1/traces/{trace}"))?.json());
+        ensure!(stored.contains(&span), "expected {span}, found {stored:?}");
+    }
+    for record in logs_of(&document) {
+        let body = match record["body"].get("stringValue") {
+            Some(text) => format!("body = '{}'", text.as_str().unwrap_or_default()),
+            None => "not (body = '' or body != '')".to_owned(),
+        };
+        stored::log(server, &format!("{EVER} where number(time) = {} and {body}", record["time"]), &record)?;
+    }
+    for point in points_of(&document) {
+        let attributes = point["attributes"].as_object().context("attributes")?;
+        let mut of = format!("{EVER} where number(time) = {} and name = '{}'", point["time"], text(&point, "name"));
+        for (key, value) in attributes.iter().filter_map(|(k, v)| Some((k, v.get("stringValue")?.as_str()?))) {
+            of.push_str(&format!(" and attr.`{key}` = '{value}'"));
+        }
+        stored::point(server, &of, &point)?;
+    }
+    Ok(())
 }

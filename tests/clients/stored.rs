@@ -71,6 +71,11 @@ fn number(n: i64) -> Value {
     if n.unsigned_abs() > 1 << 53 { json!(n.to_string()) } else { json!(n) }
 }
 
+/// Where 0 means that none was given.
+fn some_time(nanos: i64) -> Value {
+    if nanos == 0 { Value::Null } else { number(nanos) }
+}
+
 fn number_of(d: f64) -> Value {
     if d.is_nan() {
         json!("NaN")
@@ -114,8 +119,8 @@ fn surroundings(said: &Value) -> Vec<Cell> {
     for (name, value) in at(scope, "attributes").as_object().into_iter().flatten() {
         cells.push(cell(key("scope.attr", name), shown(&any(value))));
     }
-    cells.push(cell("scope.name", ("string", json!(text(scope, "name")))));
-    cells.push(cell("scope.version", ("string", json!(text(scope, "version")))));
+    cells.push(fixed("scope.name", text(scope, "name")));
+    cells.push(fixed("scope.version", text(scope, "version")));
     cells
 }
 
@@ -149,7 +154,7 @@ pub(crate) fn log(server: &Server, of: &str, record: &Value) -> anyhow::Result<(
     let severity = int(record, "severity");
     cells.extend([
         cell("number(time)", ("int", number(time))),
-        cell("number(observed_time)", ("int", number(int(record, "observed")))),
+        cell("number(observed_time)", ("int", some_time(int(record, "observed")))),
         cell("severity", ("int", if severity == 0 { Value::Null } else { json!(severity) })),
         fixed("severity_text", text(record, "severityText")),
         fixed("event_name", text(record, "eventName")),
@@ -185,7 +190,6 @@ pub(crate) fn points(server: &Server, said: &[Value]) -> anyhow::Result<()> {
 /// What differs.
 pub(crate) fn point(server: &Server, of: &str, point: &Value) -> anyhow::Result<()> {
     let mut cells = surroundings(point);
-    let start = int(point, "start");
     let temporality = ["unspecified", "delta", "cumulative"][int(point, "temporality") as usize];
     cells.extend([
         fixed("name", text(point, "name")),
@@ -195,7 +199,7 @@ pub(crate) fn point(server: &Server, of: &str, point: &Value) -> anyhow::Result<
         fixed("temporality", temporality.to_owned()),
         cell("monotonic", ("bool", at(point, "monotonic").clone())),
         cell("number(time)", ("int", number(int(point, "time")))),
-        cell("number(start_time)", ("int", if start == 0 { Value::Null } else { number(start) })),
+        cell("number(start_time)", ("int", some_time(int(point, "start")))),
     ]);
     if let Some(value) = point.get("value") {
         cells.push(cell("value", shown(&any(value))));
@@ -204,7 +208,9 @@ pub(crate) fn point(server: &Server, of: &str, point: &Value) -> anyhow::Result<
         cells.push(cell("count", ("int", number(int(point, "count")))));
         for name in ["sum", "min", "max"] {
             let value = point.get(name).map_or(Value::Null, |v| number_of(double(v)));
-            cells.push(cell(name, ("double", value)));
+            // Only in a summary is the sum no optional field.
+            let absent = value.is_null() && name == "sum" && text(point, "type") == "summary";
+            cells.push(cell(name, ("double", if absent { json!(0.0) } else { value })));
         }
     }
     let ints = |of: &Value| -> (&'static str, Value) {
@@ -213,18 +219,25 @@ pub(crate) fn point(server: &Server, of: &str, point: &Value) -> anyhow::Result<
         // An empty list and none are the same fact.
         ("int[]", if all.is_empty() { Value::Null } else { json!(all) })
     };
-    if let Some(bounds) = point.get("bounds") {
-        let bounds: Vec<Value> = bounds.as_array().into_iter().flatten().map(|b| number_of(double(b))).collect();
-        cells.push(cell("explicit_bounds", ("double[]", json!(bounds))));
-        cells.push(cell("bucket_counts", ints(at(point, "counts"))));
-    }
+    let doubles = |of: &Value| -> (&'static str, Value) {
+        let all: Vec<Value> = of.as_array().into_iter().flatten().map(|d| number_of(double(d))).collect();
+        ("double[]", if all.is_empty() { Value::Null } else { json!(all) })
+    };
+    cells.extend([
+        cell("explicit_bounds", doubles(at(point, "bounds"))),
+        cell("bucket_counts", ints(at(point, "counts"))),
+        cell("quantiles", doubles(at(point, "quantiles"))),
+        cell("quantile_values", doubles(at(point, "quantileValues"))),
+    ]);
     if point.get("scale").is_some() {
         cells.push(cell("scale", ("int", json!(int(point, "scale")))));
         cells.push(cell("zero_count", ("int", number(int(point, "zeroCount")))));
         for side in ["positive", "negative"] {
-            cells.push(cell(format!("{side}_counts"), ints(at(at(point, side), "counts"))));
+            let buckets = at(point, side);
+            let offset = if buckets.is_null() { Value::Null } else { json!(int(buckets, "offset")) };
+            cells.push(cell(format!("{side}_offset"), ("int", offset)));
+            cells.push(cell(format!("{side}_counts"), ints(at(buckets, "counts"))));
         }
-        cells.push(cell("positive_offset", ("int", json!(int(at(point, "positive"), "offset")))));
     }
     let of = format!("from metrics {of}");
     one_row(server, &of, &cells)?;
