@@ -226,7 +226,8 @@ fn send(server: &Server, request: &Request, encoding: &str, body: Vec<u8>) -> an
 }
 
 fn start(data: &Path) -> anyhow::Result<Server> {
-    Server::start_with(data, &[], &mut Command::new(binary("prism")?))
+    // Each request waits for its commit, and none comes beside it that could share one.
+    Server::start_with(data, &[], Command::new(binary("prism")?).env("PRISM_STORE__COMMIT_DELAY_MS", "0"))
 }
 
 /// Sends every request of the files, in its own encoding or as protobuf, and compares what is stored with what they hold.
