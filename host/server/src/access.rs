@@ -13,6 +13,7 @@ mod key;
 mod expiry;
 mod directory;
 mod change;
+mod used;
 mod live;
 
 pub(crate) use change::{change, log, read};
@@ -21,3 +22,4 @@ pub(crate) use expiry::Expiry;
 pub(crate) use key::Key;
 pub(crate) use live::Access;
 pub(crate) use role::{Role, Roles};
+pub(crate) use used::{Used, forget, last_used_unix_ms};

@@ -17,7 +17,7 @@ use prism_plugin::PluginHost;
 use prism_query::{Engine, QueryError, RunOptions};
 use prism_store::{Store, Token};
 
-use crate::access::{self, Access};
+use crate::access::{self, Access, Used};
 use crate::config::Config;
 use crate::error::{Code, Failure};
 use crate::http::body::{BodyLimits, Held, InFlight};
@@ -93,7 +93,8 @@ impl App {
         })?;
         let log = access::log(root)?;
         let clock: Clock = Arc::new(now_unix_nanos);
-        let access = Access::new(log, config.auth.dev, Duration::from_millis(config.auth.reload_ms), clock.clone());
+        let reload = Duration::from_millis(config.auth.reload_ms);
+        let access = Access::new(log, config.auth.dev, reload, clock.clone(), Used::new(root));
         let host = PluginHost::new(config.plugin_options()).context("the plugin host cannot start")?;
         let chains = Chains::new(root.clone(), host, clock.clone());
         let pipeline = Pipeline::new(store.clone(), chains, config.limits.clone(), config.ingest.clone(), clock);

@@ -280,7 +280,7 @@ pub(crate) enum KeyCommand {
         #[arg(long, value_name = "WHEN")]
         expires: Option<Expiry>,
     },
-    /// List keys with their end, never their secrets
+    /// List keys with their last use (to the hour) and their end, never their secrets
     List {
         /// Only this tenant's
         #[arg(long, value_name = "NAME")]

@@ -13,6 +13,7 @@ use prism_store::control::Log;
 
 use super::directory::{Directory, Holder, KeyRecord};
 use super::key::{Key, KeyHash};
+use super::used::Used;
 use crate::error::{Code, Failure, chain};
 
 /// Between two readings for unknown keys: 20 small reads a second at most.
@@ -26,6 +27,7 @@ pub(crate) struct Access {
     dev: bool,
     reload: Duration,
     clock: Clock,
+    used: Used,
     known: parking_lot::RwLock<Known>,
     /// Held while one request reads; the others wait for it and find the new directory.
     reading: tokio::sync::Mutex<()>,
@@ -42,9 +44,9 @@ struct Known {
 
 impl Access {
     /// Over the control log of tenants and keys; nothing is read yet. The clock tells unix nanoseconds.
-    pub(crate) fn new(log: Log, dev: bool, reload: Duration, clock: Clock) -> Access {
+    pub(crate) fn new(log: Log, dev: bool, reload: Duration, clock: Clock, used: Used) -> Access {
         let known = Known { number: None, keys: Arc::default(), read: None, tried: None };
-        Access { log, dev, reload, clock, known: known.into(), reading: tokio::sync::Mutex::default() }
+        Access { log, dev, reload, clock, used, known: known.into(), reading: tokio::sync::Mutex::default() }
     }
 
     /// Whether tenant `default` needs no key from this machine.
@@ -76,14 +78,15 @@ impl Access {
                 "keys cannot be checked at the moment: send the same again later",
             ));
         }
-        match known.keys.get(hash) {
+        let Some(record) = known.keys.get(hash) else { return Ok(None) };
+        let now = (self.clock)();
+        if record.ended(now / 1_000_000) {
             // Only who has the whole key is told.
-            Some(record) if record.ended((self.clock)() / 1_000_000) => {
-                Err(Failure::new(Code::Unauthenticated, "the key has expired")
-                    .hint("create another with `prism key create`"))
-            }
-            found => Ok(found.map(|record| record.holder.clone())),
+            let ended = Failure::new(Code::Unauthenticated, "the key has expired");
+            return Err(ended.hint("create another with `prism key create`"));
         }
+        self.used.note(&record.id, now);
+        Ok(Some(record.holder.clone()))
     }
 
     /// Reads the directory unless that was done within `age`.
@@ -141,7 +144,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let log = log(dir.path()).unwrap();
         // An hour: only a look for an unknown key reads again.
-        let access = Access::new(log.clone(), false, Duration::from_secs(3_600), Arc::new(|| 0));
+        let access = Access::new(log.clone(), false, Duration::from_secs(3_600), Arc::new(|| 0), Used::new(dir.path()));
         assert_eq!(access.holder(&key(1)).await.unwrap(), None);
         change(&log, |d| d.add_key(&key(1), Holder::Operator, None, 0)).unwrap();
         let began = Instant::now();
@@ -163,7 +166,8 @@ mod tests {
         let now_ms = Arc::new(AtomicI64::new(1_999));
         let clock = now_ms.clone();
         let hour = Duration::from_secs(3_600);
-        let access = Access::new(log, false, hour, Arc::new(move || clock.load(Relaxed) * 1_000_000));
+        let access =
+            Access::new(log, false, hour, Arc::new(move || clock.load(Relaxed) * 1_000_000), Used::new(dir.path()));
         assert_eq!(access.holder(&key(1)).await.unwrap(), Some(Holder::Operator));
         now_ms.store(2_000, Relaxed);
         let ended = access.holder(&key(1)).await.unwrap_err();
@@ -176,7 +180,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let log = log(dir.path()).unwrap();
         log.create(1, b"no directory").unwrap();
-        let access = Access::new(log, false, Duration::ZERO, Arc::new(|| 0));
+        let access = Access::new(log, false, Duration::ZERO, Arc::new(|| 0), Used::new(dir.path()));
         assert_eq!(access.holder(&key(1)).await.unwrap_err().code, Code::Unavailable);
     }
 }

@@ -6,7 +6,7 @@ use prism_ingest::settings::{self, DuplicateWindow};
 use prism_model::TenantId;
 
 use super::now_unix_ms;
-use crate::access::{DirectoryError, Holder, Key, Role, change, log, read};
+use crate::access::{DirectoryError, Holder, Key, Role, change, forget, last_used_unix_ms, log, read};
 use crate::cli::{KeyCommand, TenantCommand};
 use crate::config::Config;
 use crate::show::{Align, Grid, Screen, time};
@@ -100,7 +100,7 @@ pub(crate) fn key(command: &KeyCommand, config: &Config, screen: &Screen) -> any
         }
         KeyCommand::List { tenant } => {
             let (_, directory) = read(&log)?;
-            let columns = ["key", "holder", "roles", "created", "ends"];
+            let columns = ["key", "holder", "roles", "created", "last used", "ends"];
             let mut grid = Grid::new(columns.map(|name| (name.to_owned(), Align::Left)));
             let now = now_unix_ms();
             let wanted = |holder: &Holder| tenant.is_none() || holder.tenant() == tenant.as_ref();
@@ -115,13 +115,17 @@ pub(crate) fn key(command: &KeyCommand, config: &Config, screen: &Screen) -> any
                 };
                 let ends = record.expires_unix_ms.map_or_else(String::new, |at| shown(at, screen));
                 let ends = if record.ended(now) { format!("{ends} (has ended)") } else { ends };
-                grid.push(vec![record.id.clone(), name, roles, shown(record.created_unix_ms, screen), ends]);
+                // To the hour: it is not known better.
+                let used = last_used_unix_ms(&config.data_dir, &record.id);
+                let used = used.map_or_else(|| "never".to_owned(), |at| shown(at, screen));
+                grid.push(vec![record.id.clone(), name, roles, shown(record.created_unix_ms, screen), used, ends]);
             }
             Ok(grid.render(screen))
         }
         KeyCommand::Revoke { id } => {
             let id = id_of(id);
             let record = change(&log, |directory| directory.revoke_key(&id)).context("nothing is revoked")?;
+            forget(&config.data_dir, &id);
             let of = record.holder.tenant().map_or_else(|| "an operator".to_owned(), |name| format!("tenant `{name}`"));
             Ok(format!("key `{id}` of {of} is revoked; servers refuse it within `auth.reload_ms`\n"))
         }

@@ -94,7 +94,9 @@ fn keys_come_and_go_while_the_server_runs() {
         |key: &str| server.send("POST", "/v1/query", &[("x-api-key", key)], b"from spans last 1h".to_vec()).status;
     assert_eq!(status("prism_0000000000_0000000000000000000000000000000000000000000"), 401);
     let new = key(data.path(), "shop", "query");
+    assert!(must(data.path(), &["key", "list"]).contains("never"), "not used yet");
     until("a new key works", || status(&new) == 200);
+    until("its use is shown", || !must(data.path(), &["key", "list"]).contains("never"));
     assert_eq!(must(data.path(), &["key", "list"]).matches(&new[6..16]).count(), 1);
     assert!(!must(data.path(), &["key", "list"]).contains(&new[17..]), "a list shows no secret");
     must(data.path(), &["key", "revoke", &new[6..16]]);
