@@ -510,3 +510,28 @@ async fn pl_1_metrics_are_dropped_by_name_and_redacted_wherever_they_hold_text()
     assert_eq!(redacted.resource_metrics[0].resource, expected.resource_metrics[0].resource);
     assert!(!format!("{redacted:?}").contains("example.com"));
 }
+
+/// Also metadata without a column of its own, which a guest sees among the leaves.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_filter_sees_what_a_metric_says_at_each_of_its_points() {
+    let node = Node::new(PipelineOptions::default());
+    let config = serde_json::json!({ "rules": [{ "when": [{ "field": "attr.tags", "op": "exists" }] }] });
+    let binding = NewBinding { config: Some(config), ..NewBinding::default() };
+    bindings::bind(node.root.path(), &node.host, &tenant(), drop_filter(), binding).unwrap();
+    let tags = ArrayValue { values: vec![AnyValue { value: Some(Value::IntValue(1)) }] };
+    let tags = AnyValue { value: Some(Value::ArrayValue(tags)) };
+    let tags = KeyValue { key: "tags".to_owned(), value: Some(tags), key_strindex: 0 };
+    let point = NumberDataPoint { time_unix_nano: NOW as u64, ..NumberDataPoint::default() };
+    let metric = |name: &str, points, metadata| Metric {
+        name: name.to_owned(),
+        metadata,
+        data: Some(metric::Data::Gauge(Gauge { data_points: vec![point.clone(); points] })),
+        ..Metric::default()
+    };
+    let metrics = vec![metric("a", 2, vec![]), metric("b", 3, vec![tags]), metric("c", 1, vec![])];
+    let scope_metrics = vec![ScopeMetrics { metrics, ..ScopeMetrics::default() }];
+    let resource_metrics = vec![ResourceMetrics { scope_metrics, ..ResourceMetrics::default() }];
+    let body = ExportMetricsServiceRequest { resource_metrics }.encode_to_vec();
+    let accepted = node.pipeline.ingest(&tenant(), Signal::Metrics, request(body)).await.unwrap();
+    assert_eq!((accepted.stored, accepted.dropped), (3, 3));
+}
