@@ -7,14 +7,20 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use prism_model::Signal;
 use prism_model::samples::Random;
 use prism_model::window::WINDOW_NANOS;
 use prism_store::{Reader, Store, StoreOptions};
-use support::{all, numbered, numbers, tenant};
+use support::{all_of, numbered_of, numbers, tenant};
 
 const ROOT: &str = "PRISM_CRASH_TEST_ROOT";
 const FIRST: &str = "PRISM_CRASH_TEST_FIRST";
 const ROWS: i64 = 30;
+
+/// The signals take turns.
+fn signal_of(batch: i64) -> Signal {
+    Signal::ALL[(batch / ROWS) as usize % Signal::ALL.len()]
+}
 
 /// Not a test by itself: the body of the child process.
 #[test]
@@ -36,7 +42,7 @@ fn child() {
                         std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos() as i64;
                     // Some batches lie in two windows.
                     let times: Vec<i64> = (0..ROWS).map(|r| now - (r * i % 2) * WINDOW_NANOS).collect();
-                    if store.append(&tenant(), numbered(batch, &times)).await.is_ok() {
+                    if store.append(&tenant(), numbered_of(signal_of(batch), batch, &times)).await.is_ok() {
                         // One write call, so that a line is there as a whole or not.
                         std::io::stdout().write_all(format!("ACK {batch}\n").as_bytes()).unwrap();
                     }
@@ -76,7 +82,8 @@ fn st1_acknowledged_rows_survive_kill_9_exactly_once() {
             note(&line, &mut acknowledged);
         }
 
-        let found = numbers(&all(&Reader::open(root.path())));
+        let reader = Reader::open(root.path());
+        let found: Vec<i64> = Signal::ALL.into_iter().flat_map(|signal| numbers(&all_of(&reader, signal))).collect();
         let distinct: BTreeSet<i64> = found.iter().copied().collect();
         assert_eq!(distinct.len(), found.len(), "a row is there twice");
         for batch in &acknowledged {
@@ -89,7 +96,8 @@ fn st1_acknowledged_rows_survive_kill_9_exactly_once() {
         let batches: BTreeSet<i64> = distinct.iter().map(|row| row / ROWS).collect();
         assert_eq!(batches.len() as i64 * ROWS, distinct.len() as i64);
     }
-    assert!(all(&Reader::open(root.path())).unreadable.is_empty());
+    let reader = Reader::open(root.path());
+    assert!(Signal::ALL.into_iter().all(|signal| all_of(&reader, signal).unreadable.is_empty()));
 }
 
 fn note(line: &str, acknowledged: &mut BTreeSet<i64>) -> bool {

@@ -7,8 +7,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow::array::{AsArray, Int64Array};
-use arrow::datatypes::Int64Type;
+use arrow::array::{AsArray, Int64Array, ListArray, StringArray};
+use arrow::buffer::OffsetBuffer;
+use arrow::datatypes::{DataType, Int64Type};
 use parking_lot::Mutex;
 use prism_model::samples::Random;
 use prism_model::window::TimeRange;
@@ -374,8 +375,13 @@ pub fn tenant() -> TenantId {
 
 /// Spans numbered from `first` on, at these times.
 pub fn numbered(first: i64, times: &[i64]) -> Cleared {
+    numbered_of(Signal::Spans, first, times)
+}
+
+/// Items of a signal, numbered from `first` on, at these times. Points have their number in a list too, and a metric.
+pub fn numbered_of(signal: Signal, first: i64, times: &[i64]) -> Cleared {
     let n = times.len();
-    let items = vec![
+    let mut items = vec![
         Column { id: Intrinsic::Time.into(), array: Arc::new(Int64Array::from(times.to_vec())) },
         Column {
             id: ColumnId::attr("row", AttrType::Int),
@@ -387,7 +393,17 @@ pub fn numbered(first: i64, times: &[i64]) -> Cleared {
             array: Arc::new(Int64Array::from_value(first, n)),
         },
     ];
-    let items = Table::try_new(TableKind::Items, n, items).unwrap();
+    let mut tables = Vec::new();
+    if signal == Signal::Metrics {
+        let DataType::List(item) = Intrinsic::BucketCounts.data_type() else { unreachable!("a list") };
+        let counts = Arc::new(Int64Array::from_iter_values(first..first + n as i64));
+        let lists = ListArray::new(item, OffsetBuffer::from_lengths(vec![1; n]), counts, None);
+        items.push(Column { id: Intrinsic::BucketCounts.into(), array: Arc::new(lists) });
+        let name = Arc::new(StringArray::from(vec![format!("metric-{}", first % 5)]));
+        let name = Column { id: Intrinsic::Name.into(), array: name };
+        tables.push(Table::try_new(TableKind::Descriptors, 1, vec![name]).unwrap());
+    }
+    tables.push(Table::try_new(TableKind::Items, n, items).unwrap());
     let origin = Origin {
         batch_id: (first as u128).to_le_bytes(),
         first_row: 0,
@@ -396,7 +412,7 @@ pub fn numbered(first: i64, times: &[i64]) -> Cleared {
         redactions: Vec::new(),
     };
     #[expect(clippy::disallowed_methods, reason = "these tests are of what comes behind the plugin chain")]
-    Cleared::by_plugin_chain(Batch::try_new(Signal::Spans, vec![origin], vec![items]).unwrap())
+    Cleared::by_plugin_chain(Batch::try_new(signal, vec![origin], tables).unwrap())
 }
 
 pub fn cleared(batch: Batch) -> Cleared {
@@ -414,12 +430,20 @@ pub fn numbers(snapshot: &Snapshot) -> Vec<i64> {
             assert!((frame.stats().time_min..=frame.stats().time_max).contains(time));
         }
         let rows = batch.items().column(&ColumnId::attr("row", AttrType::Int)).unwrap();
-        out.extend(rows.as_primitive::<Int64Type>().values());
+        let rows = rows.as_primitive::<Int64Type>().values();
+        if let Some(lists) = batch.items().intrinsic(Intrinsic::BucketCounts) {
+            assert_eq!(lists.as_list::<i32>().values().as_primitive::<Int64Type>().values(), rows);
+        }
+        out.extend(rows);
     }
     out.sort_unstable();
     out
 }
 
 pub fn all(reader: &Reader) -> Snapshot {
-    reader.snapshot(&tenant(), Signal::Spans, TimeRange::ALL).unwrap()
+    all_of(reader, Signal::Spans)
+}
+
+pub fn all_of(reader: &Reader, signal: Signal) -> Snapshot {
+    reader.snapshot(&tenant(), signal, TimeRange::ALL).unwrap()
 }
