@@ -1,7 +1,8 @@
 //! Requests like those of a web shop, for benches and load: the same seed gives the same requests.
 //!
 //! A span has 15 attributes and about 670 bytes of protobuf, in shapes of HTTP servers, HTTP clients, databases and queues; ids,
-//! URLs and user agents are as various as real ones.
+//! URLs and user agents are as various as real ones. A data point has 5 attributes and about 270 bytes: what of it are gauges,
+//! histograms and so on is told at [`Sample::metrics`].
 
 mod metrics;
 
@@ -322,4 +323,33 @@ fn double(key: &str, double: f64) -> KeyValue {
 
 fn boolean(key: &str, boolean: bool) -> KeyValue {
     key_value(key, Value::BoolValue(boolean))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decode;
+    use prism_model::{Limits, TableKind};
+    use prost::Message;
+
+    #[test]
+    fn samples_are_kept_as_a_whole_and_have_the_shape_they_promise() {
+        let mut sample = Sample::new(1, 1_790_000_000_000_000_000);
+        let limits = Limits::default();
+        for rows in [1, 7, 20, 4_000] {
+            let bytes = sample.metrics(rows).encode_to_vec();
+            let decoded = decode::metrics(&bytes, &limits).unwrap();
+            assert_eq!((decoded.batch.rows(), &*decoded.rejected.reason), (rows, ""));
+            if rows == 4_000 {
+                let rows_of = |kind| decoded.batch.table(kind).map_or(0, prism_model::Table::rows);
+                assert_eq!((rows_of(TableKind::Resources), rows_of(TableKind::Descriptors)), (8, 5));
+                assert!((150..250).contains(&rows_of(TableKind::Exemplars)));
+                assert!((240..320).contains(&(bytes.len() / rows)), "{} bytes a point", bytes.len() / rows);
+            }
+        }
+        let traces = decode::traces(&sample.traces(100).encode_to_vec(), &limits).unwrap();
+        let logs = decode::logs(&sample.logs(100).encode_to_vec(), &limits).unwrap();
+        assert_eq!((traces.batch.rows(), logs.batch.rows()), (100, 100));
+        assert_eq!((traces.rejected.count, logs.rejected.count), (0, 0));
+    }
 }
