@@ -149,8 +149,9 @@ section! {
         reload_ms: u64 = 5_000,
         /// Time for a handshake: a slow network needs four round trips.
         handshake_timeout_ms: u64 = 10_000,
-        /// Handshakes at once of all listeners: each costs about a millisecond of a processor. Further ones wait.
-        handshakes_max: usize = 64,
+        /// Handshakes at once of all listeners; further ones wait within the same time. Each costs about a millisecond of a
+        /// processor, so that a fleet that connects anew is through within seconds and leaves something to requests.
+        handshakes_max: usize = 256,
     }
 }
 

@@ -67,7 +67,7 @@ pub(crate) struct Listener {
 /// Serves on `socket` until the listener is stopped; returns when every connection has ended.
 pub(crate) async fn serve(socket: TcpListener, listener: Listener) {
     let mut stop = listener.stop.clone();
-    let places = Arc::new(Semaphore::new(listener.settings.connections_max));
+    let places = Arc::new(Semaphore::new(listener.settings.connections_max.min(Semaphore::MAX_PERMITS)));
     let connections = TaskTracker::new();
     loop {
         // A place first: what has none waits in the kernel's backlog and costs nothing here.

@@ -35,7 +35,7 @@ impl Tls {
         }
         Ok(Some(Arc::new(Tls {
             now: RwLock::new(Files::read(settings)?.load()?),
-            handshakes: Semaphore::new(settings.handshakes_max),
+            handshakes: Semaphore::new(settings.handshakes_max.min(Semaphore::MAX_PERMITS)),
             handshakes_failed: AtomicU64::new(0),
             reloads: AtomicU64::new(0),
             broken: AtomicBool::new(false),

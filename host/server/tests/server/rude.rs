@@ -118,7 +118,7 @@ fn what_is_no_http_ends_its_connection() {
 #[test]
 fn heads_and_chunks_are_bounded() {
     let dir = tempfile::tempdir().expect("a folder");
-    let lines = "[http]\nhead_bytes_max = 8192\nbody_idle_timeout_ms = 200\n[limits]\nbody_bytes_max = 1000\n";
+    let lines = "[http]\nhead_bytes_max = 8192\nbody_idle_timeout_ms = 500\n[limits]\nbody_bytes_max = 1000\n";
     let server = Server::configured(dir.path(), lines);
     let head = |more: &str| format!("GET /health HTTP/1.1\r\nhost: localhost\r\n{more}\r\n");
     for (more, what) in [
@@ -186,7 +186,7 @@ fn who_asks_first_is_answered_before_the_body() {
 #[test]
 fn slow_heads_end_however_they_drip() {
     let dir = tempfile::tempdir().expect("a folder");
-    let server = Server::configured(dir.path(), "[http]\nheader_timeout_ms = 150\n");
+    let server = Server::configured(dir.path(), "[http]\nheader_timeout_ms = 500\n");
     let mut drips = connect(&server);
     drips.write_all(b"GET /health HTTP/1.1\r\nx: ").expect("writes");
     until("a head that drips is cut", || drips.write_all(b"a").is_err());
@@ -202,7 +202,7 @@ fn slow_heads_end_however_they_drip() {
 #[test]
 fn who_does_not_read_answers_is_cut() {
     let dir = tempfile::tempdir().expect("a folder");
-    let server = Server::configured(dir.path(), "[http]\nsend_idle_timeout_ms = 150\nidle_timeout_ms = 150\n");
+    let server = Server::configured(dir.path(), "[http]\nsend_idle_timeout_ms = 500\nidle_timeout_ms = 500\n");
     let stalled = || metric(&server, "prism_server_connections_stalled_total");
     // Requests one behind the other, until what the system buffers is full.
     let mut deaf = connect(&server);
@@ -261,7 +261,7 @@ fn http_2_streams_are_bounded_and_floods_end_their_connection() {
     let dir = tempfile::tempdir().expect("a folder");
     let server = Server::configured(
         dir.path(),
-        "[http]\nstreams_max = 4\nbody_idle_timeout_ms = 200\nidle_timeout_ms = 200\nsend_idle_timeout_ms = 200\n",
+        "[http]\nstreams_max = 4\nbody_idle_timeout_ms = 500\nidle_timeout_ms = 500\nsend_idle_timeout_ms = 500\n",
     );
     let post = head("POST", "/v1/traces", &[("content-type", "application/x-protobuf")]);
     let numbers = || (0..).map(|i| 2 * i + 1);
@@ -314,7 +314,7 @@ fn http_2_streams_are_bounded_and_floods_end_their_connection() {
 #[test]
 fn clients_that_are_gone_hold_no_connection() {
     let dir = tempfile::tempdir().expect("a folder");
-    let server = Server::configured(dir.path(), "[http]\nping_ms = 100\n");
+    let server = Server::configured(dir.path(), "[http]\nping_ms = 500\n");
     let mut gone = Connection::new(&server, &[]);
     gone.write(&frame(HEADERS, END_HEADERS | END_STREAM, 1, &head("GET", "/health", &[])));
     // It reads and answers no ping.
@@ -325,7 +325,7 @@ fn clients_that_are_gone_hold_no_connection() {
 #[test]
 fn calls_whose_message_stops_coming_end() {
     let dir = tempfile::tempdir().expect("a folder");
-    let server = Server::configured(dir.path(), "[http]\nbody_idle_timeout_ms = 150\n");
+    let server = Server::configured(dir.path(), "[http]\nbody_idle_timeout_ms = 500\n");
     let mut half = Connection::new(&server, &[]);
     let path = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
     half.write(&frame(HEADERS, END_HEADERS, 1, &head("POST", path, &[("content-type", "application/grpc")])));

@@ -161,7 +161,7 @@ fn every_protocol_is_served_over_tls() {
 fn clients_of_older_versions_and_without_tls_are_told() {
     let dir = tempfile::tempdir().expect("a folder");
     let authority = Authority::new();
-    let server = serve(dir.path(), &authority, &authority.sign(), "handshake_timeout_ms = 200\n");
+    let server = serve(dir.path(), &authority, &authority.sign(), "handshake_timeout_ms = 1500\n");
     let mut old = secured(&server, config(&authority, &[&rustls::version::TLS12]));
     let error = ask(&mut old).expect_err("refused").to_string();
     assert!(error.contains("ProtocolVersion"), "{error}");
@@ -184,6 +184,21 @@ fn clients_of_older_versions_and_without_tls_are_told() {
     let failed = failed.lines().find_map(|l| l.strip_prefix("prism_server_tls_handshakes_failed_total "));
     assert_eq!(failed, Some("7"), "each is counted");
     assert_eq!(server.get("/health").status, 200);
+}
+
+#[test]
+fn handshakes_that_stall_give_their_place_back() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let authority = Authority::new();
+    let server = serve(dir.path(), &authority, &authority.sign(), "handshakes_max = 1\nhandshake_timeout_ms = 200\n");
+    let mut stalled = TcpStream::connect(server.address()).expect("connects");
+    stalled.write_all(b"\x16\x03\x01\x02\x00\x01").expect("writes");
+    until("a handshake comes through", || ask(&mut secured(&server, config(&authority, TLS13))).is_ok());
+    // A Prism that speaks TLS is known as one.
+    let file = dir.path().join("doctor.toml");
+    std::fs::write(&file, format!("http_addr = '{}'\n", server.address())).expect("writes");
+    let (report, _, _) = run(&dir.path().join("data"), &["--config", &file.display().to_string(), "doctor"]);
+    assert!(report.contains(&format!("a Prism answers at {}", server.address())), "{report}");
 }
 
 #[test]
