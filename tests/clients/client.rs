@@ -4,7 +4,7 @@ use std::io::{BufRead as _, BufReader, Lines, Read as _, Write as _};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::thread::JoinHandle;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use serde_json::Value;
 
 /// A running client. Killed when dropped.
@@ -22,6 +22,10 @@ impl Client {
     /// It cannot be started.
     pub(crate) fn start(mut command: Command) -> anyhow::Result<Client> {
         for (name, _) in std::env::vars_os().filter(|(n, _)| n.to_string_lossy().starts_with("OTEL_")) {
+            command.env_remove(name);
+        }
+        // These would win over the authority that an exporter is told of.
+        for name in ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR"] {
             command.env_remove(name);
         }
         // A proxy would be asked for the server on this machine.
@@ -51,13 +55,9 @@ impl Client {
     /// The next thing that it says.
     ///
     /// # Errors
-    /// It has ended, or says something else than facts; what it wrote to standard error is in the message.
+    /// It has ended, or says something else than facts.
     pub(crate) fn next(&mut self) -> anyhow::Result<Value> {
-        let Some(line) = self.from.next() else {
-            self.child.wait()?;
-            let errors = self.errors.take().map(JoinHandle::join).and_then(Result::ok).unwrap_or_default();
-            bail!("the client ended: {errors}");
-        };
+        let line = self.from.next().context("the client ended")?;
         let line = line?;
         serde_json::from_str(&line).with_context(|| format!("the client said `{line}`"))
     }
@@ -75,6 +75,15 @@ impl Client {
             }
             facts.push(fact);
         }
+    }
+}
+
+impl Client {
+    /// Ends it; what it wrote to standard error.
+    pub(crate) fn errors(mut self) -> String {
+        // It may have ended already.
+        drop(self.child.kill());
+        self.errors.take().map(JoinHandle::join).and_then(Result::ok).unwrap_or_default()
     }
 }
 

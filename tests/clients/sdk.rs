@@ -2,12 +2,14 @@
 
 use std::net::TcpListener;
 use std::ops::Range;
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context as _, bail, ensure};
 use prism_tests::process::binary;
 use prism_tests::{Server, cli};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use serde_json::{Value, json};
 
 use crate::client::Client;
@@ -36,16 +38,22 @@ fn server(data: &std::path::Path, args: &[&str]) -> anyhow::Result<Server> {
 fn run(language: &str, command: Option<Command>, protocols: &[&str]) -> anyhow::Result<()> {
     let Some(command) = command else { return Ok(()) };
     let mut client = Client::start(command)?;
+    let outcome = stages(language, &mut client, protocols);
+    // What exporters say of failures goes there.
+    outcome.map_err(|error| error.context(format!("the client's standard error: {}", client.errors())))
+}
+
+fn stages(language: &str, client: &mut Client, protocols: &[&str]) -> anyhow::Result<()> {
     let data = tempfile::tempdir()?;
     let server = server(data.path(), &[])?;
-    everything_reads_back(&mut client, &server, protocols).with_context(|| format!("{language}: what was sent"))?;
-    keys_are_asked_for(&mut client, &server, data.path(), protocols)
-        .with_context(|| format!("{language}: keys in the environment"))?;
+    everything_reads_back(client, &server, protocols).context("what was sent")?;
+    keys_are_asked_for(client, &server, data.path(), protocols).context("keys in the environment")?;
+    certificates_are_checked(client, protocols).context("TLS")?;
     // The gRPC exporter for JavaScript leaves it to its application to try again.
     let retries = |protocol: &str| !(language == "JavaScript" && protocol == "grpc");
     for end in [End::Stopped, End::Killed] {
-        a_restart_loses_nothing(&mut client, protocols, end, &retries)
-            .with_context(|| format!("{language}: a server {end:?} during exports"))?;
+        a_restart_loses_nothing(client, protocols, end, &retries)
+            .with_context(|| format!("a server {end:?} during exports"))?;
     }
     Ok(())
 }
@@ -118,6 +126,46 @@ fn keys_are_asked_for(
     let elsewhere =
         server.number("from spans last 1h where name contains 'keyed' or name contains 'unknown' select count()")?;
     ensure!(elsewhere == 0, "rows of a key went to another tenant");
+    Ok(())
+}
+
+/// Exporters that are told of the server's authority (`OTEL_EXPORTER_OTLP_CERTIFICATE`) store over TLS.
+fn certificates_are_checked(client: &mut Client, protocols: &[&str]) -> anyhow::Result<()> {
+    let data = tempfile::tempdir()?;
+    let at = |name: &str| data.path().join(name);
+    let mut authority = CertificateParams::new(Vec::new())?;
+    // Of one name with what it signs, the certificate would seem to have signed itself.
+    authority.distinguished_name.push(DnType::CommonName, "authority");
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority_key = KeyPair::generate()?;
+    std::fs::write(at("ca.pem"), authority.self_signed(&authority_key)?.pem())?;
+    let key = KeyPair::generate()?;
+    let certificate = CertificateParams::new(vec!["127.0.0.1".to_owned(), "localhost".to_owned()])?;
+    let certificate = certificate.signed_by(&key, &Issuer::new(authority, authority_key))?;
+    std::fs::write(at("cert.pem"), certificate.pem())?;
+    std::fs::write(at("key.pem"), key.serialize_pem())?;
+    std::fs::set_permissions(at("key.pem"), std::fs::Permissions::from_mode(0o600))?;
+    let config =
+        format!("[tls]\ncert_file = '{}'\nkey_file = '{}'\n", at("cert.pem").display(), at("key.pem").display());
+    std::fs::write(at("prism.toml"), config)?;
+    let server = server(&at("data"), &["--config", &at("prism.toml").display().to_string()])?;
+    ensure!(server.url().starts_with("https://"), "{} is not secured", server.url());
+    for protocol in protocols {
+        let endpoint = match *protocol {
+            "grpc" => format!("https://{}", server.grpc().context("gRPC is on")?),
+            _ => server.url().to_owned(),
+        };
+        let env = json!({ "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint, "OTEL_EXPORTER_OTLP_CERTIFICATE": at("ca.pem") });
+        client
+            .tell(&json!({ "do": "one", "protocol": protocol, "env": env, "span": format!("secured {protocol}") }))?;
+        ensure!(client.all()?.1["success"] == true, "{protocol}: the export failed");
+    }
+    let mut ask = Command::new(binary("prism")?);
+    ask.env("PRISM_CA_FILE", at("ca.pem")).args(["query", "--json", "--url", server.url()]);
+    let answer: Value = serde_json::from_str(&install::output(
+        ask.arg("from spans last 1h where name starts_with 'secured' select count()"),
+    )?)?;
+    ensure!(answer["rows"] == json!([[protocols.len()]]), "{answer}");
     Ok(())
 }
 

@@ -106,7 +106,7 @@ impl Server {
                 bail!("the server ended before it was ready: {}", log.join().unwrap_or_default());
             };
             let line = line?;
-            if let Some(at) = line.find("http://") {
+            if let Some(at) = line.find("https://").or_else(|| line.find("http://")) {
                 let url = line[at..].split([' ', ',']).next().unwrap_or_default().trim_end_matches('/').to_owned();
                 let grpc = line.split_once("gRPC on ").and_then(|(_, rest)| rest.split([' ', ',']).next());
                 break (url, grpc.map(str::to_owned));
@@ -120,7 +120,7 @@ impl Server {
         Ok(Server { child, url, grpc, client })
     }
 
-    /// `http://127.0.0.1:PORT`
+    /// `http://127.0.0.1:PORT`, or `https://…` where it was given certificates.
     pub fn url(&self) -> &str {
         &self.url
     }
