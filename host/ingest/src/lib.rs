@@ -29,4 +29,4 @@ pub mod sample;
 
 pub use chains::Chains;
 pub use metrics::{IngestMetrics, Labelled, SignalMetrics};
-pub use pipeline::{Accepted, IngestError, Pipeline, PipelineOptions, Request};
+pub use pipeline::{Accepted, IngestError, Pipeline, PipelineOptions, Request, Step, Steps};

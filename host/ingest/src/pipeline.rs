@@ -6,7 +6,7 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use prism_model::{Batch, BatchId, Classify, Kind, Limits, Origin, Signal, TenantId};
@@ -108,6 +108,34 @@ pub struct Accepted {
     pub dropped: u64,
     /// Whether the same request was stored before, and nothing of this one: the rest is what was said then, and a warning.
     pub duplicate: bool,
+    /// When its work was done; `None` for a duplicate.
+    pub steps: Option<Steps>,
+}
+
+/// When each step of a request was worked on, for who traces it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Steps {
+    /// Decompression and decoding.
+    pub decode: Step,
+    /// The plugin chain.
+    pub chain: Step,
+    /// The wait for room and others, encoding, and the fdatasync.
+    pub commit: Step,
+}
+
+/// A stretch of time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// When it began.
+    pub began: Instant,
+    /// How long it took.
+    pub took: Duration,
+}
+
+impl Step {
+    fn between(began: Instant, ended: Instant) -> Step {
+        Step { began, took: ended.saturating_duration_since(began) }
+    }
 }
 
 /// A request that was not taken. Nothing of it is stored.
@@ -208,6 +236,8 @@ struct Rows {
     passed: Passed,
     rejected: Rejected,
     bytes: usize,
+    decode: Step,
+    chain: Step,
     /// `None` where the tenant wants each request stored.
     first: Option<First>,
 }
@@ -350,7 +380,7 @@ impl Pipeline {
                 }
             }
         };
-        let Rows { passed, rejected, bytes, first } = *rows;
+        let Rows { passed, rejected, bytes, decode, chain, first } = *rows;
         self.count(&passed);
         let stored = passed.cleared.batch().rows() as u64;
         let dropped = passed.dropped.iter().map(|d| d.count).sum();
@@ -361,6 +391,7 @@ impl Pipeline {
         if bytes < SMALL_BYTES {
             self.metrics.small_requests.add(tenant, (self.clock)());
         }
+        let waits = Instant::now();
         // With the worker in hand: while the disk does not keep up, nothing more is decoded.
         let _room = self.room.take(passed.cleared.batch().memory_bytes()).await;
         drop(worker);
@@ -377,7 +408,9 @@ impl Pipeline {
                 token: token.as_str().into(),
             });
         }
-        Ok(Accepted { rejected: rejected.count, reason: rejected.reason, token, stored, dropped, duplicate: false })
+        let steps = Some(Steps { decode, chain, commit: Step::between(waits, Instant::now()) });
+        let Rejected { count: rejected, reason, .. } = rejected;
+        Ok(Accepted { rejected, reason, token, stored, dropped, duplicate: false, steps })
     }
 
     /// The answer to a request that was stored before: the same as then, and a warning.
@@ -483,12 +516,14 @@ impl Work {
         };
         let call = Call { now_unix_nanos: now, seed: u64::from_le_bytes(seed), batch_id: identity.id };
         let passed = self.chain.run(batch, &call).inspect_err(|_| add(&metrics.plugin_failures, 1))?;
-        add(&metrics.chain_nanos, nanos(decoded.elapsed()));
-        Ok(Worked::Rows(Box::new(Rows { passed, rejected, bytes, first })))
+        let cleared = Instant::now();
+        add(&metrics.chain_nanos, nanos(cleared - decoded));
+        let (decode, chain) = (Step::between(started, decoded), Step::between(decoded, cleared));
+        Ok(Worked::Rows(Box::new(Rows { passed, rejected, bytes, decode, chain, first })))
     }
 }
 
-fn nanos(time: std::time::Duration) -> u64 {
+fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 

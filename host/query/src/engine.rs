@@ -119,8 +119,10 @@ impl Engine {
         let (now, started, range) = (asked.now, asked.started, plan.range);
         let engine = self.clone();
         let Prepared { scan, warnings, frames_outside } = blocking(move || engine.prepare(plan, asked)).await?;
+        let bound = Instant::now();
         let stop = StopOnDrop(scan.clone());
         let parts = self.collect(&scan).await?;
+        let scanned = Instant::now();
         let of_scan = scan.clone();
         let finished = blocking(move || finish(&of_scan, &parts)).await?;
         drop(stop);
@@ -140,6 +142,9 @@ impl Engine {
             frames_pruned: count(&counters.frames_pruned) + frames_outside,
             frames_read: count(&counters.frames_read),
             elapsed_nanos: nanos(started.elapsed()),
+            bind_nanos: nanos(bound - started),
+            scan_nanos: nanos(scanned - bound),
+            finish_nanos: nanos(scanned.elapsed()),
             cpu_nanos: count(&counters.busy_nanos),
             complete_through: range.to.min(now),
             warnings,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use http::HeaderValue;
 use prism_dsl::{Query, Range};
 use prism_ingest::chains::Clock;
@@ -14,7 +14,7 @@ use prism_ingest::{Accepted, Chains, Pipeline, Request};
 use prism_model::window::TimeRange;
 use prism_model::{Signal, TenantId};
 use prism_plugin::PluginHost;
-use prism_query::{Engine, QueryError, RunOptions};
+use prism_query::{Engine, QueryError, RunOptions, Stats};
 use prism_store::{Store, Token};
 
 use crate::access::{self, Access, Used};
@@ -22,7 +22,8 @@ use crate::config::Config;
 use crate::error::{Code, Failure};
 use crate::http::body::{BodyLimits, Held, InFlight};
 use crate::metrics::{Exposition, Requests, Type, expose_ingest, expose_store};
-use crate::seats::Seats;
+use crate::seats::{Seat, Seats};
+use crate::telemetry::{self, Telemetry};
 use crate::tls::Tls;
 
 /// How long a query waits for a batch that its token names. Another process sees a batch well under a second after it was
@@ -73,6 +74,8 @@ pub(crate) struct App {
     pub(crate) requests: Arc<Requests>,
     /// Bytes of request bodies in memory.
     pub(crate) room: Arc<InFlight>,
+    /// Own spans, where they are on.
+    pub(crate) telemetry: Option<Arc<Telemetry>>,
     store: Arc<Store>,
     pipeline: Arc<Pipeline>,
     engine: Engine,
@@ -94,12 +97,20 @@ impl App {
         let log = access::log(root)?;
         let clock: Clock = Arc::new(now_unix_nanos);
         let reload = Duration::from_millis(config.auth.reload_ms);
-        let access = Access::new(log, config.auth.dev, reload, clock.clone(), Used::new(root));
+        let access = Access::new(log.clone(), config.auth.dev, reload, clock.clone(), Used::new(root));
         let host = PluginHost::new(config.plugin_options()).context("the plugin host cannot start")?;
         let chains = Chains::new(root.clone(), host, clock.clone());
         let pipeline = Pipeline::new(store.clone(), chains, config.limits.clone(), config.ingest.clone(), clock);
         let engine = Engine::new(store.reader(), config.query.engine_options());
+        let to_self = &config.telemetry.to_self;
+        if !to_self.is_empty() && !access::read(&log)?.1.tenants.keys().any(|tenant| tenant.as_str() == to_self) {
+            bail!(
+                "`telemetry.to_self`: there is no tenant `{to_self}`: create it with `prism tenant create {to_self}`"
+            );
+        }
+        let telemetry = Telemetry::start(&config.telemetry, &pipeline)?;
         Ok(Arc::new(App {
+            telemetry,
             access,
             tls,
             requests: Arc::default(),
@@ -123,8 +134,11 @@ impl App {
         self.ready.store(ready, Relaxed);
     }
 
-    /// Finishes what waits for the disk.
+    /// Finishes what waits for export and for the disk.
     pub(crate) async fn close(&self) {
+        if let Some(telemetry) = &self.telemetry {
+            telemetry.close().await;
+        }
         self.store.close().await;
     }
 
@@ -143,6 +157,9 @@ impl App {
         }
         expose_ingest(self.pipeline.metrics(), &mut text);
         expose_store(self.store.metrics(), &mut text);
+        if let Some(telemetry) = &self.telemetry {
+            telemetry.expose(&mut text);
+        }
         text.finish()
     }
 
@@ -170,13 +187,20 @@ impl App {
         held: Held,
     ) -> Result<Accepted, Failure> {
         self.requests.body_bytes.fetch_add(request.body.len() as u64, Relaxed);
+        telemetry::note("prism.tenant", tenant.as_str());
         let pipeline = self.pipeline.clone();
         let work = tokio::spawn(async move {
             let accepted = pipeline.ingest(&tenant, signal, request).await;
             drop(held);
             accepted
         });
-        match work.await {
+        let worked = work.await;
+        if let Ok(Ok(Accepted { steps: Some(steps), stored, dropped, rejected, .. })) = &worked {
+            telemetry::step("decode", steps.decode.began, steps.decode.took, &[("prism.items.rejected", *rejected)]);
+            telemetry::step("plugin chain", steps.chain.began, steps.chain.took, &[("prism.items.dropped", *dropped)]);
+            telemetry::step("commit", steps.commit.began, steps.commit.took, &[("prism.items.stored", *stored)]);
+        }
+        match worked {
             Ok(accepted) => accepted.map_err(|error| {
                 let wait = error.retry_after_seconds().and_then(|s| u32::try_from(s).ok());
                 let failure = Failure::of(&error);
@@ -219,20 +243,34 @@ impl App {
         }
     }
 
+    /// Waits for a seat.
+    async fn seat(&self, tenant: &TenantId) -> Result<Seat, Failure> {
+        telemetry::note("prism.tenant", tenant.as_str());
+        let began = Instant::now();
+        let seat = self.seats.take(tenant).await;
+        telemetry::step("wait for a seat", began, began.elapsed(), &[]);
+        seat
+    }
+
     /// Answers a query.
     ///
     /// # Errors
     /// The engine's, and [`Code::Busy`] where too many queries run.
     pub(crate) async fn query(&self, tenant: &TenantId, query: &Query, form: Form) -> Result<Vec<u8>, Failure> {
-        let _seat = self.seats.take(tenant).await?;
+        let _seat = self.seat(tenant).await?;
+        let began = Instant::now();
         let answer = self.engine.run(tenant, query, now_unix_nanos(), RunOptions::default()).await;
         let answer = answer.map_err(|error| Failure::of_query(&error))?;
-        encoded(move || match form {
+        trace_query(began, &answer.stats);
+        let began = Instant::now();
+        let bytes = encoded(move || match form {
             Form::Json => Ok(answer.to_json().into_bytes()),
             Form::Ndjson => Ok(answer.to_ndjson().into_bytes()),
             Form::Arrow => answer.to_arrow_stream(),
         })
-        .await
+        .await;
+        telemetry::step("encode", began, began.elapsed(), &[]);
+        bytes
     }
 
     /// A trace as OTLP/JSON, and the parts of the data that could not be read and may hold more of it.
@@ -240,8 +278,10 @@ impl App {
     /// # Errors
     /// The engine's, [`Code::NotFound`] where the tenant has no such trace.
     pub(crate) async fn trace(&self, tenant: &TenantId, id: [u8; 16]) -> Result<(Vec<u8>, Vec<String>), Failure> {
-        let _seat = self.seats.take(tenant).await?;
+        let _seat = self.seat(tenant).await?;
+        let began = Instant::now();
         let trace = self.engine.trace(tenant, &id).await.map_err(|error| Failure::of_query(&error))?;
+        telemetry::step("scan", began, began.elapsed(), &numbers_of(&trace.stats));
         if trace.spans() == 0 {
             // What cannot be read may hold it: not known is another answer than not there.
             return Err(match trace.stats.partial.first() {
@@ -265,7 +305,7 @@ impl App {
         range: &Range,
         signal: Option<Signal>,
     ) -> Result<Vec<u8>, Failure> {
-        let _seat = self.seats.take(tenant).await?;
+        let _seat = self.seat(tenant).await?;
         let fields = self.engine.fields(tenant, time_range(range)).await.map_err(|error| Failure::of_query(&error))?;
         let shown = fields.iter().filter(|f| signal.is_none_or(|signal| signal == f.signal));
         let list: Vec<serde_json::Value> = shown
@@ -289,13 +329,31 @@ impl App {
         range: &Range,
         limit: u64,
     ) -> Result<Vec<u8>, Failure> {
-        let _seat = self.seats.take(tenant).await?;
+        let _seat = self.seat(tenant).await?;
         let values = self.engine.field_values(tenant, signal, field, time_range(range), limit).await;
         let values = values.map_err(|error| Failure::of_query(&error))?;
         let list: Vec<serde_json::Value> =
             values.iter().map(|v| serde_json::json!({ "value": v.value, "count": v.count })).collect();
         Ok(serde_json::json!({ "values": list }).to_string().into_bytes())
     }
+}
+
+/// The steps of a query that was answered, one after the other.
+fn trace_query(began: Instant, stats: &Stats) {
+    let (bind, scan) = (Duration::from_nanos(stats.bind_nanos), Duration::from_nanos(stats.scan_nanos));
+    telemetry::step("bind", began, bind, &[("prism.frames.pruned", stats.frames_pruned)]);
+    telemetry::step("scan", began + bind, scan, &numbers_of(stats));
+    telemetry::step("finish", began + bind + scan, Duration::from_nanos(stats.finish_nanos), &[]);
+}
+
+/// What reading took.
+fn numbers_of(stats: &Stats) -> [(&'static str, u64); 4] {
+    [
+        ("prism.frames.read", stats.frames_read),
+        ("prism.rows.scanned", stats.rows_scanned),
+        ("prism.rows.matched", stats.rows_matched),
+        ("prism.bytes.read", stats.bytes_read),
+    ]
 }
 
 /// Encoding an answer of 10,000 rows takes tens of milliseconds, which the threads of connections must not.

@@ -11,5 +11,7 @@ mod settings;
 mod sources;
 mod print;
 
-pub(crate) use settings::{Config, CorsSettings, HttpSettings, LogFormat, QuerySettings, TlsSettings};
+pub(crate) use settings::{
+    Config, CorsSettings, HttpSettings, LogFormat, QuerySettings, TelemetrySettings, TlsSettings,
+};
 pub(crate) use sources::{Flags, Loaded, load};

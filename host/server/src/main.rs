@@ -21,6 +21,7 @@ mod access;
 mod rpc;
 mod error;
 mod metrics;
+mod telemetry;
 mod commands;
 mod bundled;
 mod client;

@@ -60,6 +60,12 @@ pub struct Stats {
     pub frames_read: u64,
     /// Wall time, nanoseconds.
     pub elapsed_nanos: u64,
+    /// Of it, taking the snapshot and binding names to its columns; 0 for a trace by id.
+    pub bind_nanos: u64,
+    /// Of it, reading, filtering and grouping frames.
+    pub scan_nanos: u64,
+    /// Of it, joining what the threads found.
+    pub finish_nanos: u64,
     /// Time that threads worked on it, nanoseconds.
     pub cpu_nanos: u64,
     /// All rows before this time, unix nanoseconds, that were acknowledged are in the answer.

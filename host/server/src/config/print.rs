@@ -4,7 +4,9 @@ use std::fmt::Write as _;
 
 use toml::{Table, Value};
 
-use super::settings::{AuthSettings, Config, CorsSettings, HttpSettings, LogSettings, QuerySettings, TlsSettings};
+use super::settings::{
+    AuthSettings, Config, CorsSettings, HttpSettings, LogSettings, QuerySettings, TelemetrySettings, TlsSettings,
+};
 use super::sources::{Loaded, Source};
 
 /// Settings in order, each with the lines of its documentation.
@@ -89,6 +91,7 @@ fn section_docs(name: &str) -> Docs<'static> {
         "query" => own(QuerySettings::DOCS),
         "plugin" => fields_of(PLUGIN),
         "log" => own(LogSettings::DOCS),
+        "telemetry" => own(TelemetrySettings::DOCS),
         _ => Vec::new(),
     }
 }

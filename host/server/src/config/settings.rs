@@ -72,6 +72,8 @@ section! {
         plugin: prism_plugin::PluginOptions = prism_plugin::PluginOptions::default(),
         /// Log lines on standard error.
         log: LogSettings = LogSettings::default(),
+        /// Prism's own spans, one for each request and its steps, as parts of the callers' traces.
+        telemetry: TelemetrySettings = TelemetrySettings::default(),
     }
 }
 
@@ -173,6 +175,24 @@ section! {
 }
 
 section! {
+    /// Prism's own spans, one for each request and its steps, as parts of the callers' traces. Off until one of the first two is set.
+    TelemetrySettings {
+        /// Base URL of what takes them by OTLP/HTTP, such as `http://collector:4318`; `/v1/traces` is added.
+        endpoint: String = String::new(),
+        /// A tenant of this Prism that takes them instead, through its own plugins. Its readers see routes, tenants and times.
+        to_self: String = String::new(),
+        /// File with headers for the endpoint, `name: value` a line, above all its key. Read at the start.
+        headers_file: PathBuf = PathBuf::new(),
+        /// Share of requests without a `traceparent` that begin a trace, 0 to 1. One with a `traceparent` is its sender's choice.
+        sample_ratio: f64 = 1.0,
+        /// Members of the callers' `baggage` that become attributes of the spans. None by default: it may hold anything.
+        baggage_keys: Vec<String> = Vec::new(),
+        /// Spans that wait for export, about 1 KiB each; further ones are dropped and counted, since no request waits for them.
+        queue_spans_max: usize = 4_096,
+    }
+}
+
+section! {
     /// What queries may use.
     QuerySettings {
         /// Rows of an answer; a larger limit is lowered to this, with a warning. An answer is built in memory.
@@ -253,6 +273,13 @@ impl Config {
         }
         self.check_http()?;
         self.check_tls()?;
+        if !self.telemetry.to_self.is_empty() && !self.telemetry.endpoint.is_empty() {
+            return Err("expected `telemetry.to_self` or `telemetry.endpoint`, found both".to_owned());
+        }
+        if !(0.0..=1.0).contains(&self.telemetry.sample_ratio) {
+            let found = self.telemetry.sample_ratio;
+            return Err(format!("`telemetry.sample_ratio`: expected 0.0 to 1.0, found `{found}`"));
+        }
         if self.limits.items_max > u32::MAX as usize {
             return Err(format!(
                 "`limits.items_max`: expected at most {}, found `{}`",

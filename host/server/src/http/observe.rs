@@ -16,6 +16,7 @@ use super::respond::{self, Note};
 use crate::app::App;
 use crate::error::{Code, Failure};
 use crate::metrics::Route;
+use crate::telemetry;
 
 /// The middleware.
 pub(crate) async fn observe(State(app): State<Arc<App>>, request: Request<Body>, next: Next) -> Response {
@@ -25,7 +26,8 @@ pub(crate) async fn observe(State(app): State<Arc<App>>, request: Request<Body>,
     let form = otlp::Encoding::of(request.headers());
     let settings = &app.config.http;
     let limit = Duration::from_millis(settings.body_timeout_ms.saturating_add(settings.answer_timeout_ms));
-    let answering = AssertUnwindSafe(next.run(request)).catch_unwind();
+    let span = app.telemetry.as_ref().and_then(|telemetry| telemetry.begin(&request, route));
+    let answering = AssertUnwindSafe(telemetry::within(span.as_ref(), next.run(request))).catch_unwind();
     let response = match tokio::time::timeout(limit, answering).await {
         Ok(Ok(response)) => response,
         Ok(Err(panic)) => {
@@ -51,6 +53,9 @@ pub(crate) async fn observe(State(app): State<Arc<App>>, request: Request<Body>,
     let note = response.extensions().get::<Note>();
     app.requests.answered(route, note.map(|n| n.code), took);
     log(route, method.as_str(), response.status().as_u16(), note, took);
+    if let (Some(telemetry), Some(span)) = (&app.telemetry, span) {
+        telemetry.end(span, response.status().as_u16(), note.map(|n| n.code));
+    }
     response
 }
 

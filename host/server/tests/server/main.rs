@@ -13,6 +13,7 @@ mod refuse;
 mod hostile;
 mod json;
 mod grpc;
+mod telemetry;
 mod pressure;
 mod life;
 mod frames;
