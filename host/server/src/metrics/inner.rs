@@ -100,9 +100,12 @@ fn sizes(metrics: &IngestMetrics, text: &mut Exposition) {
     }
 }
 
+/// A counter of each signal by kind: the kind, and where it is.
+type OfKind = (&'static str, fn(&SignalMetrics) -> &AtomicU64);
+
 /// Requests that came again.
 fn duplicates(metrics: &IngestMetrics, text: &mut Exposition) {
-    let kinds: [(&str, fn(&SignalMetrics) -> &AtomicU64); 3] = [
+    let kinds: [OfKind; 3] = [
         ("key", |m| &m.duplicates_by_key),
         ("key_of_other_body", |m| &m.duplicates_by_key_of_other_body),
         ("body", |m| &m.duplicates_by_body),
