@@ -16,7 +16,6 @@ mod connection;
 mod grpc;
 mod drive;
 mod ids;
-mod replay;
 mod query;
 mod probe;
 mod fsync;
@@ -112,17 +111,6 @@ enum Command {
         /// Also write the figures to this file.
         #[arg(long)]
         json: Option<PathBuf>,
-    },
-    /// Send recorded OTLP: .json, .jsonl or .pb files, each also with .gz.
-    Replay {
-        /// Files or folders of files, sent in this order.
-        #[arg(required = true)]
-        files: Vec<PathBuf>,
-        /// Move all times by the same amount, so that the latest is now.
-        #[arg(long)]
-        shift_to_now: bool,
-        #[command(flatten)]
-        server: ServerArgs,
     },
     /// Be a server that takes everything and keeps nothing, until interrupted: shows what the generator itself costs.
     Sink {
@@ -240,11 +228,6 @@ fn main() -> Result<()> {
         }
         Command::Fsync { dir, seconds, writes, json } => {
             disk_alone(&dir, in_seconds(seconds)?, &writes, json.as_deref())
-        }
-        Command::Replay { files, shift_to_now, server } => {
-            let sent = server.runtime()?.block_on(replay::replay(&server.target()?, &files, shift_to_now))?;
-            io::stdout().write_all(sent.to_string().as_bytes())?;
-            Ok(())
         }
         Command::Sink { listen, refuse_every, delay_ms } => {
             let behaviour = Behaviour { refuse_every, delay: Duration::from_millis(delay_ms) };

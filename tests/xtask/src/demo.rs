@@ -45,7 +45,7 @@ impl Options {
 
 /// `cargo xtask demo`.
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
-    let bin = build::binaries(&["prism-server", "prism-shop", "prism-load"], false)?;
+    let bin = build::binaries(&["prism-server", "prism-shop"], false)?;
     run_with(options, &bin)
 }
 
@@ -74,13 +74,15 @@ pub(crate) fn run_with(options: &Options, bin: &Path) -> anyhow::Result<()> {
     if options.replay.is_empty() {
         let summary = shop(bin, &server, &data)?;
         sent_and_stored(&server, &summary)?;
+        everything_arrived(&server, &summary)?;
         dropped(&server)?;
         queries(&server, SHOP_QUERIES)?;
         waterfall(&server, &summary)?;
     } else {
-        let mut replay = Command::new(bin.join("prism-load"));
-        replay.args(["replay", "--endpoint", &server.url, "--shift-to-now"]).args(&options.replay);
-        step::run("send the recording, shifted to now", &mut replay)?;
+        let mut replay = Command::new(bin.join("prism"));
+        // Recordings of different months would else keep their distance, and the older lie outside of the last hour.
+        replay.args(["replay", "--url", &server.url, "--shift-to-now", "--align", "each", "--speed", "max"]);
+        step::run("play the recordings, moved to now", replay.args(&options.replay))?;
         dropped(&server)?;
         queries(&server, REPLAY_QUERIES)?;
         slowest_trace(&server)?;
@@ -114,6 +116,11 @@ const SHOP_QUERIES: &[(&str, &str)] = &[
         "from logs last 1h where severity >= error by service.name, error.type select count() as n order n desc limit 10",
     ),
     (
+        "How busy is each route, as the shop's own histograms say?",
+        "from metrics last 1h where name = 'http.server.request.duration' by service.name, http.route \
+         select max(count) as requests, max(sum) as seconds, max(max) as slowest order requests desc limit 8",
+    ),
+    (
         "Requests by 5 seconds, without the health checks that the filter dropped",
         "from spans last 1h where http.route =~ '^/' and not http.route starts_with '/healthz' \
          by bin(time, 5s) as at select count() as requests, rate() as per_second, max(duration) as slowest order at limit 12",
@@ -125,6 +132,10 @@ const REPLAY_QUERIES: &[(&str, &str)] = &[
         "Which operations are slow?",
         "from spans last 1h by service.name, name select count() as n, p50(duration) as p50, p99(duration) as p99 \
          having n > 5 order p99 desc limit 10",
+    ),
+    (
+        "Which metrics are there?",
+        "from metrics last 1h by name, type, unit select count() as points order points desc limit 10",
     ),
     ("How much does each service say?", "from logs last 1h by service.name select count() as n order n desc limit 10"),
     (
@@ -164,6 +175,24 @@ fn sent_and_stored(server: &Server, summary: &Value) -> anyhow::Result<()> {
     let bodies =
         format!("from logs last 1h where trace_id = '{trace}' select service.name, severity_text, body limit 8");
     say(server.ask("query", &[&bodies])?.trim_end());
+    Ok(())
+}
+
+/// What the shop's programs say was acknowledged, beside what queries find; health checks were dropped on the way.
+fn everything_arrived(server: &Server, summary: &Value) -> anyhow::Result<()> {
+    let found = |query: &str| -> anyhow::Result<u64> {
+        let rows = server.rows(query)?;
+        rows.first().and_then(|r| r[0].as_u64()).with_context(|| format!("a count from `{query}`"))
+    };
+    let sent = |signal: &str| summary[signal].as_u64().unwrap_or_default();
+    let (logs, points) =
+        (found("from logs last 1h select count() as n")?, found("from metrics last 1h select count() as n")?);
+    let spans = found("from spans last 1h select count() as n")?;
+    say(&format!("   sent    {} spans, {} log records, {} metric points", sent("spans"), sent("logs"), sent("points")));
+    say(&format!("   stored  {spans} spans (less the health checks), {logs} log records, {points} metric points"));
+    if (logs, points) != (sent("logs"), sent("points")) {
+        bail!("what was acknowledged is not what is stored");
+    }
     Ok(())
 }
 

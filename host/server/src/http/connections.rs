@@ -38,6 +38,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// HTTP/2 flow control: 1 MiB on the way for a connection carries 50 MB/s at 20 ms, and bounds what is buffered.
 const CONNECTION_WINDOW: u32 = 1 << 20;
 const STREAM_WINDOW: u32 = 512 << 10;
+/// A piece of a body over HTTP/2: the least that clients may assume is 16 KiB, of which a request of some MB would need hundreds.
+const FRAME_BYTES_MAX: u32 = 128 << 10;
 /// Head of a request over HTTP/2, where each stream of a connection may have one.
 const STREAM_HEAD_BYTES_MAX: u32 = 64 << 10;
 /// HTTP/2 streams that a client opened and reset before they were looked at, and streams that it made us reset: more of them
@@ -134,6 +136,7 @@ fn builder(settings: &HttpSettings) -> Builder<TokioExecutor> {
         .max_local_error_reset_streams(RESET_LOCAL_MAX)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .initial_stream_window_size(STREAM_WINDOW)
+        .max_frame_size(FRAME_BYTES_MAX)
         .max_header_list_size(STREAM_HEAD_BYTES_MAX);
     builder
 }
