@@ -153,6 +153,9 @@ struct Ended {
 }
 
 fn main() -> Result<()> {
+    // The exporters' HTTP client is built without a TLS library of its own choice: the program says which. An error means that
+    // one is there already.
+    drop(rustls::crypto::ring::default_provider().install_default());
     match Cli::parse().command {
         Command::Run(args) => {
             args.traffic.check()?;

@@ -178,20 +178,26 @@ fn sent_and_stored(server: &Server, summary: &Value) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What the shop's programs say was acknowledged, beside what queries find; health checks were dropped on the way.
+/// What the shop's programs say was acknowledged is what queries find and what the filter dropped.
 fn everything_arrived(server: &Server, summary: &Value) -> anyhow::Result<()> {
-    let found = |query: &str| -> anyhow::Result<u64> {
-        let rows = server.rows(query)?;
-        rows.first().and_then(|r| r[0].as_u64()).with_context(|| format!("a count from `{query}`"))
-    };
-    let sent = |signal: &str| summary[signal].as_u64().unwrap_or_default();
-    let (logs, points) =
-        (found("from logs last 1h select count() as n")?, found("from metrics last 1h select count() as n")?);
-    let spans = found("from spans last 1h select count() as n")?;
-    say(&format!("   sent    {} spans, {} log records, {} metric points", sent("spans"), sent("logs"), sent("points")));
-    say(&format!("   stored  {spans} spans (less the health checks), {logs} log records, {points} metric points"));
-    if (logs, points) != (sent("logs"), sent("points")) {
-        bail!("what was acknowledged is not what is stored");
+    let (mut sent, mut stored, mut said) = (0, 0, [Vec::new(), Vec::new()]);
+    for (signal, key, name) in
+        [("spans", "spans", "spans"), ("logs", "logs", "log records"), ("metrics", "points", "metric points")]
+    {
+        let rows = server.rows(&format!("from {signal} last 1h select count() as n"))?;
+        let found = rows.first().and_then(|r| r[0].as_u64()).context("a count")?;
+        let acknowledged = summary[key].as_u64().context("the shop's summary counts what was acknowledged")?;
+        (sent, stored) = (sent + acknowledged, stored + found);
+        said[0].push(format!("{acknowledged} {name}"));
+        said[1].push(format!("{found} {name}"));
+    }
+    let counters = server.get("/metrics")?;
+    let dropped = counters.lines().filter(|line| line.starts_with("prism_ingest_items_dropped_total"));
+    let dropped: u64 = dropped.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum();
+    say(&format!("   sent    {}", said[0].join(", ")));
+    say(&format!("   stored  {}; {dropped} were dropped by the filter", said[1].join(", ")));
+    if sent != stored + dropped {
+        bail!("{sent} were acknowledged, {stored} are stored and {dropped} dropped");
     }
     Ok(())
 }
