@@ -109,15 +109,18 @@ impl<'q> Binder<'q> {
         Bound { node: Node::Field(number), unit, child }
     }
 
+    /// A field whose values are lists of numbers.
+    fn list(&self, bound: &Bound) -> Option<&Field> {
+        let Node::Field(number) = bound.node else { return None };
+        self.fields.get(number).filter(|f| self.place == Place::Row && f.is_list())
+    }
+
     /// Lists of numbers are shown, counted, searched and stepped into, but are no values to compute with.
     fn refuse_list(&self, bound: &Bound, expr: &Expr) -> Result<(), QueryError> {
-        let Node::Field(number) = bound.node else { return Ok(()) };
-        let Some(list) = self.fields.get(number).filter(|f| self.place == Place::Row && f.is_list()) else {
-            return Ok(());
-        };
+        let Some(list) = self.list(bound) else { return Ok(()) };
         let (pos, width) = condition::position(expr);
-        let message = format!("expected one value, found `{}`, a list of numbers", list.name);
         let name = &list.name;
+        let message = format!("expected one value, found `{name}`, a list of numbers");
         Err(QueryError::at(code::TYPE, pos, width, message)
             .with_hint(format!("write `{name}[0]`, `length({name})` or `{name} contains 0`")))
     }
@@ -223,6 +226,7 @@ pub(crate) fn shown(field: &AstField) -> String {
 /// The error for what the language has and the engine does not run yet.
 pub(crate) fn unsupported(what: &str, pos: Pos, width: usize) -> QueryError {
     let message = format!("{what} {} not supported yet", if what.contains("fields of") { "are" } else { "is" });
-    let hint = "spans, logs and metrics can be filtered, grouped and aggregated; structure, joins, comparisons and the growth of counters are still to come";
+    let hint = "spans, logs and metrics can be filtered, grouped and aggregated; structure, joins, comparisons, the growth of \
+                counters and quantiles of histograms are still to come";
     QueryError::at(code::UNSUPPORTED, pos, width, message).with_hint(hint)
 }

@@ -336,8 +336,13 @@ impl Binder<'_> {
             None => {
                 let (arg, filter, unit) = self.in_rows(|binder| {
                     let arg = source.0.as_ref().map(|e| binder.own_value(e)).transpose()?;
-                    if let (Some(bound), Some(expr), true) = (&arg, &source.0, kind.computes()) {
-                        binder.refuse_list(bound, expr)?;
+                    if let (Some(bound), Some(expr)) = (&arg, &source.0) {
+                        if matches!(output, Output::Quantile(_)) && binder.list(bound).is_some() {
+                            return Err(unsupported("a quantile of histograms", call.pos, call.func.len()));
+                        }
+                        if kind.computes() {
+                            binder.refuse_list(bound, expr)?;
+                        }
                     }
                     let filter = source.1.as_ref().map(|e| binder.condition(e)).transpose()?;
                     let unit = arg.as_ref().map_or(Unit::Plain, |a| a.unit);
