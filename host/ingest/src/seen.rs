@@ -150,7 +150,10 @@ impl Seen {
         found.sort_unstable();
         let mut lanes = self.lanes.lock();
         for (at, id) in found {
-            self.keep(&mut lanes, &lane, id, Stored { at, body: None, outcome: None });
+            // One that this process has stored itself, where an earlier look failed, tells more.
+            if lanes.lane(&lane).kept.find(&id, now, self.bounds.window).is_none() {
+                self.keep(&mut lanes, &lane, id, Stored { at, body: None, outcome: None });
+            }
         }
         Ok(())
     }
