@@ -540,6 +540,16 @@ mod tests {
     }
 
     #[test]
+    fn a_group_of_many_small_batches_of_different_columns_keeps_its_rows() {
+        for signal in Signal::ALL {
+            let parts: Vec<Batch> = (0..200).map(|i| sample(signal, (i as usize % 3, i))).collect();
+            let joined = Batch::concat(&parts).unwrap();
+            assert_eq!(texts(&joined), parts.iter().flat_map(texts).collect::<Vec<_>>());
+            assert_eq!(origins(&joined), parts.iter().flat_map(origins).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
     fn equal_resources_of_several_batches_become_one() {
         let one = crate::samples::spans(20, 0, 7);
         let joined = Batch::concat(&[one.clone(), one.clone(), one.clone()]).unwrap();
