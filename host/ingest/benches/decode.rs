@@ -12,9 +12,9 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
-use prism_ingest::decode;
 use prism_ingest::sample::Sample;
-use prism_model::Limits;
+use prism_ingest::{decode, encode, json};
+use prism_model::{Limits, Signal};
 use prost::Message;
 
 const ITEMS: usize = 4_000;
@@ -96,6 +96,19 @@ fn decoding(c: &mut Criterion<CpuTime>) {
     group.bench_function("metrics/prost", |b| {
         b.iter(|| ExportMetricsServiceRequest::decode(black_box(&*metrics)).unwrap());
     });
+    // The same requests as JSON: all of it, and the part that makes protobuf of it.
+    let spans_json = encode::traces_json(&[decode::traces(&traces, &limits).unwrap().batch]);
+    let logs_json = encode::logs_json(&[decode::logs(&logs, &limits).unwrap().batch]);
+    eprintln!("{} B a span, {} B a log record in JSON", spans_json.len() / ITEMS, logs_json.len() / ITEMS);
+    let convert = |signal, json: &str| json::to_protobuf(signal, black_box(json).as_bytes(), &limits).unwrap();
+    group.bench_function("spans/json", |b| {
+        b.iter(|| decode::traces(&convert(Signal::Spans, &spans_json), &limits).unwrap());
+    });
+    group.bench_function("spans/json to protobuf", |b| b.iter(|| convert(Signal::Spans, &spans_json)));
+    group.bench_function("logs/json", |b| {
+        b.iter(|| decode::logs(&convert(Signal::Logs, &logs_json), &limits).unwrap());
+    });
+    group.bench_function("logs/json to protobuf", |b| b.iter(|| convert(Signal::Logs, &logs_json)));
     group.finish();
 }
 

@@ -142,7 +142,7 @@ pub(crate) struct Destination {
     #[arg(long, env = "PRISM_CA_FILE", value_name = "FILE")]
     pub(crate) ca_file: Option<PathBuf>,
     /// Write to the data folder (--data-dir) without a server, for the tenant of this name
-    #[arg(long, value_name = "TENANT", conflicts_with = "key")]
+    #[arg(long, value_name = "TENANT")]
     pub(crate) offline: Option<TenantId>,
 }
 

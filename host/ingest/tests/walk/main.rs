@@ -10,6 +10,7 @@ mod recorded;
 mod limits;
 mod points;
 mod spell;
+mod as_json;
 mod from_json;
 mod json;
 mod seeds;

@@ -20,11 +20,12 @@ use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::span::{Event, Link};
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Status};
 use prism_ingest::decode::Decoded;
-use prism_model::Limits;
+use prism_model::{Limits, Signal};
 use prost::Message;
 
-use crate::agree;
 use crate::scramble::{self, Dice, Shape, scramble};
+use crate::spell::Speller;
+use crate::{agree, as_json};
 
 fn kv(key: &str, value: Value) -> KeyValue {
     KeyValue { key: key.into(), value: Some(AnyValue { value: Some(value) }), key_strindex: 0 }
@@ -219,6 +220,18 @@ fn the_seeds_of_the_fuzz_targets_are_up_to_date_and_agree() {
             let agreed = agree(&bytes, &limits);
             assert!(matches!(agreed, Ok(Some(_))), "{kind} {i}: {agreed:?}");
             check(&dir.join(kind).join(format!("{i}.bin")), &bytes);
+        }
+    }
+    for signal in Signal::ALL {
+        let spellers = [Speller::plain(), Speller::odd(1), Speller::odd(2), Speller::odd(3)];
+        for (i, speller) in spellers.into_iter().enumerate() {
+            let (kind, json) = match signal {
+                Signal::Spans => ("json_traces", speller.traces(&traces())),
+                Signal::Logs => ("json_logs", speller.logs(&logs())),
+                Signal::Metrics => ("json_metrics", speller.metrics(&metrics())),
+            };
+            assert_eq!(as_json::taken(signal, json.as_bytes(), &limits), Ok(true), "{kind} {i}");
+            check(&dir.join(kind).join(format!("{i}.json")), json.as_bytes());
         }
     }
 }

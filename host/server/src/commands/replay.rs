@@ -180,3 +180,45 @@ fn play(mut tracks: Vec<Track<'_>>, command: &Replay, config: &Config, outbox: &
         track.advance(outbox, progress);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::cli::{Cli, Command};
+
+    fn schedule(args: &[&str], span: Span, start: u64) -> Schedule {
+        let cli = Cli::try_parse_from([&["prism", "replay", "x.pb"], args].concat()).unwrap();
+        let Command::Replay(command) = cli.command else { panic!("a replay") };
+        Schedule::new(span, start, &command)
+    }
+
+    #[test]
+    fn the_last_event_happens_when_it_is_sent() {
+        let second = 1_000_000_000;
+        let span = Span { first: 100 * second, last: 160 * second };
+        let start = 5_000 * second;
+        for (speed, seconds) in [("1x", 60.0), ("10x", 6.0), ("0.5x", 120.0), ("max", 0.0)] {
+            let schedule = schedule(&["--shift-to-now", "--speed", speed], span, start);
+            let after = schedule.after(span.last);
+            assert_eq!(after, Duration::from_secs_f64(seconds), "{speed}");
+            assert_eq!(schedule.after(span.first), Duration::ZERO);
+            let moved = span.last.checked_add_signed(schedule.shift.unwrap().0).unwrap();
+            assert_eq!(u128::from(moved), u128::from(start) + after.as_nanos(), "{speed}");
+        }
+        assert_eq!(schedule(&[], span, start).shift, None);
+    }
+
+    #[test]
+    fn speeds_are_factors_or_max() {
+        for (text, speed) in
+            [("max", Some(Speed::Max)), ("2.5x", Some(Speed::Times(2.5))), ("1x", Some(Speed::Times(1.0)))]
+        {
+            assert_eq!(text.parse().ok(), speed, "{text}");
+        }
+        for text in ["", "x", "1", "-1x", "0x", "NaNx", "infx", "1e9x", "MAX"] {
+            assert!(text.parse::<Speed>().is_err(), "{text}");
+        }
+    }
+}

@@ -98,6 +98,9 @@ fn recordings_of_every_kind_are_stored() {
     };
     assert_eq!(row("spans"), ["5", "8", "0", "0"]);
     assert_eq!(row("metrics"), ["1", "1", "0", "0"]);
+    // Again, as after an interruption: what was stored is known by its place, and is not stored twice.
+    let again = must(data.path(), &["ingest", &dir.display().to_string(), "--url", &server.http]);
+    assert_eq!((count(&server, "spans"), count(&server, "logs")), (8.into(), 12.into()), "{again}");
 }
 
 #[test]
