@@ -85,6 +85,12 @@ pub enum DecodeError {
         /// The limit.
         max: usize,
     },
+    /// More numbers in lists than one request may hold.
+    #[error("the request holds more than {max} numbers in buckets, bounds and quantiles (list_values_max)")]
+    TooManyNumbers {
+        /// The limit.
+        max: usize,
+    },
     /// More bytes than can be decoded at once.
     #[error("the request holds {found} bytes, more than the {max} that can be decoded at once")]
     TooManyBytes {
@@ -104,7 +110,9 @@ impl Classify for DecodeError {
             DecodeError::Malformed { .. } | DecodeError::MalformedPart { .. } | DecodeError::TooDeep { .. } => {
                 Kind::Fix
             }
-            DecodeError::TooManyItems { .. } | DecodeError::TooManyBytes { .. } => Kind::TooLarge,
+            DecodeError::TooManyItems { .. }
+            | DecodeError::TooManyNumbers { .. }
+            | DecodeError::TooManyBytes { .. } => Kind::TooLarge,
             DecodeError::Columns(_) => Kind::Bug,
         }
     }
@@ -140,6 +148,9 @@ impl Stop {
     fn into_error(self, message: &'static str, body: &[u8], limits: &Limits) -> DecodeError {
         match self {
             Stop::Wire(error) if error.fault == Fault::Depth => DecodeError::TooDeep { max: limits.value_depth_max },
+            Stop::Wire(error) if error.fault == Fault::Lists => {
+                DecodeError::TooManyNumbers { max: limits.list_values_max }
+            }
             Stop::Wire(error) => match error.offset_in(body) {
                 Some(at) => DecodeError::Malformed { message, fault: error.fault, at },
                 None => DecodeError::MalformedPart { message, fault: error.fault },
@@ -163,6 +174,8 @@ pub(crate) struct Context {
     pub(crate) scratch: String,
     /// Bytes of the request.
     pub(crate) request_bytes: usize,
+    /// Numbers that lists may hold.
+    pub(crate) list_values_max: usize,
     items_left: usize,
 }
 
@@ -175,6 +188,7 @@ impl Context {
             columns_max: limits.attribute_columns_max,
             scratch: String::new(),
             request_bytes: body.len(),
+            list_values_max: limits.list_values_max,
             // The highest row number says "no row" in places.
             items_left: limits.items_max.min(u32::MAX as usize - 1),
         }

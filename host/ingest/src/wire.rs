@@ -43,6 +43,9 @@ pub enum Fault {
     /// Arrays and maps nested more deeply than `value_depth_max` allows.
     #[error("a value is nested too deeply")]
     Depth,
+    /// More numbers in lists than `list_values_max` allows.
+    #[error("there are too many numbers in lists")]
+    Lists,
 }
 
 /// A [`Fault`] and the address of the byte before which it was noticed (an address costs nothing to carry; the decoder turns

@@ -14,10 +14,19 @@ pub struct Limits {
     /// Items (spans, log records, points) of one request: row numbers and dictionary keys are 32 bits wide, and a request
     /// beyond this is better sent as several.
     pub items_max: usize,
+    /// Numbers in lists (buckets, bounds and quantiles of points) of one request: in memory each has 8 bytes, on the wire
+    /// perhaps one, and a body of the largest size would otherwise take a gigabyte.
+    pub list_values_max: usize,
 }
 
 impl Default for Limits {
     fn default() -> Limits {
-        Limits { body_bytes_max: 64 << 20, value_depth_max: 64, attribute_columns_max: 1_000, items_max: 1_000_000 }
+        Limits {
+            body_bytes_max: 64 << 20,
+            value_depth_max: 64,
+            attribute_columns_max: 1_000,
+            items_max: 1_000_000,
+            list_values_max: 16_000_000,
+        }
     }
 }

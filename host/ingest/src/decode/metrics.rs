@@ -163,7 +163,7 @@ impl<'a> Points<'a> {
             flags: Scalars::default(),
             value_int: Scalars::default(),
             value_double: Scalars::default(),
-            distribution: Distribution::default(),
+            distribution: Distribution::new(context),
             attributes: Attributes::new(TableKind::Items, context.columns_max),
             exemplars: Exemplars::new(context),
             descriptors: Descriptors::new(context),

@@ -14,7 +14,7 @@ use opentelemetry_proto::tonic::metrics::v1::{
 use prism_ingest::decode::{self, Decoded};
 use prism_ingest::encode;
 use prism_model::window::TimeRange;
-use prism_model::{Batch, Cleared, Intrinsic, Limits, MetricType, Signal, TableKind, TenantId};
+use prism_model::{Batch, Classify, Cleared, Intrinsic, Kind, Limits, MetricType, Signal, TableKind, TenantId};
 use prism_store::{Store, StoreOptions};
 use proptest::prelude::*;
 use prost::Message;
@@ -181,6 +181,32 @@ fn the_number_of_points_is_bounded() {
     assert_eq!(decode::metrics(&bytes, &Limits { items_max: 11, ..Limits::default() }).unwrap().batch.rows(), 11);
     let error = decode::metrics(&bytes, &Limits { items_max: 10, ..Limits::default() }).unwrap_err();
     assert_eq!(error.to_string(), "the request holds more than 10 items (items_max)");
+}
+
+#[test]
+fn the_numbers_in_lists_are_bounded() {
+    let summary = Summary {
+        data_points: vec![SummaryDataPoint { quantile_values: vec![ValueAtQuantile::default()], ..Default::default() }],
+    };
+    let buckets = Some(Buckets { offset: 0, bucket_counts: vec![1, 300] });
+    let point = ExponentialHistogramDataPoint { positive: buckets.clone(), negative: buckets, ..Default::default() };
+    let exponential = ExponentialHistogram { data_points: vec![point], aggregation_temporality: 1 };
+    let metrics = vec![
+        histograms(vec![histogram(&[1, 2], &[0.5])]),
+        metric("e", Data::ExponentialHistogram(exponential)),
+        metric("s", Data::Summary(summary)),
+    ];
+    let bytes = request(vec![of_scope("s", metrics)]);
+    let of = |list_values_max| decode::metrics(&bytes, &Limits { list_values_max, ..Limits::default() });
+    assert_eq!(of(9).unwrap().batch.rows(), 3);
+    let error = of(8).unwrap_err();
+    assert_eq!(
+        (error.kind(), error.to_string()),
+        (
+            Kind::TooLarge,
+            "the request holds more than 8 numbers in buckets, bounds and quantiles (list_values_max)".to_owned()
+        )
+    );
 }
 
 #[test]

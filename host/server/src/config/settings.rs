@@ -246,7 +246,7 @@ impl Config {
         if !self.grpc_addr.is_empty() {
             address("grpc_addr", &self.grpc_addr)?;
         }
-        let positive: [(&str, u64); 20] = [
+        let positive: [(&str, u64); 21] = [
             ("auth.reload_ms", self.auth.reload_ms),
             ("http.connections_max", self.http.connections_max as u64),
             ("http.header_timeout_ms", self.http.header_timeout_ms),
@@ -267,6 +267,7 @@ impl Config {
             ("query.tenant_concurrent_max", self.query.tenant_concurrent_max as u64),
             ("limits.body_bytes_max", self.limits.body_bytes_max as u64),
             ("limits.items_max", self.limits.items_max as u64),
+            ("limits.list_values_max", self.limits.list_values_max as u64),
         ];
         if let Some((setting, _)) = positive.iter().find(|(_, value)| *value == 0) {
             return Err(format!("`{setting}`: expected a number above 0, found `0`"));

@@ -3,15 +3,18 @@
 use arrow::datatypes::{Float64Type, Int32Type, Int64Type};
 use prism_model::{Column, Intrinsic, MetricType};
 
+use super::super::Context;
 use super::super::resource::columns;
 use super::point::Fields;
 use crate::columns::ColumnError;
 use crate::columns::lists::{Lists, lists};
 use crate::columns::scalar::{Scalars, nullable};
+use crate::wire::{Fault, Result as WireResult, WireError};
 
 /// What only these points have; null for a point whose type does not have it.
 #[derive(Default)]
 pub(super) struct Distribution {
+    pub(super) room: Room,
     pub(super) bucket_counts: Lists<i64>,
     pub(super) explicit_bounds: Lists<f64>,
     pub(super) positive_counts: Lists<i64>,
@@ -29,7 +32,24 @@ pub(super) struct Distribution {
     negative_offset: Scalars<i32>,
 }
 
+/// How many numbers the lists may still get.
+#[derive(Default)]
+pub(super) struct Room(usize);
+
+impl Room {
+    /// Takes the room of `count` numbers that stand in these bytes.
+    #[inline(always)]
+    pub(super) fn take(&mut self, count: usize, bytes: &[u8]) -> WireResult<()> {
+        self.0 = self.0.checked_sub(count).ok_or_else(|| WireError::at(Fault::Lists, bytes))?;
+        Ok(())
+    }
+}
+
 impl Distribution {
+    pub(super) fn new(context: &Context) -> Distribution {
+        Distribution { room: Room(context.list_values_max), ..Distribution::default() }
+    }
+
     /// Whether the counts of the lists at hand fit int64; those beyond came as negative ones.
     pub(super) fn counts_fit(&self) -> bool {
         let fit = |counts: &[i64]| counts.iter().fold(0, |all, count| all | count) >= 0;

@@ -4,7 +4,7 @@ use prism_model::MetricType;
 
 use super::super::Context;
 use super::super::any_value::check_entry;
-use super::distribution::Distribution;
+use super::distribution::{Distribution, Room};
 use super::exemplar::{self, ExemplarFields};
 use crate::columns::lists::Lists;
 use crate::wire::{FIXED64, Fault, LEN, Reader, Result, VARINT, WireError, key, known};
@@ -129,10 +129,20 @@ fn find_histogram<'a>(message: &'a [u8], repeated: &mut Repeated<'a>, lists: &mu
             TIME => fields.time = reader.fixed64()?,
             COUNT => fields.count = reader.fixed64()?,
             SUM => fields.sum = Some(f64::from_bits(reader.fixed64()?)),
-            BUCKET_COUNTS => packed_fixed(reader.bytes()?, &mut lists.bucket_counts, i64::from_le_bytes)?,
-            BUCKET_COUNT => lists.bucket_counts.push(reader.fixed64()? as i64),
-            EXPLICIT_BOUNDS => packed_fixed(reader.bytes()?, &mut lists.explicit_bounds, f64::from_le_bytes)?,
-            EXPLICIT_BOUND => lists.explicit_bounds.push(f64::from_bits(reader.fixed64()?)),
+            BUCKET_COUNTS => {
+                packed_fixed(reader.bytes()?, &mut lists.bucket_counts, &mut lists.room, i64::from_le_bytes)?;
+            }
+            BUCKET_COUNT => {
+                lists.room.take(1, message)?;
+                lists.bucket_counts.push(reader.fixed64()? as i64);
+            }
+            EXPLICIT_BOUNDS => {
+                packed_fixed(reader.bytes()?, &mut lists.explicit_bounds, &mut lists.room, f64::from_le_bytes)?;
+            }
+            EXPLICIT_BOUND => {
+                lists.room.take(1, message)?;
+                lists.explicit_bounds.push(f64::from_bits(reader.fixed64()?));
+            }
             EXEMPLAR => exemplar::find(reader.bytes()?, repeated)?,
             FLAGS => fields.flags = reader.varint()? as u32,
             MIN => fields.min = Some(f64::from_bits(reader.fixed64()?)),
@@ -168,8 +178,14 @@ fn find_exponential<'a>(message: &'a [u8], repeated: &mut Repeated<'a>, lists: &
             SUM => fields.sum = Some(f64::from_bits(reader.fixed64()?)),
             SCALE => fields.scale = zigzag(reader.varint()?),
             ZERO_COUNT => fields.zero_count = reader.fixed64()?,
-            POSITIVE => find_buckets(reader.bytes()?, &mut fields.positive_offset, &mut lists.positive_counts)?,
-            NEGATIVE => find_buckets(reader.bytes()?, &mut fields.negative_offset, &mut lists.negative_counts)?,
+            POSITIVE => {
+                let (offset, counts) = (&mut fields.positive_offset, &mut lists.positive_counts);
+                find_buckets(reader.bytes()?, offset, counts, &mut lists.room)?;
+            }
+            NEGATIVE => {
+                let (offset, counts) = (&mut fields.negative_offset, &mut lists.negative_counts);
+                find_buckets(reader.bytes()?, offset, counts, &mut lists.room)?;
+            }
             FLAGS => fields.flags = reader.varint()? as u32,
             EXEMPLAR => exemplar::find(reader.bytes()?, repeated)?,
             MIN => fields.min = Some(f64::from_bits(reader.fixed64()?)),
@@ -182,7 +198,7 @@ fn find_exponential<'a>(message: &'a [u8], repeated: &mut Repeated<'a>, lists: &
 }
 
 /// Several messages of buckets are merged by reading one after the other: the last offset counts, the counts add up to a list.
-fn find_buckets(message: &[u8], offset: &mut Option<i32>, counts: &mut Lists<i64>) -> Result<()> {
+fn find_buckets(message: &[u8], offset: &mut Option<i32>, counts: &mut Lists<i64>, room: &mut Room) -> Result<()> {
     const OFFSET: u32 = key(1, VARINT);
     const COUNTS: u32 = key(2, LEN);
     const COUNT: u32 = key(2, VARINT);
@@ -192,12 +208,18 @@ fn find_buckets(message: &[u8], offset: &mut Option<i32>, counts: &mut Lists<i64
         match key {
             OFFSET => *offset = zigzag(reader.varint()?),
             COUNTS => {
-                let mut packed = Reader::new(reader.bytes()?);
+                let bytes = reader.bytes()?;
+                // Each varint has one byte without the mark that more follow.
+                room.take(bytes.iter().filter(|byte| **byte < 0x80).count(), bytes)?;
+                let mut packed = Reader::new(bytes);
                 while !packed.is_at_end() {
                     counts.push(packed.varint()? as i64);
                 }
             }
-            COUNT => counts.push(reader.varint()? as i64),
+            COUNT => {
+                room.take(1, message)?;
+                counts.push(reader.varint()? as i64);
+            }
             other => reader.skip(other, known(&[1, 2]))?,
         }
     }
@@ -241,17 +263,24 @@ fn find_quantile(message: &[u8], lists: &mut Distribution) -> Result<()> {
             other => reader.skip(other, known(&[1, 2]))?,
         }
     }
+    lists.room.take(2, message)?;
     lists.quantiles.push(quantile);
     lists.quantile_values.push(value);
     Ok(())
 }
 
 /// Values of 8 bytes each, one after the other.
-fn packed_fixed<T: Copy>(bytes: &[u8], into: &mut Lists<T>, read: impl Fn([u8; 8]) -> T) -> Result<()> {
+fn packed_fixed<T: Copy>(
+    bytes: &[u8],
+    into: &mut Lists<T>,
+    room: &mut Room,
+    read: impl Fn([u8; 8]) -> T,
+) -> Result<()> {
     let (values, rest) = bytes.as_chunks::<8>();
     if !rest.is_empty() {
         return Err(WireError::at(Fault::Truncated, rest));
     }
+    room.take(values.len(), bytes)?;
     into.extend(values.iter().map(|value| read(*value)));
     Ok(())
 }
