@@ -14,15 +14,20 @@ use prism_model::{Batch, ColumnId, Origin, Signal, TableKind, TenantId};
 use crate::cache::Cache;
 use crate::disk::{Disk, RealDisk};
 use crate::error::{Damage, StoreError};
-use crate::frame::decode::{Blooms, FrameMeta};
+use crate::frame::decode::{Blooms, FrameMeta, TokenFilter, TraceFilter};
 use crate::frame::stats::ColumnMeta;
 use crate::place::{END_SUFFIX, SegmentName, Token, parse_window_dir, signal_dir};
 use crate::scan::{Entry, NoIndex, SegmentIndex, end_mark};
 
-/// Bytes of remembered headers and statistics: about 2,500 frames of 80 columns.
-const INDEX_CACHE_BYTES: usize = 48 << 20;
-/// Bytes of remembered blooms.
-const BLOOM_CACHE_BYTES: usize = 16 << 20;
+/// Bytes of remembered headers and statistics: about 10,000 frames of 80 columns, some ten minutes of 100,000 spans/s.
+const INDEX_CACHE_BYTES: usize = 96 << 20;
+/// Bytes of remembered filters of trace ids: about as many frames.
+const TRACE_CACHE_BYTES: usize = 8 << 20;
+/// Bytes of remembered filters of keys and values, which take some 20 KB of a frame.
+const TOKEN_CACHE_BYTES: usize = 32 << 20;
+
+/// A frame: its file, its place there, its segment's fingerprint.
+type FrameKey = (u64, u64, u64);
 
 /// Reads the hot store below a folder. Cheap to clone; any number in any process.
 #[derive(Clone)]
@@ -32,7 +37,8 @@ struct Shared {
     disk: Arc<dyn Disk>,
     root: PathBuf,
     indexes: Cache<PathBuf, Arc<SegmentIndex>>,
-    blooms: Cache<(u64, u64, u64), Arc<Blooms>>,
+    traces: Cache<FrameKey, Arc<TraceFilter>>,
+    tokens: Cache<FrameKey, Arc<TokenFilter>>,
 }
 
 /// The frames that may hold rows of a time range, as they stood at one moment.
@@ -109,7 +115,8 @@ impl Reader {
             disk,
             root: root.to_owned(),
             indexes: Cache::new(INDEX_CACHE_BYTES),
-            blooms: Cache::new(BLOOM_CACHE_BYTES),
+            traces: Cache::new(TRACE_CACHE_BYTES),
+            tokens: Cache::new(TOKEN_CACHE_BYTES),
         }))
     }
 
@@ -404,30 +411,31 @@ impl Frame {
 
     /// `false` only where no span, log record, link or exemplar here has this trace id (QU-2). Reads the filter once.
     pub fn may_contain_trace(&self, id: &[u8; 16]) -> bool {
-        self.blooms().is_none_or(|b| b.may_contain_trace(id))
+        let filter = self.0.shared.traces.get(&self.key()).or_else(|| Some(self.filters()?.traces));
+        filter.is_none_or(|f| f.may_contain(id))
     }
 
     /// `false` only where no string attribute of any scope here has this key and exactly this value, nor one of the columns
     /// `name`, `severity_text`, `event_name`, `status_message` under its name as key (QU-2). Reads the filter once.
     pub fn may_contain_token(&self, key: &str, value: &str) -> bool {
-        self.blooms().is_none_or(|b| b.may_contain_token(key, value))
+        let filter = self.0.shared.tokens.get(&self.key()).or_else(|| Some(self.filters()?.tokens));
+        filter.is_none_or(|f| f.may_contain(key, value))
     }
 
-    /// The filters; `None` where they cannot be read, which must not lose rows.
-    fn blooms(&self) -> Option<Arc<Blooms>> {
-        let frame = &self.0;
-        let key = (frame.inode, frame.at, frame.meta.header.segment);
-        if let Some(blooms) = frame.shared.blooms.get(&key) {
-            return Some(blooms);
-        }
-        let header = &frame.meta.header;
+    fn key(&self) -> FrameKey {
+        (self.0.inode, self.0.at, self.0.meta.header.segment)
+    }
+
+    /// The filters, from disk; `None` where they cannot be read, which must not lose rows.
+    fn filters(&self) -> Option<Blooms> {
+        let (frame, header) = (&self.0, &self.0.meta.header);
         let file = frame.shared.disk.open(&frame.path).ok()?;
         let mut bytes = vec![0; header.bloom_len as usize];
         let n = file.read_at(&mut bytes, frame.at + header.bloom_at()).ok()?;
-        bytes.truncate(n);
-        let blooms = Arc::new(Blooms::read(header, bytes).ok()?);
-        frame.shared.blooms.put(key, blooms.clone(), blooms.memory_bytes());
-        Some(blooms)
+        let filters = Blooms::read(header, bytes.get(..n)?).ok()?;
+        frame.shared.traces.put(self.key(), filters.traces.clone(), filters.traces.memory_bytes());
+        frame.shared.tokens.put(self.key(), filters.tokens.clone(), filters.tokens.memory_bytes());
+        Some(filters)
     }
 
     /// The wanted columns; indices that hold tables together come always. Tables keep their number of rows even where no
@@ -436,7 +444,7 @@ impl Frame {
     /// # Errors
     /// `Retry` where the disk fails, `Bug` where bytes are not what was written: then nothing of the frame is returned.
     pub fn read(&self, want: &dyn Fn(TableKind, &ColumnId) -> bool) -> Result<(Batch, ReadCost), StoreError> {
-        let stretches = self.payload(self.0.meta.stretches(want))?;
+        let stretches = self.payload(self.0.meta.stretches(want)?)?;
         let bytes = stretches.iter().map(|(_, bytes)| bytes.len() as u64).sum();
         let cost = ReadCost { bytes, reads: stretches.len() as u64 };
         Ok((self.0.meta.rows_of(want, &stretches)?, cost))

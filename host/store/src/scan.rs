@@ -119,7 +119,9 @@ impl SegmentIndex {
             index.cut(|frame| frame.end() <= valid);
         }
         let mut walk = Walk::new(&*file, expected, valid.map_or(len, |v| v.min(len)));
+        walk.grows = valid.is_none();
         let found = walk.on(&mut index)?;
+        let len = if walk.grows { walk.len } else { len };
         index.verify(&*file)?;
         let known = index.fault.take().filter(|f| f.at == index.next && f.file_len == len);
         index.fault = match (found, known) {
@@ -220,13 +222,16 @@ struct Walk<'a> {
     fingerprint: u64,
     epoch: u64,
     len: u64,
+    /// Whether the file may have become longer since its length was asked for.
+    grows: bool,
     chunk: Vec<u8>,
     chunk_at: u64,
 }
 
 impl<'a> Walk<'a> {
     fn new(file: &'a dyn File, expected: &SegmentHeader, len: u64) -> Walk<'a> {
-        Walk { file, fingerprint: expected.fingerprint(), epoch: expected.epoch, len, chunk: Vec::new(), chunk_at: 0 }
+        let (fingerprint, epoch) = (expected.fingerprint(), expected.epoch);
+        Walk { file, fingerprint, epoch, len, grows: false, chunk: Vec::new(), chunk_at: 0 }
     }
 
     /// Adds frames to the index up to the end, the end mark, or the first failure.
@@ -266,6 +271,10 @@ impl<'a> Walk<'a> {
             index.closed = true;
             return Ok(Ok(true));
         }
+        if at + header.span() > self.len && self.grows {
+            // Its writer made room for the frame after the length was asked for.
+            self.len = self.len.max(self.file.identity()?.1);
+        }
         if at + header.span() > self.len {
             return Ok(Err(Damage::Short("frame")));
         }
@@ -277,8 +286,10 @@ impl<'a> Walk<'a> {
         let columns_before = index.columns.len();
         let (block, meta) = blocks.split_at(schema_len);
         let confirmed = header.confirmed;
-        let read = schema::read(block, &mut index.columns)
-            .and_then(|(columns, siblings)| Ok((FrameMeta::read(header, meta, &columns)?, siblings)));
+        let read = schema::read(block, &mut index.columns).and_then(|(columns, siblings)| {
+            let like = index.frames.last().map(|entry| &*entry.meta);
+            Ok((FrameMeta::read(header, meta, &columns, like)?, siblings))
+        });
         match read {
             Ok((meta, siblings)) => {
                 let entry =

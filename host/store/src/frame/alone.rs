@@ -33,9 +33,9 @@ pub fn decode(bytes: &[u8], want: &dyn Fn(TableKind, &ColumnId) -> bool) -> Resu
     let (columns, _) = schema::read(part(FRAME_HEADER, header.schema_len as usize)?, &mut Vec::new())?;
     let payload = header.payload_at() as usize;
     let stored = part(schema_end, header.meta_len as usize)?;
-    let meta = FrameMeta::read(header, stored, &columns)?;
+    let meta = FrameMeta::read(header, stored, &columns, None)?;
     let read = |(at, len): (u64, u64)| Ok((at, part(payload + at as usize, len as usize)?.to_vec()));
-    let stretches = meta.stretches(want).into_iter().map(read).collect::<Result<Vec<_>, Damage>>()?;
+    let stretches = meta.stretches(want)?.into_iter().map(read).collect::<Result<Vec<_>, Damage>>()?;
     meta.rows_of(want, &stretches)
 }
 

@@ -103,7 +103,12 @@ pub(super) struct Lines {
 
 impl Lines {
     pub(super) fn new(whole: bool) -> Lines {
-        Lines { next: 0, whole }
+        Lines::from(0, whole)
+    }
+
+    /// The lines of buffers from an offset of the payload on.
+    pub(super) fn from(next: u64, whole: bool) -> Lines {
+        Lines { next, whole }
     }
 
     pub(super) fn take(&mut self, take: &mut Take<'_>) -> Result<Buffer, Damage> {

@@ -26,6 +26,8 @@ pub(crate) struct FrameMeta {
     pub(crate) services: Option<Vec<Arc<str>>>,
     tables: Vec<TableMeta>,
     origins: Buffer,
+    /// The lines of the directory as they stand on disk: a tenth of what they take when they are read.
+    lines: Box<[u8]>,
 }
 
 #[derive(Debug)]
@@ -33,12 +35,28 @@ struct TableMeta {
     kind: TableKind,
     rows: usize,
     columns: Vec<ColumnMeta>,
-    directory: Vec<ColumnDir>,
+    /// Of each column.
+    directory: Vec<Line>,
+}
+
+/// A column's line of the directory.
+#[derive(Clone, Copy, Debug)]
+struct Line {
+    /// Where it begins in the lines.
+    at: u32,
+    /// Where the column's buffers begin in the payload.
+    offset: u64,
 }
 
 impl FrameMeta {
-    /// Reads the meta block; `columns` are the frame's, in its order.
-    pub(crate) fn read(header: FrameHeader, meta: &[u8], columns: &[TableColumn]) -> Result<FrameMeta, Damage> {
+    /// Reads the meta block; `columns` are the frame's, in its order. What stands in `like` too, a frame of the same segment, is
+    /// shared with it: low-cardinality texts repeat from frame to frame.
+    pub(crate) fn read(
+        header: FrameHeader,
+        meta: &[u8],
+        columns: &[TableColumn],
+        like: Option<&FrameMeta>,
+    ) -> Result<FrameMeta, Damage> {
         let unpacked;
         let raw = if header.meta_len == header.meta_raw {
             meta
@@ -57,6 +75,7 @@ impl FrameMeta {
         let mut columns = columns.iter();
         let count = take.var_max(TableKind::ALL.len())?;
         let mut tables = Vec::with_capacity(count);
+        let mut kept = Vec::new();
         for _ in 0..count {
             let kind = TableKind::from_u8(take.u8()?).ok_or(Damage::Bounds("table"))?;
             let rows = take.var_max(TABLE_ROWS_MAX)?;
@@ -67,9 +86,16 @@ impl FrameMeta {
                 if *table_of != kind {
                     return Err(Damage::Bounds("column of a table"));
                 }
+                let line = Line { at: kept.len() as u32, offset: lines.total() };
+                let from = raw.len() - take.left();
                 let dir = column::take(&mut take, &mut lines, rows)?;
-                table.columns.push(stats::take(&mut take, id.clone(), dir.nulls())?);
-                table.directory.push(dir);
+                kept.extend_from_slice(&raw[from..raw.len() - take.left()]);
+                let mut meta = stats::take(&mut take, id.clone(), dir.nulls())?;
+                if let Some(like) = like.and_then(|like| like.column(kind, table.columns.len(), id)) {
+                    meta.share(like);
+                }
+                table.columns.push(meta);
+                table.directory.push(line);
             }
             tables.push(table);
         }
@@ -78,7 +104,20 @@ impl FrameMeta {
         if columns.next().is_some() || lines.total() != header.payload_raw_or_len() || items != header.rows as usize {
             return Err(Damage::Bounds("frame meta"));
         }
-        Ok(FrameMeta { header, signal, services, tables, origins })
+        Ok(FrameMeta { header, signal, services, tables, origins, lines: kept.into() })
+    }
+
+    /// A column, most likely at this place.
+    fn column(&self, kind: TableKind, place: usize, id: &ColumnId) -> Option<&ColumnMeta> {
+        let columns = self.columns(kind);
+        columns.get(place).filter(|c| c.id == *id).or_else(|| columns.iter().find(|c| c.id == *id))
+    }
+
+    /// Where a column's buffers are.
+    fn dir(&self, table: &TableMeta, i: usize) -> Result<ColumnDir, Damage> {
+        let line = table.directory.get(i).ok_or(Damage::Bounds("column of a table"))?;
+        let bytes = self.lines.get(line.at as usize..).unwrap_or_default();
+        column::take(&mut Take::new(bytes, "frame meta"), &mut Lines::from(line.offset, self.header.whole), table.rows)
     }
 
     pub(crate) fn columns(&self, kind: TableKind) -> &[ColumnMeta] {
@@ -91,13 +130,9 @@ impl FrameMeta {
 
     /// Bytes in memory, about: what a cache of these is bounded by.
     pub(crate) fn memory_bytes(&self) -> usize {
-        let column = |c: &ColumnMeta| {
-            size_of::<ColumnMeta>()
-                + size_of::<ColumnDir>()
-                + c.dictionary.as_ref().map_or(0, |d| d.iter().map(|v| v.len() + 32).sum())
-                + 64
-        };
-        size_of::<FrameMeta>() + self.tables.iter().flat_map(|t| &t.columns).map(column).sum::<usize>()
+        let column = |c: &ColumnMeta| size_of::<ColumnMeta>() + size_of::<Line>() + c.own_bytes();
+        let columns = self.tables.iter().flat_map(|t| &t.columns).map(column).sum::<usize>();
+        size_of::<FrameMeta>() + self.lines.len() + columns
     }
 
     /// The wanted columns with the place of each, by table.
@@ -110,15 +145,21 @@ impl FrameMeta {
     }
 
     /// The stretches of the payload (offset, length) that a read of the wanted columns needs, ascending.
-    pub(crate) fn stretches(&self, want: &dyn Fn(TableKind, &ColumnId) -> bool) -> Vec<(u64, u64)> {
+    ///
+    /// # Errors
+    /// None that [`FrameMeta::read`] would not have found.
+    pub(crate) fn stretches(&self, want: &dyn Fn(TableKind, &ColumnId) -> bool) -> Result<Vec<(u64, u64)>, Damage> {
         if self.header.whole {
-            return vec![(0, self.header.payload_len)];
+            return Ok(vec![(0, self.header.payload_len)]);
         }
-        let columns = self.wanted(want);
-        let dirs = columns.iter().flat_map(|(t, picked)| picked.iter().map(|i| &t.directory[*i]));
-        let buffers = std::iter::once(self.origins).chain(dirs.flat_map(ColumnDir::buffers));
+        let mut buffers = vec![self.origins];
+        for (table, picked) in self.wanted(want) {
+            for i in picked {
+                buffers.extend(self.dir(table, i)?.buffers());
+            }
+        }
         let mut out: Vec<(u64, u64)> = Vec::new();
-        for buffer in buffers.filter(|b| b.stored > 0) {
+        for buffer in buffers.into_iter().filter(|b| b.stored > 0) {
             match out.last_mut() {
                 // One read of some bytes too many is cheaper than two reads.
                 Some((start, len)) if buffer.offset <= *start + *len + GAP_BYTES => {
@@ -127,7 +168,7 @@ impl FrameMeta {
                 _ => out.push((buffer.offset, u64::from(buffer.stored))),
             }
         }
-        out
+        Ok(out)
     }
 
     /// The stretch of the payload (offset, length) that holds the origins: all of it where it is compressed whole.
@@ -189,7 +230,7 @@ impl FrameMeta {
             let mut columns = Vec::with_capacity(picked.len());
             for i in picked {
                 let id = table.columns[i].id.clone();
-                let array = column::decode(&id, &table.directory[i], table.rows, fetch)?;
+                let array = column::decode(&id, &self.dir(table, i)?, table.rows, fetch)?;
                 columns.push(Column { id, array });
             }
             tables.push(Table::try_new(table.kind, table.rows, columns).map_err(broken)?);
@@ -211,34 +252,51 @@ fn is_index(id: &ColumnId) -> bool {
     )
 }
 
-/// The two filters of a frame.
+/// The two filters of a frame. That of trace ids is a hundredth of the other, and is remembered for itself.
 #[derive(Debug)]
 pub(crate) struct Blooms {
-    bytes: Vec<u8>,
-    tokens_at: usize,
+    pub(crate) traces: Arc<TraceFilter>,
+    pub(crate) tokens: Arc<TokenFilter>,
 }
 
+/// Of trace ids.
+#[derive(Debug)]
+pub(crate) struct TraceFilter(Box<[u8]>);
+
+/// Of keys with their values.
+#[derive(Debug)]
+pub(crate) struct TokenFilter(Box<[u8]>);
+
 impl Blooms {
-    pub(crate) fn read(header: &FrameHeader, bytes: Vec<u8>) -> Result<Blooms, Damage> {
-        if crc32c::crc32c(&bytes) != header.bloom_crc {
+    pub(crate) fn read(header: &FrameHeader, bytes: &[u8]) -> Result<Blooms, Damage> {
+        if crc32c::crc32c(bytes) != header.bloom_crc {
             return Err(Damage::Checksum("blooms"));
         }
-        let traces = Take::new(&bytes, "blooms").u32()? as usize;
-        let tokens_at = traces.checked_add(4).filter(|at| *at <= bytes.len()).ok_or(Damage::Bounds("blooms"))?;
-        Ok(Blooms { bytes, tokens_at })
+        let mut take = Take::new(bytes, "blooms");
+        let traces = take.u32()? as usize;
+        let traces = take.bytes(traces)?;
+        let tokens = take.bytes(take.left())?;
+        Ok(Blooms { traces: Arc::new(TraceFilter(traces.into())), tokens: Arc::new(TokenFilter(tokens.into())) })
     }
+}
 
-    pub(crate) fn may_contain_trace(&self, id: &[u8; 16]) -> bool {
-        super::bloom::may_contain(&self.bytes[4..self.tokens_at], super::bloom::trace_hash(id))
-    }
-
-    pub(crate) fn may_contain_token(&self, key: &str, value: &str) -> bool {
-        let hash = super::bloom::token_hash(super::bloom::key_seed(key), value);
-        super::bloom::may_contain(&self.bytes[self.tokens_at..], hash)
+impl TraceFilter {
+    pub(crate) fn may_contain(&self, id: &[u8; 16]) -> bool {
+        super::bloom::may_contain(&self.0, super::bloom::trace_hash(id))
     }
 
     pub(crate) fn memory_bytes(&self) -> usize {
-        self.bytes.len() + 64
+        self.0.len() + 64
+    }
+}
+
+impl TokenFilter {
+    pub(crate) fn may_contain(&self, key: &str, value: &str) -> bool {
+        super::bloom::may_contain(&self.0, super::bloom::token_hash(super::bloom::key_seed(key), value))
+    }
+
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.0.len() + 64
     }
 }
 

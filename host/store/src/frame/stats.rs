@@ -28,7 +28,42 @@ pub struct ColumnMeta {
     /// Where its values lie; `None` where unknown (bytes, ids, doubles with a NaN) or where there is no value.
     pub range: Option<Range>,
     /// Every distinct value of a text column, where there are few. `None` means unknown.
-    pub dictionary: Option<Vec<Arc<str>>>,
+    pub dictionary: Option<Arc<[Arc<str>]>>,
+}
+
+impl ColumnMeta {
+    /// Takes texts that stand in `like` too from there.
+    pub(super) fn share(&mut self, like: &ColumnMeta) {
+        if let (Some(own), Some(other)) = (&mut self.dictionary, &like.dictionary) {
+            if own == other {
+                *own = other.clone();
+            } else {
+                let same = |value: &Arc<str>| other.iter().find(|o| *o == value).unwrap_or(value).clone();
+                *own = own.iter().map(same).collect();
+            }
+        }
+        if let (Some(Range::Text(own)), Some(Range::Text(other))) = (&mut self.range, &like.range) {
+            if own.min == other.min {
+                own.min = other.min.clone();
+            }
+            if own.max == other.max {
+                own.max = other.max.clone();
+            }
+        }
+    }
+
+    /// Bytes in memory that no other frame shares, about.
+    pub(super) fn own_bytes(&self) -> usize {
+        let text = |text: &Arc<str>| if Arc::strong_count(text) > 1 { 0 } else { text.len() + 32 };
+        let dictionary = match &self.dictionary {
+            Some(values) if Arc::strong_count(values) == 1 => values.iter().map(|v| text(v) + 16).sum(),
+            _ => 0,
+        };
+        match &self.range {
+            Some(Range::Text(range)) => dictionary + text(&range.min) + range.max.as_ref().map_or(0, text),
+            _ => dictionary,
+        }
+    }
 }
 
 /// Bounds of the values of a column, nulls aside.
@@ -172,7 +207,7 @@ pub(super) fn take(take: &mut Take<'_>, id: ColumnId, null_count: u32) -> Result
         }
         _ => return Err(bad),
     };
-    let dictionary: Option<Vec<Arc<str>>> = if has(HAS_DICTIONARY) {
+    let dictionary: Option<Arc<[Arc<str>]>> = if has(HAS_DICTIONARY) {
         let count = take.var_max(SMALL_DICTIONARY.values)?;
         Some((0..count).map(|_| take.string().map(Arc::from)).collect::<Result<_, _>>()?)
     } else {
@@ -214,7 +249,7 @@ mod tests {
             (Some(Range::Bool { any_true: true, any_false: false }), None),
             (text(&["b", "a"]), None),
             (text(&["b", &long]), None),
-            (text(&["b", &long]), Some(vec!["b".into(), long.as_str().into()])),
+            (text(&["b", &long]), Some(["b".into(), long.as_str().into()].into())),
         ] {
             let meta = ColumnMeta { id: id.clone(), null_count: 3, range, dictionary };
             let mut bytes = Vec::new();
