@@ -301,7 +301,7 @@ fn http_2_streams_are_bounded_and_floods_end_their_connection() {
     large.rest();
     // A frame larger than was agreed on.
     let mut wide = Connection::new(&server, &[]);
-    wide.write(&frame(DATA, 0, 1, &[0; 20_000]));
+    wide.write(&frame(DATA, 0, 1, &[0; 200_000]));
     assert_eq!(wide.find(GOAWAY).expect("an end that says why").error(), FRAME_SIZE_ERROR);
     // Answered, and then silent: told to end.
     let mut idle = Connection::new(&server, &[]);
