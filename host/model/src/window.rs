@@ -18,6 +18,11 @@ impl Window {
         self.0.saturating_mul(WINDOW_NANOS)
     }
 
+    /// Last nanosecond; saturates at the ends of int64.
+    pub fn last_nanos(self) -> i64 {
+        self.start_nanos().saturating_add(WINDOW_NANOS - 1)
+    }
+
     /// First nanosecond after the window; saturates at the ends of int64.
     pub fn end_nanos(self) -> i64 {
         self.0.saturating_add(1).saturating_mul(WINDOW_NANOS)
@@ -34,7 +39,8 @@ impl Window {
     }
 }
 
-/// A half-open range of event time in unix nanoseconds: `[from, to)`.
+/// A half-open range of event time in unix nanoseconds: `[from, to)`. A `to` of `i64::MAX` is no end: that last nanosecond, which
+/// clients do send, would lie in no range otherwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TimeRange {
     /// First nanosecond.
@@ -49,17 +55,21 @@ impl TimeRange {
 
     /// Whether any time in `[min, max]` (both included) lies in the range.
     pub fn touches(self, min: i64, max: i64) -> bool {
-        min < self.to && max >= self.from
+        self.before_end(min) && max >= self.from
     }
 
     /// Whether every time in `[min, max]` (both included) lies in the range.
     pub fn covers(self, min: i64, max: i64) -> bool {
-        min >= self.from && max < self.to
+        min >= self.from && self.before_end(max)
     }
 
     /// Whether the time lies in the range.
     pub fn contains(self, time: i64) -> bool {
-        time >= self.from && time < self.to
+        time >= self.from && self.before_end(time)
+    }
+
+    fn before_end(self, time: i64) -> bool {
+        time < self.to || self.to == i64::MAX
     }
 }
 
@@ -74,5 +84,19 @@ mod tests {
         assert_eq!(Window::of(-1).end_nanos(), 0);
         assert!(Window::of(i64::MAX).start_nanos() < i64::MAX);
         assert!(Window::of(i64::MIN).end_nanos() > i64::MIN);
+        assert_eq!(Window::of(i64::MAX).last_nanos(), i64::MAX);
+        assert_eq!(Window::of(7).last_nanos() + 1, Window::of(7).end_nanos());
+    }
+
+    #[test]
+    fn no_time_lies_outside_of_all_of_time() {
+        for time in [i64::MIN, -1, 0, i64::MAX - 1, i64::MAX] {
+            assert!(TimeRange::ALL.contains(time) && TimeRange::ALL.covers(time, time), "{time}");
+            let window = Window::of(time);
+            assert!(TimeRange::ALL.touches(window.start_nanos(), window.last_nanos()), "{time}");
+            let from = TimeRange { from: time, to: i64::MAX };
+            assert!(from.touches(window.start_nanos(), window.last_nanos()) && from.contains(i64::MAX), "{time}");
+        }
+        assert!(!TimeRange { from: 0, to: 10 }.contains(10));
     }
 }

@@ -130,7 +130,7 @@ impl Reader {
     pub fn snapshot(&self, tenant: &TenantId, signal: Signal, range: TimeRange) -> Result<Snapshot, StoreError> {
         let mut snapshot = Snapshot::default();
         let mut seen = HashMap::new();
-        let touches = |window: Window| range.touches(window.start_nanos(), window.end_nanos().saturating_sub(1));
+        let touches = |window: Window| range.touches(window.start_nanos(), window.last_nanos());
         for name in self.0.segments(tenant, signal, &|window, late| late || touches(window))? {
             let path = self.0.path(tenant, signal, &name);
             if name.late && self.0.outside(tenant, signal, &name, range) {
