@@ -43,8 +43,14 @@ pub trait Disk: Send + Sync {
     fn symlink(&self, text: &str, path: &Path) -> io::Result<()>;
     /// The text of a symbolic link.
     fn read_link(&self, path: &Path) -> io::Result<String>;
-    /// Removes a file.
+    /// A second name for a file; fails where the name exists.
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Removes a file or a link.
     fn remove(&self, path: &Path) -> io::Result<()>;
+    /// Removes an empty folder.
+    fn remove_dir(&self, path: &Path) -> io::Result<()>;
+    /// Whether it is a folder.
+    fn is_dir(&self, path: &Path) -> bool;
 }
 
 /// The real one.
@@ -130,8 +136,20 @@ impl Disk for RealDisk {
         target.into_os_string().into_string().map_err(|_| io::Error::other("a link that is not text"))
     }
 
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::hard_link(from, to)
+    }
+
     fn remove(&self, path: &Path) -> io::Result<()> {
         fs::remove_file(path)
+    }
+
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        fs::remove_dir(path)
+    }
+
+    fn is_dir(&self, path: &Path) -> bool {
+        path.is_dir()
     }
 }
 

@@ -1,25 +1,23 @@
-//! The hot store: what was acknowledged survives, and any process sees it within a second.
+//! The store: what was acknowledged survives, any process sees it within a second, and it grows colder and cheaper with age.
 //!
 //! ```text
-//! append -> writer (lanes, groups) -> split (windows) -> frame (bytes) -> segment (file) -> disk
-//! disk -> scan (what stands in a file) -> read (snapshots, frames)          control (numbered objects, blobs)
+//! append -> hot (segments on the shared file system) -> seal -> warm (blocks of objects) -> cold (Parquet in Delta tables)
+//!           read: one snapshot over all of them, each row exactly once          life: how long what stays where
 //! ```
 //!
-//! Formats and invariants are in `host/adr/0002-frames.md`. Not here: what rows mean (`query`), which plugins saw them
-//! (`plugin`), leases, sealing and the colder tiers (they come next).
+//! Formats and invariants are in `host/adr`. Not here: what rows mean (`query`), which plugins saw them (`plugin`).
 
 pub mod error;
 pub mod options;
 pub mod metrics;
 pub mod disk;
+pub mod objects;
 mod place;
-mod writer;
-mod commit;
-mod split;
 mod frame;
-mod segment;
-mod scan;
+mod hot;
 mod cache;
+mod framed;
+mod unit;
 mod read;
 pub mod control;
 
@@ -27,8 +25,10 @@ pub use error::{Damage, StoreError};
 #[doc(hidden)]
 pub use frame::alone as frame_bytes;
 pub use frame::stats::{ColumnMeta, Range, TextRange};
+pub use hot::writer::{Receipt, Store, Surroundings};
 pub use metrics::Metrics;
+pub use objects::Objects;
 pub use options::StoreOptions;
 pub use place::Token;
-pub use read::{Frame, FrameStats, ReadCost, Reader, Snapshot, Unreadable};
-pub use writer::{Receipt, Store, Surroundings};
+pub use read::{Reader, Snapshot, Unreadable};
+pub use unit::{Frame, FrameStats, ReadCost, Tier};

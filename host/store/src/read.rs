@@ -1,7 +1,7 @@
 //! Reading what any process wrote: snapshots, and frames that read only what is asked for.
 //!
 //! Folders are listed and files opened anew for each snapshot: only that shows what another node wrote on a network file
-//! system. What stands in a file is remembered between snapshots by [`crate::scan`].
+//! system. What stands in a file is remembered between snapshots by [`crate::hot::scan`].
 
 use std::collections::HashMap;
 use std::io;
@@ -9,25 +9,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use prism_model::window::{TimeRange, Window};
-use prism_model::{Batch, ColumnId, Origin, Signal, TableKind, TenantId};
+use prism_model::{Origin, Signal, TenantId};
 
 use crate::cache::Cache;
-use crate::disk::{Disk, RealDisk};
+use crate::disk::{Disk, File, RealDisk};
 use crate::error::{Damage, StoreError};
-use crate::frame::decode::{Blooms, FrameMeta, TokenFilter, TraceFilter};
-use crate::frame::stats::ColumnMeta;
+use crate::framed::{Filters, Framed, Source};
+use crate::hot::scan::{Entry, NoIndex, SegmentIndex, end_mark};
 use crate::place::{END_SUFFIX, SegmentName, Token, parse_window_dir, signal_dir};
-use crate::scan::{Entry, NoIndex, SegmentIndex, end_mark};
+use crate::unit::{Frame, Tier};
 
 /// Bytes of remembered headers and statistics: about 10,000 frames of 80 columns, some ten minutes of 100,000 spans/s.
 const INDEX_CACHE_BYTES: usize = 96 << 20;
-/// Bytes of remembered filters of trace ids: about as many frames.
-const TRACE_CACHE_BYTES: usize = 8 << 20;
-/// Bytes of remembered filters of keys and values, which take some 20 KB of a frame.
-const TOKEN_CACHE_BYTES: usize = 32 << 20;
-
-/// A frame: its file, its place there, its segment's fingerprint.
-type FrameKey = (u64, u64, u64);
 
 /// Reads the hot store below a folder. Cheap to clone; any number in any process.
 #[derive(Clone)]
@@ -37,8 +30,7 @@ struct Shared {
     disk: Arc<dyn Disk>,
     root: PathBuf,
     indexes: Cache<PathBuf, Arc<SegmentIndex>>,
-    traces: Cache<FrameKey, Arc<TraceFilter>>,
-    tokens: Cache<FrameKey, Arc<TokenFilter>>,
+    filters: Arc<Filters>,
 }
 
 /// The frames that may hold rows of a time range, as they stood at one moment.
@@ -65,44 +57,6 @@ pub struct Unreadable {
     pub reason: String,
 }
 
-/// Rows that were written together, most of one window. Cheap to clone; nothing is read until asked for.
-#[derive(Clone)]
-pub struct Frame(Arc<FrameInner>);
-
-struct FrameInner {
-    shared: Arc<Shared>,
-    path: PathBuf,
-    inode: u64,
-    at: u64,
-    window: Window,
-    meta: Arc<FrameMeta>,
-    stats: FrameStats,
-}
-
-/// What is known about a frame as a whole.
-#[derive(Clone, Debug, PartialEq)]
-pub struct FrameStats {
-    /// Items: spans, log records or points.
-    pub rows: usize,
-    /// Smallest event time ([`Batch::event_times`]), unix nanoseconds.
-    pub time_min: i64,
-    /// Largest event time, included.
-    pub time_max: i64,
-    /// Distinct `service.name`s; `None` where there are too many to list.
-    pub services: Option<Vec<Arc<str>>>,
-    /// Bytes on disk.
-    pub bytes: u64,
-}
-
-/// What a read cost.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ReadCost {
-    /// Bytes read.
-    pub bytes: u64,
-    /// Reads.
-    pub reads: u64,
-}
-
 impl Reader {
     /// A reader of a folder, which need not exist yet.
     pub fn open(root: &Path) -> Reader {
@@ -115,8 +69,7 @@ impl Reader {
             disk,
             root: root.to_owned(),
             indexes: Cache::new(INDEX_CACHE_BYTES),
-            traces: Cache::new(TRACE_CACHE_BYTES),
-            tokens: Cache::new(TOKEN_CACHE_BYTES),
+            filters: Arc::default(),
         }))
     }
 
@@ -283,8 +236,8 @@ impl Shared {
 
     /// The length of a segment's end link. One that is no number ends the segment at once: it was meant to.
     fn end_of(&self, path: &Path) -> Result<Option<u64>, NoIndex> {
-        debug_assert!(crate::segment::end_link(path).to_string_lossy().ends_with(END_SUFFIX));
-        match self.disk.read_link(&crate::segment::end_link(path)) {
+        debug_assert!(crate::hot::segment::end_link(path).to_string_lossy().ends_with(END_SUFFIX));
+        match self.disk.read_link(&crate::hot::segment::end_link(path)) {
             Ok(text) => Ok(Some(text.parse().unwrap_or(0))),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(NoIndex::Io(e)),
@@ -343,6 +296,7 @@ impl Shared {
             tracing::error!(path = %path.display(), offset = fault.at, error = %fault.damage, "a segment is damaged");
             to.unreadable.push(unreadable(fault.at, fault.damage.to_string()));
         }
+        let source: Arc<dyn Source> = Arc::new(HotFile { disk: self.disk.clone(), path, inode: index.inode });
         for entry in &index.frames {
             let header = &entry.meta.header;
             if !range.touches(header.time_min, header.time_max) {
@@ -352,132 +306,35 @@ impl Shared {
             if !self.stands(tenant, signal, name, &index, entry, seen) {
                 break;
             }
-            let stats = FrameStats {
-                rows: header.rows as usize,
-                time_min: header.time_min,
-                time_max: header.time_max,
-                services: entry.meta.services.clone(),
-                bytes: header.span(),
-            };
-            to.frames.push(Frame(Arc::new(FrameInner {
-                shared: self.clone(),
-                path: path.clone(),
-                inode: index.inode,
-                at: entry.at,
-                window: name.window,
-                meta: entry.meta.clone(),
-                stats,
-            })));
+            to.frames.push(Framed::frame(&source, &self.filters, entry.at, name.window, entry.meta.clone()));
         }
     }
 }
 
-impl Frame {
-    /// What is known without a read.
-    pub fn stats(&self) -> &FrameStats {
-        &self.0.stats
-    }
+/// A segment's file: opened anew for each read, and known again by its inode.
+struct HotFile {
+    disk: Arc<dyn Disk>,
+    path: PathBuf,
+    inode: u64,
+}
 
-    /// The signal of the items.
-    pub fn signal(&self) -> Signal {
-        self.0.meta.signal
-    }
-
-    /// How many items.
-    pub fn rows(&self) -> usize {
-        self.0.stats.rows
-    }
-
-    /// Rows of a table; 0 where it is absent.
-    pub fn table_rows(&self, table: TableKind) -> usize {
-        self.0.meta.rows(table)
-    }
-
-    /// The columns of a table with their statistics; empty where it is absent. Nothing is read.
-    pub fn columns(&self, table: TableKind) -> &[ColumnMeta] {
-        self.0.meta.columns(table)
-    }
-
-    /// The window of the frame's segment; rows of a late segment may be of other times.
-    pub fn window(&self) -> Window {
-        self.0.window
-    }
-
-    /// A name that is unique among a tenant's frames of a signal and safe to show to it.
-    pub fn name(&self) -> String {
-        let file = self.0.path.file_name().unwrap_or_default().to_string_lossy();
-        format!("{}/{file}/{}", self.0.window.number(), self.0.meta.header.number)
-    }
-
-    /// `false` only where no span, log record, link or exemplar here has this trace id (QU-2). Reads the filter once.
-    pub fn may_contain_trace(&self, id: &[u8; 16]) -> bool {
-        let filter = self.0.shared.traces.get(&self.key()).or_else(|| Some(self.filters()?.traces));
-        filter.is_none_or(|f| f.may_contain(id))
-    }
-
-    /// `false` only where no string attribute of any scope here has this key and exactly this value, nor one of the columns
-    /// `name`, `severity_text`, `event_name`, `status_message` under its name as key (QU-2). Reads the filter once.
-    pub fn may_contain_token(&self, key: &str, value: &str) -> bool {
-        let filter = self.0.shared.tokens.get(&self.key()).or_else(|| Some(self.filters()?.tokens));
-        filter.is_none_or(|f| f.may_contain(key, value))
-    }
-
-    fn key(&self) -> FrameKey {
-        (self.0.inode, self.0.at, self.0.meta.header.segment)
-    }
-
-    /// The filters, from disk; `None` where they cannot be read, which must not lose rows.
-    fn filters(&self) -> Option<Blooms> {
-        let (frame, header) = (&self.0, &self.0.meta.header);
-        let file = frame.shared.disk.open(&frame.path).ok()?;
-        let mut bytes = vec![0; header.bloom_len as usize];
-        let n = file.read_at(&mut bytes, frame.at + header.bloom_at()).ok()?;
-        let filters = Blooms::read(header, bytes.get(..n)?).ok()?;
-        frame.shared.traces.put(self.key(), filters.traces.clone(), filters.traces.memory_bytes());
-        frame.shared.tokens.put(self.key(), filters.tokens.clone(), filters.tokens.memory_bytes());
-        Some(filters)
-    }
-
-    /// The wanted columns; indices that hold tables together come always. Tables keep their number of rows even where no
-    /// column of theirs is wanted. Blocks on the disk.
-    ///
-    /// # Errors
-    /// `Retry` where the disk fails, `Bug` where bytes are not what was written: then nothing of the frame is returned.
-    pub fn read(&self, want: &dyn Fn(TableKind, &ColumnId) -> bool) -> Result<(Batch, ReadCost), StoreError> {
-        let stretches = self.payload(self.0.meta.stretches(want)?)?;
-        let bytes = stretches.iter().map(|(_, bytes)| bytes.len() as u64).sum();
-        let cost = ReadCost { bytes, reads: stretches.len() as u64 };
-        Ok((self.0.meta.rows_of(want, &stretches)?, cost))
-    }
-
-    /// Where the rows came from, without any column.
-    fn origins(&self) -> Result<Vec<Origin>, StoreError> {
-        let stretches = self.payload(vec![self.0.meta.origins_stretch()])?;
-        let bytes = stretches.first().map_or(&[][..], |(_, bytes)| bytes);
-        Ok(self.0.meta.origins_of(bytes)?)
-    }
-
-    /// Stretches (offset, length) of the payload with their bytes.
-    fn payload(&self, stretches: Vec<(u64, u64)>) -> Result<Vec<(u64, Vec<u8>)>, StoreError> {
-        let frame = &self.0;
+impl Source for HotFile {
+    fn open(&self) -> Result<Arc<dyn File>, StoreError> {
         let failed = |e| StoreError::io("read a frame", e);
-        let file = frame.shared.disk.open(&frame.path).map_err(failed)?;
-        if file.identity().map_err(failed)?.0 != frame.inode {
-            return Err(Damage::Foreign("frame").into());
-        }
-        let from = frame.at + frame.meta.header.payload_at();
-        let read = |(offset, len): (u64, u64)| {
-            let mut bytes = vec![0; len as usize];
-            let n = file.read_at(&mut bytes, from + offset).map_err(failed)?;
-            if n < bytes.len() { Err(Damage::Short("frame").into()) } else { Ok((offset, bytes)) }
-        };
-        stretches.into_iter().map(read).collect()
+        let file = self.disk.open(&self.path).map_err(failed)?;
+        if file.identity().map_err(failed)?.0 == self.inode { Ok(file) } else { Err(Damage::Foreign("frame").into()) }
     }
-}
 
-impl std::fmt::Debug for Frame {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Frame").field("name", &self.name()).field("stats", &self.0.stats).finish_non_exhaustive()
+    fn identity(&self) -> u64 {
+        self.inode
+    }
+
+    fn name(&self) -> String {
+        self.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    }
+
+    fn tier(&self) -> Tier {
+        Tier::Hot
     }
 }
 

@@ -76,8 +76,20 @@ impl Disk for Early {
         RealDisk.read_link(path)
     }
 
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        RealDisk.link(from, to)
+    }
+
     fn remove(&self, path: &Path) -> io::Result<()> {
         RealDisk.remove(path)
+    }
+
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        RealDisk.remove_dir(path)
+    }
+
+    fn is_dir(&self, path: &Path) -> bool {
+        RealDisk.is_dir(path)
     }
 }
 

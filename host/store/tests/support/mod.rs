@@ -359,10 +359,42 @@ impl Disk for SimDisk {
         }
     }
 
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut state = self.0.lock();
+        state.operation()?;
+        let Some(Node::File(content)) = state.nodes.get(from).cloned() else {
+            return Err(error(io::ErrorKind::NotFound));
+        };
+        if state.nodes.contains_key(to) {
+            return Err(error(io::ErrorKind::AlreadyExists));
+        }
+        state.nodes.insert(to.to_owned(), Node::File(content));
+        Ok(())
+    }
+
     fn remove(&self, path: &Path) -> io::Result<()> {
         let mut state = self.0.lock();
         state.operation()?;
+        match state.nodes.get(path) {
+            None | Some(Node::Dir) => Err(error(io::ErrorKind::NotFound)),
+            Some(_) => {
+                state.nodes.remove(path);
+                Ok(())
+            }
+        }
+    }
+
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        let mut state = self.0.lock();
+        state.operation()?;
+        if state.nodes.keys().any(|p| p.parent() == Some(path)) {
+            return Err(error(io::ErrorKind::DirectoryNotEmpty));
+        }
         state.nodes.remove(path).map(drop).ok_or_else(|| error(io::ErrorKind::NotFound))
+    }
+
+    fn is_dir(&self, path: &Path) -> bool {
+        matches!(self.0.lock().nodes.get(path), Some(Node::Dir))
     }
 }
 

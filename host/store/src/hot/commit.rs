@@ -16,11 +16,11 @@ use tokio::sync::oneshot;
 use crate::error::StoreError;
 use crate::frame::encode::{Encoded, encode};
 use crate::frame::schema::{Sibling, Siblings};
+use crate::hot::segment::{Limbo, SegmentWriter};
+use crate::hot::split::{Slot, by_window, into_frames};
+use crate::hot::writer::Shared;
 use crate::metrics::Metrics;
 use crate::place::{SHARD, SegmentName, Token};
-use crate::segment::{Limbo, SegmentWriter};
-use crate::split::{Slot, by_window, into_frames};
-use crate::writer::Shared;
 
 /// Fencing comes with leases; until then every writer has files of its own.
 const EPOCH: u64 = 1;

@@ -18,14 +18,14 @@ use prism_model::{Cleared, Origin, Signal, TenantId};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-use crate::commit::{Item, LaneFiles};
 use crate::disk::{Disk, RealDisk, make_dirs};
 use crate::error::StoreError;
+use crate::hot::commit::{Item, LaneFiles};
+use crate::hot::segment::Folders;
 use crate::metrics::Metrics;
 use crate::options::StoreOptions;
 use crate::place::Token;
 use crate::read::Reader;
-use crate::segment::Folders;
 
 /// Batches that wait in one lane; memory is bounded by bytes, this bounds small ones.
 const LANE_ITEMS_MAX: usize = 4_096;

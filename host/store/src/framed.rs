@@ -1,0 +1,157 @@
+//! Frames (`host/adr/0002-frames.md`) as units of a snapshot, in a segment's file or a block's object alike: only the stretches
+//! that are asked for are read.
+
+use std::sync::Arc;
+
+use prism_model::window::Window;
+use prism_model::{Batch, ColumnId, Origin, Signal, TableKind};
+
+use crate::cache::Cache;
+use crate::disk::File;
+use crate::error::{Damage, StoreError};
+use crate::frame::decode::{Blooms, FrameMeta, TokenFilter, TraceFilter};
+use crate::frame::stats::ColumnMeta;
+use crate::unit::{Frame, FrameStats, ReadCost, Tier, Unit};
+
+/// Bytes of remembered filters of trace ids: about as many frames as headers are remembered of.
+const TRACE_CACHE_BYTES: usize = 8 << 20;
+/// Bytes of remembered filters of keys and values, which take some 20 KB of a frame.
+const TOKEN_CACHE_BYTES: usize = 32 << 20;
+
+/// What frames lie in.
+pub(crate) trait Source: Send + Sync {
+    /// Opens it; fails where something else has its name by now.
+    fn open(&self) -> Result<Arc<dyn File>, StoreError>;
+    /// Tells it from every other one.
+    fn identity(&self) -> u64;
+    /// Safe to show to its tenant.
+    fn name(&self) -> String;
+    fn tier(&self) -> Tier;
+}
+
+/// A frame: what it lies in, its place there, its segment's fingerprint.
+type FrameKey = (u64, u64, u64);
+
+/// Filters that were read before.
+pub(crate) struct Filters {
+    traces: Cache<FrameKey, Arc<TraceFilter>>,
+    tokens: Cache<FrameKey, Arc<TokenFilter>>,
+}
+
+impl Default for Filters {
+    fn default() -> Filters {
+        Filters { traces: Cache::new(TRACE_CACHE_BYTES), tokens: Cache::new(TOKEN_CACHE_BYTES) }
+    }
+}
+
+/// A frame in its file.
+pub(crate) struct Framed {
+    source: Arc<dyn Source>,
+    known: Arc<Filters>,
+    at: u64,
+    window: Window,
+    meta: Arc<FrameMeta>,
+    stats: FrameStats,
+}
+
+impl Framed {
+    /// The frame whose header stands at `at`.
+    pub(crate) fn frame(
+        source: &Arc<dyn Source>,
+        known: &Arc<Filters>,
+        at: u64,
+        window: Window,
+        meta: Arc<FrameMeta>,
+    ) -> Frame {
+        let header = &meta.header;
+        let stats = FrameStats {
+            rows: header.rows as usize,
+            time_min: header.time_min,
+            time_max: header.time_max,
+            services: meta.services.clone(),
+            bytes: header.span(),
+        };
+        Frame::new(Framed { source: source.clone(), known: known.clone(), at, window, meta, stats })
+    }
+
+    fn key(&self) -> FrameKey {
+        (self.source.identity(), self.at, self.meta.header.segment)
+    }
+
+    /// The filters, from disk; `None` where they cannot be read, which must not lose rows.
+    fn filters(&self) -> Option<Blooms> {
+        let header = &self.meta.header;
+        let file = self.source.open().ok()?;
+        let mut bytes = vec![0; header.bloom_len as usize];
+        let n = file.read_at(&mut bytes, self.at + header.bloom_at()).ok()?;
+        let filters = Blooms::read(header, bytes.get(..n)?).ok()?;
+        self.known.traces.put(self.key(), filters.traces.clone(), filters.traces.memory_bytes());
+        self.known.tokens.put(self.key(), filters.tokens.clone(), filters.tokens.memory_bytes());
+        Some(filters)
+    }
+
+    /// Stretches (offset, length) of the payload with their bytes.
+    fn payload(&self, stretches: Vec<(u64, u64)>) -> Result<Vec<(u64, Vec<u8>)>, StoreError> {
+        let file = self.source.open()?;
+        let from = self.at + self.meta.header.payload_at();
+        let read = |(offset, len): (u64, u64)| {
+            let mut bytes = vec![0; len as usize];
+            let n = file.read_at(&mut bytes, from + offset).map_err(|e| StoreError::io("read a frame", e))?;
+            if n < bytes.len() { Err(Damage::Short("frame").into()) } else { Ok((offset, bytes)) }
+        };
+        stretches.into_iter().map(read).collect()
+    }
+}
+
+impl Unit for Framed {
+    fn tier(&self) -> Tier {
+        self.source.tier()
+    }
+
+    fn name(&self) -> String {
+        format!("{}/{}/{}", self.window.number(), self.source.name(), self.meta.header.number)
+    }
+
+    fn signal(&self) -> Signal {
+        self.meta.signal
+    }
+
+    fn window(&self) -> Window {
+        self.window
+    }
+
+    fn stats(&self) -> &FrameStats {
+        &self.stats
+    }
+
+    fn table_rows(&self, table: TableKind) -> usize {
+        self.meta.rows(table)
+    }
+
+    fn columns(&self, table: TableKind) -> &[ColumnMeta] {
+        self.meta.columns(table)
+    }
+
+    fn may_contain_trace(&self, id: &[u8; 16]) -> bool {
+        let filter = self.known.traces.get(&self.key()).or_else(|| Some(self.filters()?.traces));
+        filter.is_none_or(|f| f.may_contain(id))
+    }
+
+    fn may_contain_token(&self, key: &str, value: &str) -> bool {
+        let filter = self.known.tokens.get(&self.key()).or_else(|| Some(self.filters()?.tokens));
+        filter.is_none_or(|f| f.may_contain(key, value))
+    }
+
+    fn read(&self, want: &dyn Fn(TableKind, &ColumnId) -> bool) -> Result<(Batch, ReadCost), StoreError> {
+        let stretches = self.payload(self.meta.stretches(want)?)?;
+        let bytes = stretches.iter().map(|(_, bytes)| bytes.len() as u64).sum();
+        let cost = ReadCost { bytes, reads: stretches.len() as u64 };
+        Ok((self.meta.rows_of(want, &stretches)?, cost))
+    }
+
+    fn origins(&self) -> Result<Vec<Origin>, StoreError> {
+        let stretches = self.payload(vec![self.meta.origins_stretch()])?;
+        let bytes = stretches.first().map_or(&[][..], |(_, bytes)| bytes);
+        Ok(self.meta.origins_of(bytes)?)
+    }
+}

@@ -1,0 +1,14 @@
+//! The hot tier: what was acknowledged a moment ago, in one file for each writer, window and tenant's signal.
+//!
+//! ```text
+//! append -> writer (lanes, groups) -> split (windows) -> commit (encode, write, sync) -> segment (file)
+//! file -> scan (what stands in it) -> unit (its frames)
+//! ```
+//!
+//! Formats are in `host/adr/0002-frames.md`. Not here: what becomes of a segment that is done (`seal`).
+
+pub(crate) mod writer;
+pub(crate) mod split;
+pub(crate) mod commit;
+pub(crate) mod segment;
+pub(crate) mod scan;
