@@ -51,6 +51,24 @@ pub trait Disk: Send + Sync {
     fn remove_dir(&self, path: &Path) -> io::Result<()>;
     /// Whether it is a folder.
     fn is_dir(&self, path: &Path) -> bool;
+    /// Whether calls may take long, and so want threads of their own. A simulated disk answers at once and wants every step of
+    /// a process on one thread, so that a seed gives the same order of steps each time.
+    fn may_block(&self) -> bool {
+        true
+    }
+}
+
+/// Runs work that calls the disk: on a thread that may block, unless the disk never does. `None` where the work panicked.
+pub(crate) async fn blocking<T: Send + 'static>(
+    disk: &dyn Disk,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Option<T> {
+    let done = if disk.may_block() {
+        tokio::task::spawn_blocking(work).await.map_err(|e| e.to_string())
+    } else {
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).map_err(|_| "inline".to_owned())
+    };
+    done.inspect_err(|error| tracing::error!(error, "work on the disk panicked")).ok()
 }
 
 /// The real one.

@@ -227,6 +227,7 @@ impl LaneFiles {
         };
         let results: Vec<(Slot, io::Result<()>)> = match segments.as_slice() {
             [(slot, one)] => vec![(*slot, timed(one))],
+            several if !shared.folders.disk.may_block() => several.iter().map(|(slot, s)| (*slot, timed(s))).collect(),
             // Several files take as long as one when they are synced at once: the journal is written once.
             many => std::thread::scope(|scope| {
                 let threads: Vec<_> = many.iter().map(|(slot, s)| (*slot, scope.spawn(|| timed(s)))).collect();

@@ -18,7 +18,7 @@ use prism_model::{Cleared, Origin, Signal, TenantId};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-use crate::disk::{Disk, RealDisk, make_dirs};
+use crate::disk::{Disk, RealDisk, blocking, make_dirs};
 use crate::error::StoreError;
 use crate::hot::commit::{Item, LaneFiles};
 use crate::hot::segment::Folders;
@@ -307,11 +307,11 @@ async fn with_files(
 ) {
     let Ok(permit) = shared.commits.clone().acquire_owned().await else { return };
     let (shared, files) = (shared.clone(), files.clone());
-    let done = tokio::task::spawn_blocking(move || {
+    let disk = shared.folders.disk.clone();
+    // After a panic the lane undoes what it left.
+    let _ = blocking(&*disk, move || {
         work(&shared, &mut files.lock());
         drop(permit);
-    });
-    if let Err(e) = done.await {
-        tracing::error!(error = %e, "a commit panicked");
-    }
+    })
+    .await;
 }
