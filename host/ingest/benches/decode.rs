@@ -5,9 +5,11 @@
 
 #![allow(missing_docs, clippy::unwrap_used, reason = "criterion's macros make functions without documentation")]
 
+mod clock;
+
 use std::hint::black_box;
 
-use criterion::measurement::{Measurement, ValueFormatter};
+use clock::CpuTime;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
@@ -18,64 +20,6 @@ use prism_model::{Limits, Signal};
 use prost::Message;
 
 const ITEMS: usize = 4_000;
-
-/// Processor time of this thread, from Linux's scheduler.
-struct CpuTime;
-
-struct Nanos;
-
-fn cpu_nanos() -> u64 {
-    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
-    text.split(' ').next().unwrap().parse().unwrap()
-}
-
-impl Measurement for CpuTime {
-    type Intermediate = u64;
-    type Value = u64;
-
-    fn start(&self) -> u64 {
-        cpu_nanos()
-    }
-
-    fn end(&self, start: u64) -> u64 {
-        cpu_nanos() - start
-    }
-
-    fn add(&self, a: &u64, b: &u64) -> u64 {
-        a + b
-    }
-
-    fn zero(&self) -> u64 {
-        0
-    }
-
-    fn to_f64(&self, nanos: &u64) -> f64 {
-        *nanos as f64
-    }
-
-    fn formatter(&self) -> &dyn ValueFormatter {
-        &Nanos
-    }
-}
-
-impl ValueFormatter for Nanos {
-    fn scale_values(&self, _typical: f64, _values: &mut [f64]) -> &'static str {
-        "ns CPU"
-    }
-
-    fn scale_throughputs(&self, _typical: f64, throughput: &Throughput, values: &mut [f64]) -> &'static str {
-        let per = match throughput {
-            Throughput::Elements(n) | Throughput::Bytes(n) => *n as f64,
-            _ => 1.0,
-        };
-        values.iter_mut().for_each(|nanos| *nanos /= per);
-        "ns CPU/item"
-    }
-
-    fn scale_for_machines(&self, _values: &mut [f64]) -> &'static str {
-        "ns"
-    }
-}
 
 fn decoding(c: &mut Criterion<CpuTime>) {
     let limits = Limits::default();
@@ -112,5 +56,5 @@ fn decoding(c: &mut Criterion<CpuTime>) {
     group.finish();
 }
 
-criterion_group!(name = benches; config = Criterion::default().with_measurement(CpuTime); targets = decoding);
+criterion_group!(name = benches; config = Criterion::default().with_measurement(CpuTime::of_thread("ns CPU/item")); targets = decoding);
 criterion_main!(benches);

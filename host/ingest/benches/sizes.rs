@@ -5,12 +5,14 @@
 
 #![allow(missing_docs, clippy::unwrap_used, reason = "criterion's macros make functions without documentation")]
 
+mod clock;
+
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use criterion::measurement::{Measurement, ValueFormatter};
+use clock::CpuTime;
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use prism_ingest::json::Format;
 use prism_ingest::sample::Sample;
@@ -22,60 +24,6 @@ use prost::Message as _;
 use tokio::runtime::Runtime;
 
 const CLIENTS: usize = 64;
-
-/// Processor time of this process.
-struct CpuTime;
-
-struct Nanos;
-
-impl Measurement for CpuTime {
-    type Intermediate = u64;
-    type Value = u64;
-
-    fn start(&self) -> u64 {
-        let now = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
-        now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
-    }
-
-    fn end(&self, start: u64) -> u64 {
-        self.start() - start
-    }
-
-    fn add(&self, a: &u64, b: &u64) -> u64 {
-        a + b
-    }
-
-    fn zero(&self) -> u64 {
-        0
-    }
-
-    fn to_f64(&self, nanos: &u64) -> f64 {
-        *nanos as f64
-    }
-
-    fn formatter(&self) -> &dyn ValueFormatter {
-        &Nanos
-    }
-}
-
-impl ValueFormatter for Nanos {
-    fn scale_values(&self, _typical: f64, _values: &mut [f64]) -> &'static str {
-        "ns CPU"
-    }
-
-    fn scale_throughputs(&self, _typical: f64, throughput: &Throughput, values: &mut [f64]) -> &'static str {
-        let (per, unit) = match throughput {
-            Throughput::Elements(n) => (*n as f64, "ns CPU/request"),
-            _ => (1.0, "ns CPU"),
-        };
-        values.iter_mut().for_each(|nanos| *nanos /= per);
-        unit
-    }
-
-    fn scale_for_machines(&self, _values: &mut [f64]) -> &'static str {
-        "ns"
-    }
-}
 
 fn now() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as i64
@@ -151,5 +99,5 @@ fn joining(c: &mut Criterion<CpuTime>) {
     group.finish();
 }
 
-criterion_group!(name = benches; config = Criterion::default().with_measurement(CpuTime); targets = joining, requests);
+criterion_group!(name = benches; config = Criterion::default().with_measurement(CpuTime::of_process("ns CPU/request")); targets = joining, requests);
 criterion_main!(benches);

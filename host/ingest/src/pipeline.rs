@@ -13,14 +13,14 @@ use prism_model::{Batch, BatchId, Classify, Kind, Limits, Origin, Signal, Tenant
 use prism_plugin::{Call, Chain, Passed, PluginError};
 use prism_store::{Store, StoreError};
 use sha2::{Digest as _, Sha256};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::body::{self, BodyError};
 use crate::chains::{ChainError, Chains, Clock};
 use crate::decode::{self, DecodeError, Decoded, Rejected};
 use crate::json::{self, Format, JsonError};
 use crate::metrics::{IngestMetrics, SignalMetrics, add};
-use crate::queue::{Bounds, Full, Queue, Room};
+use crate::queue::{Bounds, Full, Place, Queue, Room};
 use crate::seen::{Begun, First, Identity, Outcome, Seen, SeenBounds, Stored, UnderWay};
 use crate::sizes::{REQUEST_BYTES_BOUNDS, REQUEST_ITEMS_BOUNDS, SMALL_BYTES};
 
@@ -232,6 +232,14 @@ enum Worked {
     UnderWay(Identity, UnderWay),
 }
 
+/// How the work on a request ended.
+enum Done {
+    /// Rows to be stored, with the worker and the turn that are kept until they are.
+    Rows(Box<Rows>, (OwnedSemaphorePermit, OwnedSemaphorePermit)),
+    /// The same was stored before; asked at this time.
+    Duplicate(Identity, Stored, i64),
+}
+
 struct Rows {
     passed: Passed,
     rejected: Rejected,
@@ -338,47 +346,9 @@ impl Pipeline {
             limits: self.limits.clone(),
             metrics: self.metrics.clone(),
         };
-        let (mut place, mut work, mut identity) = (place, work, None);
-        let (rows, worker) = loop {
-            let now = (self.clock)();
-            // Who has waited for another copy of the request asks again before any work is done twice.
-            let mut first = None;
-            if let Some(identity) = identity {
-                match self.seen.begin(tenant, signal, identity, now) {
-                    Begun::First(right) => first = Some(right),
-                    Begun::Stored(stored) => return Ok(self.repeat(&request, counts, identity, &stored, now)),
-                    Begun::UnderWay(other) => {
-                        other.ended().await;
-                        continue;
-                    }
-                }
-            }
-            let closed = || IngestError::Broken("the workers are closed");
-            let turn = place.turn().await.ok_or_else(closed)?;
-            let worker = self.workers.clone().acquire_owned().await.map_err(|_| closed())?;
-            let run = move || {
-                let worked = work.run(first, now);
-                // Given back only when the work is over, also where nobody waits for it any more.
-                (worked, work, place, (turn, worker))
-            };
-            let done = if at_once {
-                std::panic::catch_unwind(AssertUnwindSafe(run)).ok()
-            } else {
-                tokio::task::spawn_blocking(run).await.ok()
-            };
-            let done = done.ok_or(IngestError::Broken("a worker panicked"))?;
-            let (worked, worker);
-            (worked, work, place, worker) = done;
-            match worked? {
-                Worked::Rows(rows) => break (rows, worker),
-                Worked::Duplicate(identity, stored) => return Ok(self.repeat(&request, counts, identity, &stored, now)),
-                Worked::UnderWay(of, other) => {
-                    // Without the worker, which the other may need.
-                    drop(worker);
-                    other.ended().await;
-                    identity = Some(of);
-                }
-            }
+        let (rows, worker) = match self.work(place, work, at_once).await? {
+            Done::Rows(rows, worker) => (rows, worker),
+            Done::Duplicate(identity, stored, now) => return Ok(self.repeat(&request, counts, identity, &stored, now)),
         };
         let Rows { passed, rejected, bytes, decode, chain, first } = *rows;
         self.count(&passed);
@@ -411,6 +381,52 @@ impl Pipeline {
         let steps = Some(Steps { decode, chain, commit: Step::between(waits, Instant::now()) });
         let Rejected { count: rejected, reason, .. } = rejected;
         Ok(Accepted { rejected, reason, token, stored, dropped, duplicate: false, steps })
+    }
+
+    /// Does the work in its tenant's turn. Where another copy of the request is under way, its end decides, and is waited for
+    /// without a worker in hand, which the other may need.
+    async fn work(&self, mut place: Place, mut work: Work, at_once: bool) -> Result<Done, IngestError> {
+        let mut identity = None;
+        loop {
+            let now = (self.clock)();
+            // Who has waited for another copy of the request asks again before any work is done twice.
+            let mut first = None;
+            if let Some(identity) = identity {
+                match self.seen.begin(&work.tenant, work.signal, identity, now) {
+                    Begun::First(right) => first = Some(right),
+                    Begun::Stored(stored) => return Ok(Done::Duplicate(identity, stored, now)),
+                    Begun::UnderWay(other) => {
+                        other.ended().await;
+                        continue;
+                    }
+                }
+            }
+            let closed = || IngestError::Broken("the workers are closed");
+            let turn = place.turn().await.ok_or_else(closed)?;
+            let worker = self.workers.clone().acquire_owned().await.map_err(|_| closed())?;
+            let run = move || {
+                let worked = work.run(first, now);
+                // Given back only when the work is over, also where nobody waits for it any more.
+                (worked, work, place, (turn, worker))
+            };
+            let done = if at_once {
+                std::panic::catch_unwind(AssertUnwindSafe(run)).ok()
+            } else {
+                tokio::task::spawn_blocking(run).await.ok()
+            };
+            let done = done.ok_or(IngestError::Broken("a worker panicked"))?;
+            let (worked, worker);
+            (worked, work, place, worker) = done;
+            match worked? {
+                Worked::Rows(rows) => return Ok(Done::Rows(rows, worker)),
+                Worked::Duplicate(identity, stored) => return Ok(Done::Duplicate(identity, stored, now)),
+                Worked::UnderWay(of, other) => {
+                    drop(worker);
+                    other.ended().await;
+                    identity = Some(of);
+                }
+            }
+        }
     }
 
     /// The answer to a request that was stored before: the same as then, and a warning.

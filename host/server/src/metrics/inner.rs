@@ -67,7 +67,7 @@ pub(crate) fn expose_ingest(metrics: &IngestMetrics, text: &mut Exposition) {
     labelled(
         text,
         "prism_plugin_dropped_items_total",
-        "Spans or log records dropped by filters.",
+        "Spans, log records or metric points dropped by filters.",
         "binding",
         &metrics.dropped,
     );
