@@ -234,8 +234,8 @@ enum Worked {
 
 /// How the work on a request ended.
 enum Done {
-    /// Rows to be stored, with the worker and the turn that are kept until they are.
-    Rows(Box<Rows>, (OwnedSemaphorePermit, OwnedSemaphorePermit)),
+    /// Rows to be stored, the request's place in the queue, which it keeps until they are, and its turn and worker.
+    Rows(Box<Rows>, Place, (OwnedSemaphorePermit, OwnedSemaphorePermit)),
     /// The same was stored before; asked at this time.
     Duplicate(Identity, Stored, i64),
 }
@@ -346,8 +346,8 @@ impl Pipeline {
             limits: self.limits.clone(),
             metrics: self.metrics.clone(),
         };
-        let (rows, worker) = match self.work(place, work, at_once).await? {
-            Done::Rows(rows, worker) => (rows, worker),
+        let (rows, _place, worker) = match self.work(place, work, at_once).await? {
+            Done::Rows(rows, place, worker) => (rows, place, worker),
             Done::Duplicate(identity, stored, now) => return Ok(self.repeat(&request, counts, identity, &stored, now)),
         };
         let Rows { passed, rejected, bytes, decode, chain, first } = *rows;
@@ -418,7 +418,7 @@ impl Pipeline {
             let (worked, worker);
             (worked, work, place, worker) = done;
             match worked? {
-                Worked::Rows(rows) => return Ok(Done::Rows(rows, worker)),
+                Worked::Rows(rows) => return Ok(Done::Rows(rows, place, worker)),
                 Worked::Duplicate(identity, stored) => return Ok(Done::Duplicate(identity, stored, now)),
                 Worked::UnderWay(of, other) => {
                     drop(worker);
