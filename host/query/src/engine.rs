@@ -18,9 +18,9 @@ use futures::TryStreamExt as _;
 use parking_lot::Mutex;
 use prism_dsl::Query;
 use prism_model::{TableKind, TenantId};
-use prism_store::{Frame, Reader, Snapshot};
+use prism_store::{Found, Frame, Reader, Snapshot, StoreError};
 
-use crate::answer::{Answer, AnswerColumn, Partial, Stats};
+use crate::answer::{Answer, AnswerColumn, Partial, Stats, TierStats};
 use crate::bind::query::{Plan, RANGE_DEFAULT_NANOS, plan};
 use crate::error::{QueryError, code};
 use crate::exec::ScanExec;
@@ -115,10 +115,18 @@ impl Engine {
         }
     }
 
+    /// What is read may move to a colder tier meanwhile. Nothing was answered by then, so that the query begins anew, once.
     async fn answer(&self, plan: Plan, asked: Asked) -> Result<Answer, QueryError> {
+        match self.attempt(plan.clone(), asked.clone(), true).await {
+            Err(QueryError::Store(StoreError::Vanished(_))) => self.attempt(plan, asked, false).await,
+            answered => answered,
+        }
+    }
+
+    async fn attempt(&self, plan: Plan, asked: Asked, restarts: bool) -> Result<Answer, QueryError> {
         let (now, started, range) = (asked.now, asked.started, plan.range);
         let engine = self.clone();
-        let Prepared { scan, warnings, frames_outside } = blocking(move || engine.prepare(plan, asked)).await?;
+        let Prepared { scan, warnings, tiers } = blocking(move || engine.prepare(plan, asked, restarts)).await?;
         let bound = Instant::now();
         let stop = StopOnDrop(scan.clone());
         let parts = self.collect(&scan).await?;
@@ -131,6 +139,7 @@ impl Engine {
         partial.dedup();
         let count = |c: &std::sync::atomic::AtomicU64| c.load(Ordering::Relaxed);
         let counters = &scan.counters;
+        let frames_outside = tiers.map(|found| found.pruned as u64).iter().sum::<u64>();
         let stats = Stats {
             from: range.from,
             to: range.to,
@@ -141,6 +150,12 @@ impl Engine {
             frames_total: scan.frames.len() as u64 + frames_outside,
             frames_pruned: count(&counters.frames_pruned) + frames_outside,
             frames_read: count(&counters.frames_read),
+            tiers: std::array::from_fn(|tier| TierStats {
+                parts: tiers[tier].parts as u64,
+                frames_read: count(&counters.tiers[tier].frames_read),
+                bytes_read: count(&counters.tiers[tier].bytes_read),
+                reads: count(&counters.tiers[tier].reads),
+            }),
             elapsed_nanos: nanos(started.elapsed()),
             bind_nanos: nanos(bound - started),
             scan_nanos: nanos(scanned - bound),
@@ -160,21 +175,28 @@ impl Engine {
     }
 
     /// Takes the snapshot and settles what depends on it. Blocks on the disk.
-    fn prepare(&self, mut plan: Plan, asked: Asked) -> Result<Prepared, QueryError> {
+    fn prepare(&self, mut plan: Plan, asked: Asked, restarts: bool) -> Result<Prepared, QueryError> {
         let snapshot = self.reader.snapshot(&asked.tenant, plan.signal, plan.range)?;
-        let mut partial: Vec<Partial> = snapshot.unreadable.iter().map(Partial::of_segment).collect();
-        let superseded = Superseded::find(plan.signal, &snapshot.frames).unwrap_or_else(|error| {
-            partial.push(Partial { what: "ends of running spans".into(), why: error.to_string() });
-            Superseded::default()
-        });
+        let mut partial: Vec<Partial> = snapshot.unreadable.iter().map(Partial::of_unreadable).collect();
+        let superseded = match Superseded::find(plan.signal, &snapshot.frames) {
+            Err(error @ StoreError::Vanished(_)) if restarts => return Err(error.into()),
+            Err(error) => {
+                partial.push(Partial { what: "ends of running spans".into(), why: error.to_string() });
+                Superseded::default()
+            }
+            Ok(superseded) => superseded,
+        };
         check_fields(&mut plan, &snapshot, asked.options.strict)?;
         let warnings = std::mem::take(&mut plan.warnings);
+        let (holds, limit, tiers) = (snapshot.holds_until(), snapshot.grace(), snapshot.tiers);
         let mut scan = Scan::new(plan, snapshot.frames, superseded, !asked.options.without_pruning);
         scan.bytes_max = asked.bytes_max;
-        scan.deadline = asked.deadline;
+        let voids = holds.map(|at| Deadline { at, limit, setting: "store.read_grace_ms" });
+        scan.deadline = asked.deadline.into_iter().chain(voids).min_by_key(|deadline| deadline.at);
+        scan.restarts = restarts;
         scan.memory_bytes_max = self.options.memory_bytes_max;
         scan.partial = Mutex::new(partial);
-        Ok(Prepared { scan: Arc::new(scan), warnings, frames_outside: snapshot.pruned as u64 })
+        Ok(Prepared { scan: Arc::new(scan), warnings, tiers: [tiers.hot, tiers.warm, tiers.cold] })
     }
 
     /// Runs the partitions of a scan.
@@ -208,6 +230,7 @@ impl Engine {
 }
 
 /// A query's circumstances.
+#[derive(Clone)]
 struct Asked {
     tenant: TenantId,
     now: i64,
@@ -221,8 +244,8 @@ struct Asked {
 struct Prepared {
     scan: Arc<Scan>,
     warnings: Vec<String>,
-    /// Left out by the store, by time.
-    frames_outside: u64,
+    /// What the snapshot found, hot to cold.
+    tiers: [Found; 3],
 }
 
 /// Tells a scan's threads to stop when nobody waits for them.

@@ -30,7 +30,7 @@ mod engine;
 mod trace;
 mod fields;
 
-pub use answer::{Answer, Column, Partial, Stats};
+pub use answer::{Answer, Column, Partial, Stats, TIERS, TierStats};
 pub use engine::{Engine, EngineOptions, RunOptions};
 pub use error::QueryError;
 pub use fields::{FieldInfo, FieldValue};

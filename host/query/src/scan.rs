@@ -15,7 +15,7 @@ use datafusion::execution::TaskContext;
 use datafusion::execution::memory_pool::MemoryConsumer;
 use parking_lot::Mutex;
 use prism_model::{Batch, ColumnId, Intrinsic, TableKind};
-use prism_store::Frame;
+use prism_store::{Frame, ReadCost, StoreError, Tier};
 
 use crate::answer::Partial;
 use crate::bind::query::{Plan, Shape};
@@ -41,6 +41,32 @@ pub(crate) struct Counters {
     pub(crate) frames_read: AtomicU64,
     pub(crate) frames_pruned: AtomicU64,
     pub(crate) busy_nanos: AtomicU64,
+    /// In the order of [`crate::TIERS`].
+    pub(crate) tiers: [TierCounters; 3],
+}
+
+/// What a query has read in a tier so far.
+#[derive(Debug, Default)]
+pub(crate) struct TierCounters {
+    pub(crate) frames_read: AtomicU64,
+    pub(crate) bytes_read: AtomicU64,
+    pub(crate) reads: AtomicU64,
+}
+
+impl Counters {
+    fn tier(&self, tier: Tier) -> &TierCounters {
+        &self.tiers[tier as usize]
+    }
+
+    fn read(&self, tier: Tier, cost: ReadCost) {
+        let of_tier = self.tier(tier);
+        for (counter, n) in [(&self.bytes_read, cost.bytes), (&of_tier.bytes_read, cost.bytes)] {
+            add(counter, n);
+        }
+        for (counter, n) in [(&self.reads, cost.reads), (&of_tier.reads, cost.reads)] {
+            add(counter, n);
+        }
+    }
 }
 
 /// One query's work over one snapshot.
@@ -57,6 +83,8 @@ pub(crate) struct Scan {
     /// When it must be done, and the error for when it is not.
     pub(crate) deadline: Option<Deadline>,
     pub(crate) memory_bytes_max: usize,
+    /// What moves while it is read begins the query anew, instead of making the answer partial.
+    pub(crate) restarts: bool,
     /// Off only in tests of QU-2.
     pub(crate) prune: bool,
     next: AtomicUsize,
@@ -109,6 +137,7 @@ impl Scan {
             bytes_max: None,
             deadline: None,
             memory_bytes_max: usize::MAX,
+            restarts: false,
             prune,
             next: AtomicUsize::new(0),
             bound,
@@ -132,12 +161,7 @@ impl Scan {
         while !self.stop.load(Ordering::Relaxed) {
             let number = self.next.fetch_add(1, Ordering::Relaxed);
             let Some(frame) = self.frames.get(number) else { break };
-            // A thread does not notice that its query was given up for time.
-            if let Some(deadline) = &self.deadline
-                && Instant::now() >= deadline.at
-            {
-                return Err(QueryError::Time { limit: deadline.limit, setting: deadline.setting });
-            }
+            self.in_time()?;
             self.frame(number, frame, &mut sink)?;
             since_check += 1;
             if since_check >= MEMORY_CHECK_FRAMES {
@@ -150,6 +174,16 @@ impl Scan {
         let batch = sink.into_batch(&self.plan, self.schema());
         add(&self.counters.busy_nanos, u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX));
         batch
+    }
+
+    /// A thread does not notice that its query was given up for time, nor a frame that it may be gone by now.
+    fn in_time(&self) -> Result<(), QueryError> {
+        match &self.deadline {
+            Some(deadline) if Instant::now() >= deadline.at => {
+                Err(QueryError::Time { limit: deadline.limit, setting: deadline.setting })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// One frame. A frame that cannot be read makes the answer partial.
@@ -165,6 +199,7 @@ impl Scan {
             return Ok(());
         }
         add(&self.counters.frames_read, 1);
+        add(&self.counters.tier(frame.tier()).frames_read, 1);
         add(&self.counters.rows_scanned, frame.rows() as u64);
         let mut reading = Reading { scan: self, frame, parts: Vec::new(), have: Wanted::new() };
         match reading.matching() {
@@ -190,7 +225,7 @@ impl Scan {
     fn give_up(&self, read: Result<(), QueryError>, frame: &Frame) -> Result<bool, QueryError> {
         match read {
             Ok(()) => Ok(false),
-            Err(QueryError::Store(error)) => {
+            Err(QueryError::Store(error)) if !(self.restarts && matches!(error, StoreError::Vanished(_))) => {
                 tracing::error!(frame = frame.name(), %error, "a frame cannot be read");
                 self.partial.lock().push(Partial { what: format!("frame {}", frame.name()), why: error.to_string() });
                 Ok(true)
@@ -201,6 +236,7 @@ impl Scan {
 
     /// The columns of answers for some rows of a frame, ascending: one set of values for each column.
     pub(crate) fn fetch(&self, number: usize, rows: &UInt32Array) -> Result<Option<Vec<eval::Vals>>, QueryError> {
+        self.in_time()?;
         let frame = &self.frames[number];
         let mut reading = Reading { scan: self, frame, parts: Vec::new(), have: Wanted::new() };
         let read = reading.load(self.plan.columns.iter().map(|c| &c.node));
@@ -277,8 +313,7 @@ impl Reading<'_> {
         for (table, ids) in wanted {
             self.have.entry(table).or_default().extend(ids);
         }
-        add(&self.scan.counters.bytes_read, cost.bytes);
-        add(&self.scan.counters.reads, cost.reads);
+        self.scan.counters.read(self.frame.tier(), cost);
         match self.scan.bytes_max {
             Some(limit) if self.scan.counters.bytes_read.load(Ordering::Relaxed) > limit => {
                 Err(QueryError::Bytes { limit })

@@ -48,7 +48,7 @@ impl Engine {
                 frames_total: snapshot.frames.len() as u64,
                 ..Stats::default()
             };
-            stats.partial = snapshot.unreadable.iter().map(Partial::of_segment).collect();
+            stats.partial = snapshot.unreadable.iter().map(Partial::of_unreadable).collect();
             let frames: Vec<Frame> = snapshot.frames.into_iter().filter(|f| f.may_contain_trace(&id)).collect();
             stats.frames_pruned = stats.frames_total - frames.len() as u64;
             let superseded = Superseded::find(Signal::Spans, &frames)?;

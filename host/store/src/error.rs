@@ -20,6 +20,9 @@ pub enum StoreError {
         #[source]
         source: io::Error,
     },
+    /// A part of the data was moved to a colder tier, or expired, since it was listed: look again.
+    #[error("what was to be read has moved on since it was listed: ask again")]
+    Vanished(#[source] io::Error),
     /// The group that the batch was written with failed.
     #[error("writing failed, nothing of this batch was kept: {0}")]
     Group(String),
@@ -110,6 +113,14 @@ impl StoreError {
             _ => StoreError::Disk { doing, source },
         }
     }
+
+    /// Sorts an error of reading what was listed: a name that is not there any more is settled by a new listing.
+    pub(crate) fn read(doing: &'static str, source: io::Error) -> StoreError {
+        match source.kind() {
+            io::ErrorKind::NotFound => StoreError::Vanished(source),
+            _ => StoreError::io(doing, source),
+        }
+    }
 }
 
 impl Classify for StoreError {
@@ -117,6 +128,7 @@ impl Classify for StoreError {
         match self {
             StoreError::Full(_)
             | StoreError::Disk { .. }
+            | StoreError::Vanished(_)
             | StoreError::Group(_)
             | StoreError::Undoing
             | StoreError::Uncertain

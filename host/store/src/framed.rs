@@ -96,7 +96,7 @@ impl Framed {
         let from = self.at + self.meta.header.payload_at();
         let read = |(offset, len): (u64, u64)| {
             let mut bytes = vec![0; len as usize];
-            let n = file.read_at(&mut bytes, from + offset).map_err(|e| StoreError::io("read a frame", e))?;
+            let n = file.read_at(&mut bytes, from + offset).map_err(|e| StoreError::read("read a frame", e))?;
             if n < bytes.len() { Err(Damage::Short("frame").into()) } else { Ok((offset, bytes)) }
         };
         stretches.into_iter().map(read).collect()

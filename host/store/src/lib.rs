@@ -30,5 +30,5 @@ pub use metrics::Metrics;
 pub use objects::Objects;
 pub use options::StoreOptions;
 pub use place::Token;
-pub use read::{Reader, Snapshot, Unreadable};
+pub use read::{Found, READ_GRACE, Reader, Snapshot, Tiers, Unreadable};
 pub use unit::{Frame, FrameStats, ReadCost, Tier};

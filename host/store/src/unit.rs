@@ -19,6 +19,17 @@ pub enum Tier {
     Cold,
 }
 
+impl Tier {
+    /// Its name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Tier::Hot => "hot",
+            Tier::Warm => "warm",
+            Tier::Cold => "cold",
+        }
+    }
+}
+
 /// What is known about a frame as a whole.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FrameStats {

@@ -269,8 +269,11 @@ fn a_flipped_bit_anywhere_loses_no_row_in_silence() {
             let mut told = !snapshot.unreadable.is_empty();
             for frame in &snapshot.frames {
                 match frame.read(&|_, _| true) {
-                    Ok(_) => found
-                        .extend(numbers(&prism_store::Snapshot { frames: vec![frame.clone()], ..Default::default() })),
+                    Ok(_) => {
+                        let mut one = prism_store::Snapshot::default();
+                        one.frames.push(frame.clone());
+                        found.extend(numbers(&one));
+                    }
                     Err(_) => told = true,
                 }
             }

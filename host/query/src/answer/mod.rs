@@ -2,6 +2,7 @@
 
 mod arrow;
 
+use prism_store::Tier;
 use serde_json::{Map, Value as Json, json};
 
 use crate::eval::node::Unit;
@@ -32,10 +33,26 @@ pub struct Partial {
 }
 
 impl Partial {
-    pub(crate) fn of_segment(of: &prism_store::Unreadable) -> Partial {
-        Partial { what: format!("segment {} from byte {}", of.segment, of.offset), why: of.reason.clone() }
+    pub(crate) fn of_unreadable(of: &prism_store::Unreadable) -> Partial {
+        Partial { what: of.what.clone(), why: of.reason.clone() }
     }
 }
+
+/// What was found and read in a tier.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TierStats {
+    /// Segments, blocks or files that the range touches.
+    pub parts: u64,
+    /// Frames of which anything was evaluated.
+    pub frames_read: u64,
+    /// Bytes read of them, compressed.
+    pub bytes_read: u64,
+    /// Reads of files or objects for them.
+    pub reads: u64,
+}
+
+/// The tiers as [`Stats::tiers`] has them.
+pub const TIERS: [Tier; 3] = [Tier::Hot, Tier::Warm, Tier::Cold];
 
 /// What an answer cost, and what should be known about it.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -58,6 +75,8 @@ pub struct Stats {
     pub frames_pruned: u64,
     /// Frames of which anything was evaluated.
     pub frames_read: u64,
+    /// What of it lay where, hot to cold.
+    pub tiers: [TierStats; 3],
     /// Wall time, nanoseconds.
     pub elapsed_nanos: u64,
     /// Of it, taking the snapshot and binding names to its columns; 0 for a trace by id.
@@ -176,12 +195,27 @@ impl Stats {
             "frames_total": self.frames_total,
             "frames_pruned": self.frames_pruned,
             "frames_read": self.frames_read,
+            "tiers": self.tiers_json(),
             "elapsed_ns": self.elapsed_nanos,
             "cpu_ns": self.cpu_nanos,
             "complete_through": show::time(self.complete_through),
             "warnings": self.warnings,
             "partial": partial,
         })
+    }
+}
+
+impl Stats {
+    /// `{"hot": {…}, …}`: the tiers in which there is anything.
+    fn tiers_json(&self) -> Json {
+        let tier = |(tier, of): (Tier, &TierStats)| {
+            let cost = json!({
+                "parts": of.parts, "frames_read": of.frames_read, "bytes_read": of.bytes_read, "reads": of.reads,
+            });
+            (tier.as_str().to_owned(), cost)
+        };
+        let found = TIERS.into_iter().zip(&self.tiers).filter(|(_, of)| **of != TierStats::default());
+        Json::Object(found.map(tier).collect())
     }
 }
 

@@ -64,8 +64,10 @@ pub(crate) struct SegmentIndex {
 /// Why there is no index.
 #[derive(Debug)]
 pub(crate) enum NoIndex {
-    /// No such file, or one that is just being made.
+    /// One that is just being made.
     Absent,
+    /// No such file: not yet, or not any more.
+    Vanished,
     /// The disk failed.
     Io(io::Error),
     /// The file is not the segment that its name says.
@@ -74,7 +76,7 @@ pub(crate) enum NoIndex {
 
 impl From<io::Error> for NoIndex {
     fn from(e: io::Error) -> NoIndex {
-        if e.kind() == io::ErrorKind::NotFound { NoIndex::Absent } else { NoIndex::Io(e) }
+        if e.kind() == io::ErrorKind::NotFound { NoIndex::Vanished } else { NoIndex::Io(e) }
     }
 }
 
@@ -117,6 +119,8 @@ impl SegmentIndex {
         };
         if let Some(valid) = valid {
             index.cut(|frame| frame.end() <= valid);
+            // A link ends a segment behind what stands, whether a group spans other segments or not.
+            index.confirmed = index.confirmed.max(valid);
         }
         let mut walk = Walk::new(&*file, expected, valid.map_or(len, |v| v.min(len)));
         walk.grows = valid.is_none();
