@@ -96,7 +96,7 @@ pub enum Damage {
         known: u16,
     },
     /// Not the file that it should be.
-    #[error("{0} belongs to another segment")]
+    #[error("{0} belongs elsewhere")]
     Foreign(&'static str),
     /// The columns do not make a batch.
     #[error("the columns make no batch: {0}")]

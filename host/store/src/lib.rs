@@ -18,6 +18,7 @@ mod hot;
 mod cache;
 mod framed;
 mod unit;
+pub mod warm;
 mod read;
 pub mod control;
 

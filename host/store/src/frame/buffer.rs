@@ -27,7 +27,7 @@ thread_local! {
 }
 
 /// Appends `raw` compressed; `false` (and nothing appended) where that would not be smaller.
-pub(super) fn compress(raw: &[u8], level: i32, out: &mut Vec<u8>) -> Result<bool, StoreError> {
+pub(crate) fn compress(raw: &[u8], level: i32, out: &mut Vec<u8>) -> Result<bool, StoreError> {
     if raw.len() < COMPRESS_BYTES_MIN {
         return Ok(false);
     }
@@ -51,7 +51,7 @@ pub(super) fn compress(raw: &[u8], level: i32, out: &mut Vec<u8>) -> Result<bool
 }
 
 /// The bytes of a zstd frame that is known to have `raw` bytes.
-pub(super) fn decompress(stored: &[u8], raw: usize) -> Result<Vec<u8>, Damage> {
+pub(crate) fn decompress(stored: &[u8], raw: usize) -> Result<Vec<u8>, Damage> {
     if raw as u64 > FRAME_BYTES_MAX {
         return Err(Damage::Bounds("length of a buffer"));
     }

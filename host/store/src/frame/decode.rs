@@ -57,13 +57,25 @@ impl FrameMeta {
         columns: &[TableColumn],
         like: Option<&FrameMeta>,
     ) -> Result<FrameMeta, Damage> {
-        let unpacked;
-        let raw = if header.meta_len == header.meta_raw {
-            meta
-        } else {
-            unpacked = buffer::decompress(meta, header.meta_raw as usize)?;
-            &unpacked
-        };
+        let raw = FrameMeta::unpack(&header, meta)?;
+        FrameMeta::read_raw(header, &raw, columns, like)
+    }
+
+    /// The meta block as it was before it was compressed.
+    pub(crate) fn unpack<'a>(header: &FrameHeader, meta: &'a [u8]) -> Result<Cow<'a, [u8]>, Damage> {
+        if header.meta_len == header.meta_raw {
+            return Ok(Cow::Borrowed(meta));
+        }
+        buffer::decompress(meta, header.meta_raw as usize).map(Cow::Owned)
+    }
+
+    /// [`FrameMeta::read`] of an unpacked block.
+    pub(crate) fn read_raw(
+        header: FrameHeader,
+        raw: &[u8],
+        columns: &[TableColumn],
+        like: Option<&FrameMeta>,
+    ) -> Result<FrameMeta, Damage> {
         let mut take = Take::new(raw, "frame meta");
         let signal = *Signal::ALL.get(usize::from(take.u8()?)).ok_or(Damage::Bounds("signal"))?;
         let mut lines = Lines::new(header.whole);

@@ -233,13 +233,13 @@ impl FrameHeader {
 }
 
 /// Puts the checksum of all bytes before it into the last four.
-fn seal(bytes: &mut [u8]) {
+pub(crate) fn seal(bytes: &mut [u8]) {
     let at = bytes.len() - 4;
     let crc = crc32c::crc32c(&bytes[..at]);
     bytes[at..].copy_from_slice(&crc.to_le_bytes());
 }
 
-fn check<'a>(bytes: &'a [u8], what: &'static str) -> Result<&'a [u8], Damage> {
+pub(crate) fn check<'a>(bytes: &'a [u8], what: &'static str) -> Result<&'a [u8], Damage> {
     let (data, crc) = bytes.split_last_chunk::<4>().ok_or(Damage::Short(what))?;
     if crc32c::crc32c(data) == u32::from_le_bytes(*crc) { Ok(data) } else { Err(Damage::Checksum(what)) }
 }

@@ -6,7 +6,7 @@
 //!
 //! The format is told in `host/adr/0002-frames.md`. Not here: files (`segment`), when frames are made (`writer`).
 
-mod wire;
+pub(crate) mod wire;
 pub(crate) mod header;
 pub(crate) mod schema;
 mod ints;

@@ -4,7 +4,7 @@
 use crate::error::Damage;
 
 /// Appends numbers.
-pub(super) trait Put {
+pub(crate) trait Put {
     fn u8(&mut self, n: u8);
     fn u16(&mut self, n: u16);
     fn u32(&mut self, n: u32);
@@ -52,49 +52,49 @@ impl Put for Vec<u8> {
 }
 
 /// Takes numbers from the front of a byte string; `what` names it in errors.
-pub(super) struct Take<'a> {
+pub(crate) struct Take<'a> {
     rest: &'a [u8],
     what: &'static str,
 }
 
 impl<'a> Take<'a> {
-    pub(super) fn new(bytes: &'a [u8], what: &'static str) -> Take<'a> {
+    pub(crate) fn new(bytes: &'a [u8], what: &'static str) -> Take<'a> {
         Take { rest: bytes, what }
     }
 
-    pub(super) fn bytes(&mut self, n: usize) -> Result<&'a [u8], Damage> {
+    pub(crate) fn bytes(&mut self, n: usize) -> Result<&'a [u8], Damage> {
         let (head, rest) = self.rest.split_at_checked(n).ok_or(Damage::Short(self.what))?;
         self.rest = rest;
         Ok(head)
     }
 
-    pub(super) fn array<const N: usize>(&mut self) -> Result<[u8; N], Damage> {
+    pub(crate) fn array<const N: usize>(&mut self) -> Result<[u8; N], Damage> {
         let (head, rest) = self.rest.split_first_chunk::<N>().ok_or(Damage::Short(self.what))?;
         self.rest = rest;
         Ok(*head)
     }
 
-    pub(super) fn u8(&mut self) -> Result<u8, Damage> {
+    pub(crate) fn u8(&mut self) -> Result<u8, Damage> {
         Ok(self.array::<1>()?[0])
     }
 
-    pub(super) fn u16(&mut self) -> Result<u16, Damage> {
+    pub(crate) fn u16(&mut self) -> Result<u16, Damage> {
         Ok(u16::from_le_bytes(self.array()?))
     }
 
-    pub(super) fn u32(&mut self) -> Result<u32, Damage> {
+    pub(crate) fn u32(&mut self) -> Result<u32, Damage> {
         Ok(u32::from_le_bytes(self.array()?))
     }
 
-    pub(super) fn u64(&mut self) -> Result<u64, Damage> {
+    pub(crate) fn u64(&mut self) -> Result<u64, Damage> {
         Ok(u64::from_le_bytes(self.array()?))
     }
 
-    pub(super) fn i64(&mut self) -> Result<i64, Damage> {
+    pub(crate) fn i64(&mut self) -> Result<i64, Damage> {
         Ok(i64::from_le_bytes(self.array()?))
     }
 
-    pub(super) fn var(&mut self) -> Result<u64, Damage> {
+    pub(crate) fn var(&mut self) -> Result<u64, Damage> {
         let mut n = 0u64;
         for shift in (0..64).step_by(7) {
             let byte = self.u8()?;
@@ -111,26 +111,26 @@ impl<'a> Take<'a> {
     }
 
     /// A number that may not pass `max`.
-    pub(super) fn var_max(&mut self, max: usize) -> Result<usize, Damage> {
+    pub(crate) fn var_max(&mut self, max: usize) -> Result<usize, Damage> {
         let n = self.var()?;
         usize::try_from(n).ok().filter(|n| *n <= max).ok_or(Damage::Bounds(self.what))
     }
 
-    pub(super) fn text(&mut self) -> Result<&'a [u8], Damage> {
+    pub(crate) fn text(&mut self) -> Result<&'a [u8], Damage> {
         let n = self.var_max(self.rest.len())?;
         self.bytes(n)
     }
 
-    pub(super) fn string(&mut self) -> Result<&'a str, Damage> {
+    pub(crate) fn string(&mut self) -> Result<&'a str, Damage> {
         std::str::from_utf8(self.text()?).map_err(|_| Damage::Bounds(self.what))
     }
 
-    pub(super) fn left(&self) -> usize {
+    pub(crate) fn left(&self) -> usize {
         self.rest.len()
     }
 
     /// Nothing may be left over.
-    pub(super) fn end(self) -> Result<(), Damage> {
+    pub(crate) fn end(self) -> Result<(), Damage> {
         if self.rest.is_empty() { Ok(()) } else { Err(Damage::Bounds(self.what)) }
     }
 }

@@ -1,0 +1,114 @@
+//! What blocks a shard has: names are listed anew each time, footers remembered, since objects do not change.
+
+use std::io;
+use std::sync::Arc;
+
+use prism_model::{Signal, TenantId};
+
+use super::block::Block;
+use super::name::{BlockName, signal_folder};
+use crate::cache::Cache;
+use crate::error::StoreError;
+use crate::framed::Filters;
+use crate::objects::Objects;
+
+/// Bytes of remembered footers: about 5,000 frames of 80 columns.
+const FOOTER_CACHE_BYTES: usize = 48 << 20;
+
+/// The blocks of an object store. Cheap to clone. All calls block on the store.
+#[derive(Clone)]
+pub struct Blocks(Arc<Inner>);
+
+struct Inner {
+    objects: Arc<dyn Objects>,
+    footers: Cache<BlockName, Arc<Block>>,
+    filters: Arc<Filters>,
+}
+
+/// A block's number, and the block, or why it cannot be listed.
+#[derive(Debug)]
+pub struct Found {
+    /// Its number.
+    pub seq: u64,
+    /// Bytes of the object.
+    pub bytes: u64,
+    /// Itself.
+    pub block: Result<Arc<Block>, StoreError>,
+}
+
+impl Blocks {
+    /// The blocks among these objects.
+    pub fn open(objects: Arc<dyn Objects>) -> Blocks {
+        let footers = Cache::new(FOOTER_CACHE_BYTES);
+        Blocks(Arc::new(Inner { objects, footers, filters: Arc::default() }))
+    }
+
+    /// The objects that the blocks are.
+    pub fn objects(&self) -> &Arc<dyn Objects> {
+        &self.0.objects
+    }
+
+    /// The shards that have a folder, ascending.
+    ///
+    /// # Errors
+    /// `Retry` where the store fails.
+    pub fn shards(&self, tenant: &TenantId, signal: Signal) -> Result<Vec<u32>, StoreError> {
+        let folders = self.0.objects.folders(&signal_folder(tenant, signal)).map_err(failed)?;
+        let mut shards: Vec<u32> = folders.iter().filter_map(|name| name.parse().ok()).collect();
+        shards.sort_unstable();
+        Ok(shards)
+    }
+
+    /// The blocks of a shard with numbers above `after`, ascending.
+    ///
+    /// # Errors
+    /// `Retry` where the store fails or a block went away meanwhile, `Bug` where one is damaged: then none is returned.
+    pub fn list(
+        &self,
+        tenant: &TenantId,
+        signal: Signal,
+        shard: u32,
+        after: u64,
+    ) -> Result<Vec<Arc<Block>>, StoreError> {
+        self.look(tenant, signal, shard, after)?.into_iter().map(|found| found.block).collect()
+    }
+
+    /// The blocks of a shard with numbers above `after`, ascending, each with why it cannot be listed where it cannot: what a
+    /// reader does not need may be damaged.
+    ///
+    /// # Errors
+    /// `Retry` where the names cannot be listed.
+    pub fn look(&self, tenant: &TenantId, signal: Signal, shard: u32, after: u64) -> Result<Vec<Found>, StoreError> {
+        let name = |seq| BlockName { tenant: tenant.clone(), signal, shard, seq };
+        let folder = format!("{}/{shard}", signal_folder(tenant, signal));
+        let listed = self.0.objects.list(&folder, &name(after).object()).map_err(failed)?;
+        let mut found = Vec::with_capacity(listed.len());
+        for object in listed {
+            let Some(seq) = BlockName::parse_seq(&object.name) else {
+                tracing::warn!(object = object.name, "an object among the blocks is none");
+                continue;
+            };
+            found.push(Found { seq, bytes: object.bytes, block: self.block(name(seq)) });
+        }
+        Ok(found)
+    }
+
+    fn block(&self, name: BlockName) -> Result<Arc<Block>, StoreError> {
+        if let Some(block) = self.0.footers.get(&name) {
+            return Ok(block);
+        }
+        let block = Arc::new(Block::read(&self.0.objects, name.clone(), &self.0.filters)?);
+        self.0.footers.put(name, block.clone(), block.memory_bytes());
+        Ok(block)
+    }
+}
+
+impl std::fmt::Debug for Blocks {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Blocks").finish_non_exhaustive()
+    }
+}
+
+fn failed(e: io::Error) -> StoreError {
+    StoreError::io("listed blocks", e)
+}
