@@ -11,7 +11,8 @@ use prism_model::samples::Random;
 use prism_model::window::WINDOW_NANOS;
 use prism_model::{Classify as _, Kind};
 use prism_store::{Reader, Store, StoreError, StoreOptions, Surroundings};
-use support::{NOW, SimDisk, all, numbered, numbers, tenant};
+use support::disk::SimDisk;
+use support::{NOW, all, numbered, numbers, tenant};
 
 const ROOT: &str = "/data";
 

@@ -6,7 +6,7 @@
 //!
 //! Nothing is acknowledged before its fdatasync. Not here: what a group writes and how it fails (`commit`).
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -56,7 +56,7 @@ pub struct Surroundings {
 /// A writer of the hot store in this process. Any number of processes may write below one folder.
 pub struct Store {
     shared: Arc<Shared>,
-    lanes: Mutex<Option<HashMap<(TenantId, Signal), Lane>>>,
+    lanes: Mutex<Option<BTreeMap<(TenantId, Signal), Lane>>>,
     reader: Reader,
 }
 
@@ -127,7 +127,7 @@ impl Store {
             metrics: Metrics::default(),
             clock: around.clock,
         };
-        Arc::new(Store { shared: Arc::new(shared), lanes: Mutex::new(Some(HashMap::new())), reader })
+        Arc::new(Store { shared: Arc::new(shared), lanes: Mutex::new(Some(BTreeMap::new())), reader })
     }
 
     /// Keeps a batch. When this returns `Ok`, its rows are durable and in every later snapshot exactly once (ST-1). When it

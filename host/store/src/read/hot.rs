@@ -146,19 +146,30 @@ impl Look<'_> {
         Ok(index)
     }
 
-    /// Whether a frame counts: its group was acknowledged, or is whole.
-    fn stands(&mut self, name: &SegmentName, index: &SegmentIndex, entry: &Entry) -> bool {
+    /// Whether a frame counts: its group was acknowledged, or is whole. An error where that cannot be told.
+    fn stands(&mut self, name: &SegmentName, index: &SegmentIndex, entry: &Entry) -> Result<bool, NoIndex> {
         if entry.end() <= index.confirmed {
-            return true;
+            return Ok(true);
         }
-        entry.siblings.iter().all(|s| {
+        for s in entry.siblings.iter() {
             let other = SegmentName { window: Window::from_number(s.window), late: s.late, file: s.file, ..*name };
-            if other == *name {
-                return index.frames.len() > s.frame as usize;
+            let frames = if other == *name {
+                index.frames.len()
+            } else if self.sealed.contains(&other) {
+                // Only frames that stand are sealed, with all that was written together with them.
+                continue;
+            } else {
+                match self.index(&other) {
+                    Ok(index) => index.frames.len(),
+                    Err(NoIndex::Absent) => 0,
+                    Err(e) => return Err(e),
+                }
+            };
+            if frames <= s.frame as usize {
+                return Ok(false);
             }
-            // Only frames that stand are sealed, with all that was written together with them.
-            self.sealed.contains(&other) || self.index(&other).is_ok_and(|i| i.frames.len() > s.frame as usize)
-        })
+        }
+        Ok(true)
     }
 
     /// Adds the frames of a segment that may hold rows of the range.
@@ -190,7 +201,8 @@ impl Look<'_> {
             tracing::error!(path = %path.display(), offset = fault.at, error = %fault.damage, "a segment is damaged");
             to.unreadable.push(unreadable(fault.at, fault.damage.to_string()));
         }
-        let source: Arc<dyn Source> = Arc::new(HotFile { disk: self.hot.disk.clone(), path, inode: index.inode });
+        let source: Arc<dyn Source> =
+            Arc::new(HotFile { disk: self.hot.disk.clone(), path: path.clone(), inode: index.inode });
         to.tiers.hot.parts += 1;
         for entry in &index.frames {
             let header = &entry.meta.header;
@@ -198,8 +210,16 @@ impl Look<'_> {
                 to.tiers.hot.pruned += 1;
                 continue;
             }
-            if !self.stands(name, &index, entry) {
-                break;
+            match self.stands(name, &index, entry) {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(NoIndex::Vanished) => {
+                    return to.vanished(unreadable(entry.at, "it moved on while it was read".into()));
+                }
+                Err(e) => {
+                    tracing::error!(path = %path.display(), error = ?e, "the other part of a batch cannot be read");
+                    return to.unreadable.push(unreadable(entry.at, "the other part of a batch cannot be read".into()));
+                }
             }
             to.frames.push(Framed::frame(&source, &self.hot.filters, entry.at, name.window, entry.meta.clone()));
         }
@@ -207,11 +227,13 @@ impl Look<'_> {
 
     /// Whether the frame of a token stands.
     pub(super) fn sees(&mut self, name: &SegmentName, frame: u32) -> Result<Seen, StoreError> {
-        match self.index(name) {
-            Ok(index) => match index.frames.get(frame as usize) {
-                Some(entry) if self.stands(name, &index, entry) => Ok(Seen::Yes),
-                _ => Ok(Seen::No),
-            },
+        let stands = self.index(name).and_then(|index| {
+            let entry = index.frames.get(frame as usize);
+            entry.map_or(Ok(false), |entry| self.stands(name, &index, entry))
+        });
+        match stands {
+            Ok(true) => Ok(Seen::Yes),
+            Ok(false) => Ok(Seen::No),
             Err(NoIndex::Vanished) => Ok(Seen::NoSegment),
             Err(NoIndex::Absent | NoIndex::Damaged(_)) => Ok(Seen::No),
             Err(NoIndex::Io(e)) => Err(StoreError::io("looked for a batch", e)),

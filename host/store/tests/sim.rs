@@ -1,0 +1,137 @@
+//! ST-1 under every order of steps: processes that write, read and die over storage that fails, in thousands of seeded runs.
+//!
+//! `PRISM_SIM_SEEDS=n` sets how many run, `PRISM_SIM_SEED=n` replays one with its whole history.
+
+#![allow(clippy::unwrap_used, reason = "a test that fails here should say where")]
+
+mod support;
+
+use std::sync::Arc;
+
+use prism_model::samples::Random;
+use prism_model::window::WINDOW_NANOS;
+use prism_model::{Signal, TenantId};
+use prism_store::StoreOptions;
+use support::turnstile::Faults;
+use support::world::{Node, World, seeds};
+
+/// Runs where the environment does not say.
+const SEEDS: u64 = 1_000;
+const SEATS: usize = 3;
+const SECOND: i64 = 1_000_000_000;
+
+fn options() -> StoreOptions {
+    StoreOptions {
+        commit_delay_ms: 2,
+        frame_rows: 8,
+        segments_open_max: 3,
+        segment_bytes_max: 4 << 10,
+        ..StoreOptions::default()
+    }
+}
+
+fn lanes() -> [(TenantId, Signal); 3] {
+    let (a, b): (TenantId, TenantId) = ("acme".parse().unwrap(), "other".parse().unwrap());
+    [(a.clone(), Signal::Spans), (a, Signal::Metrics), (b, Signal::Spans)]
+}
+
+/// What goes wrong in a run, by its seed: nothing, one thing often, or everything now and then.
+fn faults(random: &mut Random) -> Faults {
+    let mut faults = Faults { switch: [1, 2, 8][random.below(3)], ..Faults::default() };
+    let all = random.one_in(2);
+    let mut set = |rate: &mut usize, often: &[usize]| {
+        if all || random.one_in(4) {
+            *rate = often[random.below(often.len())];
+        }
+    };
+    set(&mut faults.error, &[12, 40, 200]);
+    set(&mut faults.lost_reply, &[12, 40, 200]);
+    set(&mut faults.slow, &[20, 100]);
+    set(&mut faults.pause, &[60, 300]);
+    set(&mut faults.kill, &[60, 200]);
+    set(&mut faults.lose, &[100, 300]);
+    set(&mut faults.crash, &[150, 400]);
+    faults
+}
+
+/// A process does what is left of its seat's work.
+async fn work(node: Node, left: Arc<Vec<parking_lot::Mutex<usize>>>) {
+    let mut random = Random(node.world.seed ^ node.id());
+    let options = options();
+    let mut store = node.store(&options);
+    let lanes = lanes();
+    loop {
+        {
+            let mut left = left[node.process.seat()].lock();
+            if *left == 0 {
+                break;
+            }
+            *left -= 1;
+        }
+        let lane = lanes[[0, 0, 0, 1, 2][random.below(5)]].clone();
+        match random.below(10) {
+            0..5 => {
+                let mut sent = Vec::new();
+                for _ in 0..1 + random.below(3) {
+                    let (rows, spread) = (1 + random.below(6) as i64, random.below(3) as i64);
+                    let now = node.now();
+                    let times: Vec<i64> = (0..rows).map(|i| now - (i % (spread + 1)) * 4 * WINDOW_NANOS).collect();
+                    let (node, store, lane) = (node.clone(), store.clone(), lane.clone());
+                    sent.push(tokio::spawn(async move { node.sends(&store, &lane, &times).await }));
+                }
+                for one in sent {
+                    one.await.unwrap();
+                }
+            }
+            5 | 6 => node.looks(&store.reader(), &lane, false),
+            7 => node.looks(&node.reader(), &lane, false),
+            8 => {
+                let most = [1, 10, 400][random.below(3)] * SECOND;
+                tokio::time::sleep(std::time::Duration::from_nanos(random.below(most as usize) as u64)).await;
+            }
+            _ if random.one_in(2) => {
+                store.close().await;
+                store = node.store(&options);
+            }
+            _ => node.process.jump([-600, -3, 0, 5, 600][random.below(5)] * SECOND),
+        }
+    }
+    if random.one_in(2) {
+        store.close().await;
+    }
+}
+
+/// One run; gives its history.
+fn run(seed: u64) -> String {
+    let mut random = Random(seed.wrapping_mul(0x9e37_79b9));
+    let faults = faults(&mut random);
+    let stale = if random.one_in(3) { SECOND } else { 0 };
+    let world = World::new(seed, SEATS, faults, stale);
+    let left = Arc::new((0..SEATS).map(|_| parking_lot::Mutex::new(4 + random.below(8))).collect::<Vec<_>>());
+    world.run(SEATS, &|node| Box::pin(work(node, left.clone())));
+    world.afterwards(&|node| {
+        Box::pin(async move {
+            for lane in lanes() {
+                node.looks(&node.reader(), &lane, true);
+            }
+        })
+    });
+    world.end("simulation");
+    world.turnstile.told(true)
+}
+
+#[test]
+fn st1_holds_in_every_order_of_steps_through_faults_and_deaths() {
+    seeds(SEEDS, |seed| drop(run(seed)));
+}
+
+#[test]
+fn a_seed_replays() {
+    for seed in 0..40 {
+        let (first, second) = (run(seed), run(seed));
+        for (a, b) in first.lines().zip(second.lines()) {
+            assert_eq!(a, b, "seed {seed}");
+        }
+        assert_eq!(first.len(), second.len(), "seed {seed}");
+    }
+}

@@ -1,0 +1,47 @@
+//! Each protocol, killed at each of its steps: a scenario dies once at every storage operation, in every way, and then all
+//! is looked at.
+
+mod support;
+
+use prism_model::window::WINDOW_NANOS;
+use prism_model::{Signal, TenantId};
+use prism_store::StoreOptions;
+use support::tenant;
+use support::world::{Node, dies_everywhere};
+
+fn options() -> StoreOptions {
+    StoreOptions { commit_delay_ms: 2, frame_rows: 4, segments_open_max: 2, ..StoreOptions::default() }
+}
+
+fn lane() -> (TenantId, Signal) {
+    (tenant(), Signal::Spans)
+}
+
+/// Appends to one window and over two, closes, and begins again.
+async fn appends(node: Node) {
+    let now = node.now();
+    for _ in 0..2 {
+        let store = node.store(&options());
+        node.sends(&store, &lane(), &[now; 3]).await;
+        node.sends(&store, &lane(), &[now, now - WINDOW_NANOS, now - 24 * WINDOW_NANOS]).await;
+        node.sends(&store, &lane(), &[now; 5]).await;
+        store.close().await;
+    }
+}
+
+/// What is there stays, whoever looks, and writing goes on.
+async fn recovers(node: Node) {
+    node.looks(&node.reader(), &lane(), true);
+    let store = node.store(&options());
+    let now = node.now();
+    node.sends(&store, &lane(), &[now, now - WINDOW_NANOS]).await;
+    node.looks(&store.reader(), &lane(), true);
+    store.close().await;
+    node.looks(&node.reader(), &lane(), true);
+}
+
+#[test]
+fn st1_appending_dies_at_every_step() {
+    let steps = dies_everywhere("append", &|node| Box::pin(appends(node)), &|node| Box::pin(recovers(node)));
+    assert!(steps > 50, "{steps}");
+}

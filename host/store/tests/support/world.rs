@@ -1,0 +1,253 @@
+//! Simulated processes over one storage: begun, killed and begun again, until their work is done; then all is looked at.
+
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use prism_model::samples::Random;
+use prism_model::window::TimeRange;
+use prism_model::{Signal, TenantId};
+use prism_store::{Reader, Snapshot, Store, StoreOptions, Surroundings};
+
+use super::disk::SimDisk;
+use super::model::Model;
+use super::turnstile::{Death, Faults, Process, Turnstile, catch_panics};
+use super::{NOW, numbered_of, try_numbers};
+
+pub const ROOT: &str = "/data";
+/// A process that does nothing for so long waits for something that never comes.
+const STUCK: Duration = Duration::from_secs(7 * 86_400);
+
+/// One run.
+#[derive(Clone)]
+pub struct World {
+    pub seed: u64,
+    pub turnstile: Turnstile,
+    pub disk: SimDisk,
+    pub model: Model,
+    /// Listings may be this old, in nanoseconds.
+    pub stale: i64,
+}
+
+/// What a process of a world has.
+#[derive(Clone)]
+pub struct Node {
+    pub world: World,
+    pub process: Process,
+    pub disk: Arc<SimDisk>,
+}
+
+type Work = Pin<Box<dyn Future<Output = ()>>>;
+
+impl World {
+    pub fn new(seed: u64, seats: usize, faults: Faults, stale: i64) -> World {
+        catch_panics();
+        let disk = SimDisk::new(Path::new(ROOT), seed);
+        disk.stale(stale);
+        let turnstile = Turnstile::new(seats, seed, faults);
+        turnstile.storage(Arc::new(disk.clone()));
+        World { seed, turnstile, disk, model: Model::default(), stale }
+    }
+
+    /// Processes do their work, each in a seat of its own; one that dies begins again, with what is left to do. `work` is given
+    /// the node and which incarnation it is.
+    pub fn run(&self, seats: usize, work: &(dyn Fn(Node) -> Work + Sync)) {
+        std::thread::scope(|scope| {
+            for seat in 0..seats {
+                scope.spawn(move || {
+                    self.turnstile.sit(seat);
+                    // The hook has told the turnstile.
+                    let _ = catch_unwind(AssertUnwindSafe(|| self.lives(seat, work)));
+                    self.turnstile.leave(seat);
+                });
+            }
+        });
+        self.model.nobody_waits();
+    }
+
+    /// One process alone without faults, when all others are gone.
+    pub fn afterwards(&self, work: &(dyn Fn(Node) -> Work + Sync)) {
+        self.turnstile.faults(Faults::default());
+        self.disk.stale(0);
+        self.run(1, work);
+    }
+
+    fn lives(&self, seat: usize, work: &(dyn Fn(Node) -> Work + Sync)) {
+        let mut random = Random(self.seed ^ (seat as u64 + 1) << 32);
+        loop {
+            let process: Arc<OnceLock<Process>> = Arc::default();
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_time()
+                .start_paused(true)
+                // Tasks that are woken by others of the same thread go in order, whatever came meanwhile.
+                .global_queue_interval(u32::MAX)
+                .on_thread_park({
+                    let process = process.clone();
+                    move || process.get().into_iter().for_each(Process::sleeps)
+                })
+                .build()
+                .unwrap();
+            let down = Duration::from_millis([0, 100, 30_000, 600_000][random.below(4)]);
+            let skew = [0, 0, -1_500, 90_000][random.below(4)] * 1_000_000;
+            let done = runtime.block_on(async {
+                let process = process.get_or_init(|| self.turnstile.born(seat, down, skew)).clone();
+                let disk = Arc::new(self.disk.of(&process));
+                let node = Node { world: self.clone(), process: process.clone(), disk };
+                tokio::select! {
+                    biased;
+                    () = process.died() => false,
+                    () = work(node) => true,
+                    () = tokio::time::sleep(STUCK) => panic!("a process waits for what never comes"),
+                }
+            });
+            drop(runtime);
+            if done || self.turnstile.failure().is_some() {
+                return;
+            }
+        }
+    }
+
+    /// Ends a run: panics with its history where something was wrong.
+    pub fn end(&self, what: &str) {
+        let all = replayed().is_some();
+        if let Some(failure) = self.turnstile.failure() {
+            let (seed, told) = (self.seed, self.turnstile.told(all));
+            panic!("{told}\n{what}, seed {seed}: {failure}\nreplay: PRISM_SIM_SEED={seed}");
+        }
+        if all {
+            tell(&self.turnstile.told(true));
+        }
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "a replayed seed tells its history")]
+fn tell(text: &str) {
+    println!("{text}");
+}
+
+/// The one seed that is to be replayed.
+pub fn replayed() -> Option<u64> {
+    std::env::var("PRISM_SIM_SEED").ok().map(|n| n.parse().unwrap())
+}
+
+/// Runs seeds on all processors, or the one that is to be replayed. `default` of them where the environment does not say.
+pub fn seeds(default: u64, run: impl Fn(u64) + Sync) {
+    if let Some(seed) = replayed() {
+        return run(seed);
+    }
+    let seeds = std::env::var("PRISM_SIM_SEEDS").map_or(default, |n| n.parse().unwrap());
+    let next = std::sync::atomic::AtomicU64::new(0);
+    let threads = std::thread::available_parallelism().map_or(2, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+                    if seed >= seeds {
+                        return;
+                    }
+                    run(seed);
+                }
+            });
+        }
+    });
+}
+
+impl Node {
+    /// Its wall clock: unix nanoseconds.
+    pub fn now(&self) -> i64 {
+        NOW + self.process.time() + self.process.skew()
+    }
+
+    /// A number no other process has.
+    pub fn id(&self) -> u64 {
+        ((self.process.seat() as u64 + 1) << 40)
+            | (u64::from(self.process.life()) << 16)
+            | self.process.below(1 << 16) as u64
+    }
+
+    pub fn store(&self, options: &StoreOptions) -> Arc<Store> {
+        let clock = Arc::new({
+            let process = self.process.clone();
+            move || NOW + process.time() + process.skew()
+        });
+        let around = Surroundings { disk: self.disk.clone(), clock, writer: self.id() };
+        Store::open_in(Path::new(ROOT), options.clone(), around)
+    }
+
+    pub fn reader(&self) -> Reader {
+        Reader::open_on(self.disk.clone(), Path::new(ROOT))
+    }
+
+    /// Sends a batch whose rows are of these times, and notes what is answered.
+    pub async fn sends(&self, store: &Store, lane: &(TenantId, Signal), times: &[i64]) {
+        let (tenant, signal) = lane;
+        let first = self.world.model.sends(tenant, *signal, times.len() as i64);
+        let answer = store.append(tenant, numbered_of(*signal, first, times)).await.map(drop);
+        let dead = self.process.is_dead();
+        self.process.note(&format!("rows {first} and {} more: {answer:?}", times.len() - 1));
+        self.world.model.answered(lane, first, self.process.time(), dead, &answer);
+    }
+
+    /// Looks at all rows of a tenant's signal. `quiet` where nothing fails and nothing is being written: then everything must
+    /// be readable and whole.
+    pub fn looks(&self, reader: &Reader, lane: &(TenantId, Signal), quiet: bool) {
+        let (tenant, signal) = lane;
+        let before = self.world.model.before(tenant, *signal, self.process.time());
+        let found = reader.snapshot(tenant, *signal, TimeRange::ALL).map_err(|e| e.to_string()).and_then(|snapshot| {
+            told_of_damage(&snapshot)?;
+            try_numbers(&snapshot).map_err(|e| e.to_string())
+        });
+        if self.process.is_dead() {
+            return;
+        }
+        let checked = match found {
+            Ok(found) => {
+                self.process.note(&format!("sees {} rows", found.len()));
+                let stale = if quiet { 0 } else { self.world.stale };
+                self.world.model.check(&before, &found, stale, quiet)
+            }
+            Err(e) if quiet => Err(format!("not readable although nothing fails: {e}")),
+            Err(e) => {
+                self.process.note(&format!("cannot see all: {e}"));
+                Ok(())
+            }
+        };
+        if let Err(wrong) = checked {
+            self.world.turnstile.fail(&wrong);
+        }
+    }
+}
+
+fn told_of_damage(snapshot: &Snapshot) -> Result<(), String> {
+    snapshot.unreadable.first().map_or(Ok(()), |u| Err(format!("{u:?}")))
+}
+
+/// A scenario on one process, which dies once at each of its storage operations, in each way; `afterwards` follows each time.
+pub fn dies_everywhere(
+    what: &str,
+    work: &(dyn Fn(Node) -> Work + Sync),
+    afterwards: &(dyn Fn(Node) -> Work + Sync),
+) -> usize {
+    let once = |seed, planned: Option<(usize, Death)>| {
+        let world = World::new(seed, 1, Faults::default(), 0);
+        if let Some((operation, death)) = planned {
+            world.turnstile.plan_death(operation, death);
+        }
+        world.run(1, work);
+        let operations = world.turnstile.operations();
+        world.afterwards(afterwards);
+        world.end(&format!("{what}, dies at {planned:?}"));
+        operations
+    };
+    let operations = once(0, None);
+    for operation in 0..operations {
+        for (seed, death) in [(1, Death::Kill), (2, Death::Lose), (3, Death::Crash), (4, Death::Crash)] {
+            once(seed, Some((operation, death)));
+        }
+    }
+    operations
+}
