@@ -22,7 +22,8 @@ fn queries(c: &mut Criterion) {
     let root = tempfile::tempdir().unwrap();
     let tenant = "bench".parse().unwrap();
     let engine = runtime.block_on(async {
-        let around = Surroundings { disk: Arc::new(RealDisk), clock: Arc::new(|| NOW), writer: 1 };
+        let around =
+            Surroundings { disk: Arc::new(RealDisk), clock: Arc::new(|| NOW), writer: 1, keys: Default::default() };
         let store = Store::open_in(root.path(), StoreOptions { commit_delay_ms: 0, ..StoreOptions::default() }, around);
         for i in 0..rows.div_ceil(BATCH) {
             let start = NOW - (i as i64 % 25 + 2) * 60 * SECOND;

@@ -36,6 +36,14 @@ impl<K: Hash + Eq + Clone, V: Clone> Cache<K, V> {
         Some(value.clone())
     }
 
+    /// Forgets everything.
+    pub(crate) fn clear(&self) {
+        let mut guard = self.inner.lock();
+        guard.entries.clear();
+        guard.by_use.clear();
+        guard.bytes = 0;
+    }
+
     /// Keeps a value of about so many bytes; one larger than the whole cache is not kept.
     pub(crate) fn put(&self, key: K, value: V, bytes: usize) {
         let mut guard = self.inner.lock();

@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::io::{self, Write as _};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
@@ -22,6 +23,7 @@ const STALE_SECONDS: u64 = 3_600;
 pub struct Log {
     dir: PathBuf,
     temp: PathBuf,
+    private: bool,
 }
 
 /// How a conditional create ended.
@@ -40,7 +42,25 @@ impl Log {
     /// `Fix` where the name is none.
     pub fn open(root: &Path, name: &str) -> Result<Log, StoreError> {
         let control = root.join("control");
-        Ok(Log { dir: checked(&control, name)?, temp: control.join(".temp") })
+        Ok(Log { dir: checked(&control, name)?, temp: control.join(".temp"), private: false })
+    }
+
+    /// A log in a folder of its own, which nobody but this user may read: keys.
+    pub(crate) fn private(folder: &Path, name: &str) -> Result<Log, StoreError> {
+        Ok(Log { dir: checked(folder, name)?, temp: folder.join(".temp"), private: true })
+    }
+
+    /// Removes all objects and the log's folder; what is gone already is no error.
+    pub(crate) fn remove(&self) -> Result<(), StoreError> {
+        match fs::remove_dir_all(&self.dir) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(StoreError::io("removed objects", e)),
+            _ => {}
+        }
+        let parent = self.dir.parent().unwrap_or(&self.dir);
+        match fs::File::open(parent).and_then(|dir| dir.sync_all()) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(StoreError::io("removed objects", e)),
+            _ => Ok(()),
+        }
     }
 
     /// The latest object with its number; numbers begin at 1 and have no gaps.
@@ -98,7 +118,7 @@ impl Log {
         }
         let mut stored = head_of(bytes).into_bytes();
         stored.extend_from_slice(bytes);
-        publish(&self.temp, &self.dir, &number_name(next), &stored)
+        publish(&self.temp, &self.dir, &number_name(next), &stored, self.private)
     }
 }
 
@@ -132,7 +152,7 @@ impl Blobs {
             return Ok(());
         }
         let dir = path.parent().unwrap_or(&self.dir);
-        publish(&self.temp, dir, hash, bytes).map(|_created_or_there| ())
+        publish(&self.temp, dir, hash, bytes, false).map(|_created_or_there| ())
     }
 
     /// The bytes of a hash; `None` where there are none.
@@ -200,18 +220,22 @@ fn read_file(path: &Path) -> Result<Option<Vec<u8>>, StoreError> {
 }
 
 /// Writes aside, syncs, links to the name, syncs the folder.
-fn publish(temp: &Path, dir: &Path, name: &str, bytes: &[u8]) -> Result<Create, StoreError> {
+fn publish(temp: &Path, dir: &Path, name: &str, bytes: &[u8], private: bool) -> Result<Create, StoreError> {
     if bytes.len() > OBJECT_BYTES_MAX + HEAD_BYTES {
         return Err(StoreError::TooLarge { bytes: bytes.len(), limit: OBJECT_BYTES_MAX });
     }
     let work = || -> io::Result<Create> {
-        make_dirs(temp)?;
-        make_dirs(dir)?;
+        for folder in [temp, dir] {
+            make_dirs(folder)?;
+            if private {
+                fs::set_permissions(folder, fs::Permissions::from_mode(0o700))?;
+            }
+        }
         sweep(temp);
         let mut random = [0; 16];
         getrandom::fill(&mut random).map_err(|e| io::Error::other(e.to_string()))?;
         let aside = temp.join(hex::encode(random));
-        let linked = write_synced(&aside, bytes).and_then(|()| match fs::hard_link(&aside, dir.join(name)) {
+        let linked = write_synced(&aside, bytes, private).and_then(|()| match fs::hard_link(&aside, dir.join(name)) {
             Ok(()) => Ok(Create::Created),
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(Create::Lost),
             Err(e) => Err(e),
@@ -225,8 +249,9 @@ fn publish(temp: &Path, dir: &Path, name: &str, bytes: &[u8]) -> Result<Create, 
     work().map_err(|e| StoreError::io("created an object", e))
 }
 
-fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = fs::OpenOptions::new().write(true).create_new(true).open(path)?;
+fn write_synced(path: &Path, bytes: &[u8], private: bool) -> io::Result<()> {
+    let mode = if private { 0o600 } else { 0o666 };
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
     file.write_all(bytes)?;
     file.sync_all()
 }

@@ -49,6 +49,9 @@ pub enum StoreError {
     /// The store is closed.
     #[error("the store is closed")]
     Closed,
+    /// A key that cannot be had.
+    #[error("encryption: {0}")]
+    Key(#[from] crate::keys::KeyError),
     /// Bytes on disk that are not what was written.
     #[error("damaged data: {0}")]
     Damaged(#[from] Damage),
@@ -95,6 +98,9 @@ pub enum Damage {
         /// The highest version known here.
         known: u16,
     },
+    /// An encrypted block that its key does not open.
+    #[error("{0} does not open with its key: it was changed, moved, or written under another one")]
+    Sealed(&'static str),
     /// Not the file that it should be.
     #[error("{0} belongs elsewhere")]
     Foreign(&'static str),
@@ -106,6 +112,9 @@ pub enum Damage {
 impl StoreError {
     /// Sorts an error of the disk: a full one is told apart, since it recovers by itself.
     pub(crate) fn io(doing: &'static str, source: io::Error) -> StoreError {
+        if let Some(key) = source.get_ref().and_then(|e| e.downcast_ref::<crate::keys::KeyError>()) {
+            return StoreError::Key(key.clone());
+        }
         match source.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
                 StoreError::Full(source)
@@ -133,6 +142,7 @@ impl Classify for StoreError {
             | StoreError::Undoing
             | StoreError::Uncertain
             | StoreError::Closed => Kind::Retry,
+            StoreError::Key(e) => e.kind(),
             StoreError::Busy { .. } => Kind::Wait,
             StoreError::TooLarge { .. } => Kind::TooLarge,
             StoreError::BadName { .. } | StoreError::Gap { .. } => Kind::Fix,

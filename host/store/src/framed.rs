@@ -84,7 +84,7 @@ impl Framed {
         let file = self.source.open().ok()?;
         let mut bytes = vec![0; header.bloom_len as usize];
         let n = file.read_at(&mut bytes, self.at + header.bloom_at()).ok()?;
-        let filters = Blooms::read(header, bytes.get(..n)?).ok()?;
+        let filters = self.meta.blooms(bytes.get(..n)?).ok()?;
         self.known.traces.put(self.key(), filters.traces.clone(), filters.traces.memory_bytes());
         self.known.tokens.put(self.key(), filters.tokens.clone(), filters.tokens.memory_bytes());
         Some(filters)

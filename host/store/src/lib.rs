@@ -21,6 +21,7 @@ mod unit;
 pub mod warm;
 mod read;
 pub mod control;
+pub mod keys;
 
 pub use error::{Damage, StoreError};
 #[doc(hidden)]

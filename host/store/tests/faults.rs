@@ -24,7 +24,8 @@ fn open(disk: &SimDisk, writer: u64) -> Arc<Store> {
         segment_bytes_max: 8 << 10,
         ..StoreOptions::default()
     };
-    let around = Surroundings { disk: Arc::new(disk.clone()), clock: Arc::new(|| NOW), writer };
+    let around =
+        Surroundings { disk: Arc::new(disk.clone()), clock: Arc::new(|| NOW), writer, keys: Default::default() };
     Store::open_in(Path::new(ROOT), options, around)
 }
 

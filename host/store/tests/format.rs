@@ -63,7 +63,8 @@ fn points(rows: usize) -> Batch {
 }
 
 async fn write(root: &Path, signal: Signal) {
-    let around = Surroundings { disk: Arc::new(RealDisk), clock: Arc::new(|| NOW), writer: 1 };
+    let around =
+        Surroundings { disk: Arc::new(RealDisk), clock: Arc::new(|| NOW), writer: 1, keys: Default::default() };
     let store = Store::open_in(root, StoreOptions { commit_delay_ms: 0, ..StoreOptions::default() }, around);
     // Each buffer by itself, as many rows have; then odd ones, compressed whole.
     let many = match signal {

@@ -96,7 +96,8 @@ impl Disk for Early {
 #[tokio::test]
 async fn st1_a_file_that_grows_while_it_is_read_is_not_damaged() {
     let root = tempfile::tempdir().unwrap();
-    let around = Surroundings { disk: Arc::new(RealDisk), clock: Arc::new(|| NOW), writer: 1 };
+    let around =
+        Surroundings { disk: Arc::new(RealDisk), clock: Arc::new(|| NOW), writer: 1, keys: Default::default() };
     let store = Store::open_in(root.path(), StoreOptions { commit_delay_ms: 0, ..StoreOptions::default() }, around);
     for i in 0..5 {
         store.append(&tenant(), numbered(i * 10, &[NOW; 10])).await.unwrap();

@@ -15,7 +15,11 @@ use support::{NOW, all, cleared, numbered, numbers, tenant};
 const SECOND: i64 = 1_000_000_000;
 
 fn open(root: &std::path::Path, options: StoreOptions, writer: u64) -> Arc<Store> {
-    Store::open_in(root, options, Surroundings { disk: Arc::new(RealDisk), clock: Arc::new(|| NOW), writer })
+    Store::open_in(
+        root,
+        options,
+        Surroundings { disk: Arc::new(RealDisk), clock: Arc::new(|| NOW), writer, keys: Default::default() },
+    )
 }
 
 fn quick() -> StoreOptions {

@@ -282,7 +282,8 @@ impl Lab {
 
     pub fn with(store: StoreOptions, engine: EngineOptions) -> Lab {
         let root = tempfile::tempdir().unwrap();
-        let around = Surroundings { disk: Arc::new(RealDisk), clock: Arc::new(|| NOW), writer: 1 };
+        let around =
+            Surroundings { disk: Arc::new(RealDisk), clock: Arc::new(|| NOW), writer: 1, keys: Default::default() };
         let store = Store::open_in(root.path(), store, around);
         let engine = Engine::new(store.reader(), engine);
         Lab { store, engine, _root: root }

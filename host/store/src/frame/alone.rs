@@ -5,7 +5,7 @@ use prism_model::{Batch, ColumnId, TableKind};
 use super::decode::FrameMeta;
 use super::encode::{Position, encode as encode_frame};
 use super::header::{FRAME_HEADER, FrameHeader};
-use super::schema::{self, SegmentSchema, Siblings};
+use super::schema::{SegmentSchema, Siblings};
 use crate::error::{Damage, StoreError};
 
 /// The batch as the first frame of some segment.
@@ -15,8 +15,9 @@ use crate::error::{Damage, StoreError};
 pub fn encode(batch: &Batch, zstd_level: i32) -> Result<Vec<u8>, StoreError> {
     let frame = encode_frame(batch, zstd_level)?;
     let (block, _) = SegmentSchema::default().block(&frame.columns, &Siblings::new());
-    let at = Position { segment: 0, number: 0, epoch: 1, confirmed: 0, schema_base: 0, group: 0, split: false };
-    let (header, mut bytes) = frame.place(&block, &at);
+    let at =
+        Position { segment: 0, number: 0, epoch: 1, confirmed: 0, schema_base: 0, group: 0, split: false, crypt: None };
+    let (header, mut bytes) = frame.place(&block, &at)?;
     bytes.splice(0..0, header);
     Ok(bytes)
 }
@@ -28,12 +29,10 @@ pub fn encode(batch: &Batch, zstd_level: i32) -> Result<Vec<u8>, StoreError> {
 pub fn decode(bytes: &[u8], want: &dyn Fn(TableKind, &ColumnId) -> bool) -> Result<Batch, Damage> {
     let short = Damage::Short("frame");
     let header = FrameHeader::from_bytes(bytes.first_chunk::<FRAME_HEADER>().ok_or(short.clone())?)?;
-    let schema_end = FRAME_HEADER + header.schema_len as usize;
     let part = |from: usize, len: usize| bytes.get(from..from.saturating_add(len)).ok_or(Damage::Short("frame"));
-    let (columns, _) = schema::read(part(FRAME_HEADER, header.schema_len as usize)?, &mut Vec::new())?;
     let payload = header.payload_at() as usize;
-    let stored = part(schema_end, header.meta_len as usize)?;
-    let meta = FrameMeta::read(header, stored, &columns, None)?;
+    let stored = part(FRAME_HEADER, header.schema_len as usize + header.meta_len as usize)?;
+    let (meta, _) = FrameMeta::open(header, stored, None, &mut Vec::new(), None)?;
     let read = |(at, len): (u64, u64)| Ok((at, part(payload + at as usize, len as usize)?.to_vec()));
     let stretches = meta.stretches(want)?.into_iter().map(read).collect::<Result<Vec<_>, Damage>>()?;
     meta.rows_of(want, &stretches)

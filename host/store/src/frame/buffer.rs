@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 use std::cell::RefCell;
 
-use super::header::FRAME_BYTES_MAX;
+use super::crypt::{Blocks, Place};
+use super::header::{FRAME_BYTES_MAX, FrameHeader};
 use super::wire::{Put as _, Take};
 use crate::error::{Damage, StoreError};
 
@@ -15,9 +16,11 @@ const COMPRESS_BYTES_MIN: usize = 48;
 pub(crate) struct Buffer {
     /// From the beginning of the payload (decompressed, where that is compressed whole).
     pub(crate) offset: u64,
+    /// Bytes on disk, with the tag where it is encrypted.
     pub(crate) stored: u32,
     pub(crate) raw: u32,
-    /// crc32c of the stored bytes; 0 in a payload that is compressed whole, which is checked by its hash.
+    packed: bool,
+    /// crc32c of the bytes before they are encrypted; 0 in a payload that is compressed whole, which is checked by its hash.
     pub(crate) crc: u32,
 }
 
@@ -63,13 +66,15 @@ pub(crate) fn decompress(stored: &[u8], raw: usize) -> Result<Vec<u8>, Damage> {
 pub(super) struct Sink {
     /// The payload.
     pub(super) payload: Vec<u8>,
+    /// Bytes of each of its blocks that has any.
+    pub(super) blocks: Vec<u32>,
     whole: bool,
     level: i32,
 }
 
 impl Sink {
     pub(super) fn new(whole: bool, level: i32, capacity: usize) -> Sink {
-        Sink { payload: Vec::with_capacity(capacity), whole, level }
+        Sink { payload: Vec::with_capacity(capacity), blocks: Vec::new(), whole, level }
     }
 
     /// Appends a buffer, and its line to the directory.
@@ -91,6 +96,9 @@ impl Sink {
             self.payload.extend_from_slice(raw);
         }
         directory.u32(crc32c::crc32c(&self.payload[before..]));
+        if self.payload.len() > before {
+            self.blocks.push((self.payload.len() - before) as u32);
+        }
         Ok(())
     }
 }
@@ -99,30 +107,33 @@ impl Sink {
 pub(super) struct Lines {
     next: u64,
     whole: bool,
+    /// Bytes behind each buffer that is not empty.
+    tag: u32,
 }
 
 impl Lines {
-    pub(super) fn new(whole: bool) -> Lines {
-        Lines::from(0, whole)
+    pub(super) fn new(header: &FrameHeader) -> Lines {
+        Lines::from(0, header)
     }
 
     /// The lines of buffers from an offset of the payload on.
-    pub(super) fn from(next: u64, whole: bool) -> Lines {
-        Lines { next, whole }
+    pub(super) fn from(next: u64, header: &FrameHeader) -> Lines {
+        Lines { next, whole: header.whole, tag: if header.whole { 0 } else { header.tag_len() as u32 } }
     }
 
     pub(super) fn take(&mut self, take: &mut Take<'_>) -> Result<Buffer, Damage> {
         let max = FRAME_BYTES_MAX as usize;
         let raw = take.var_max(max)? as u32;
-        let (stored, crc) = if self.whole {
-            (raw, 0)
+        let (stored, packed, crc) = if self.whole {
+            (raw, false, 0)
         } else {
             match take.var_max(max)? as u32 {
-                0 => (raw, take.u32()?),
-                stored => (stored, take.u32()?),
+                0 => (raw, false, take.u32()?),
+                stored => (stored, true, take.u32()?),
             }
         };
-        let buffer = Buffer { offset: self.next, stored, raw, crc };
+        let stored = if stored == 0 { 0 } else { stored + self.tag };
+        let buffer = Buffer { offset: self.next, stored, raw, packed, crc };
         self.next += u64::from(stored);
         Ok(buffer)
     }
@@ -133,16 +144,25 @@ impl Lines {
     }
 }
 
-/// The raw bytes of a buffer out of its stored ones.
-pub(super) fn open<'a>(buffer: &Buffer, stored: &'a [u8], whole: bool) -> Result<Cow<'a, [u8]>, Damage> {
+/// The raw bytes of a buffer out of its stored ones. `whole`: out of a payload that was opened as one.
+pub(super) fn open<'a>(
+    buffer: &Buffer,
+    stored: &'a [u8],
+    whole: bool,
+    blocks: &Blocks<'_>,
+) -> Result<Cow<'a, [u8]>, Damage> {
     if stored.len() != buffer.stored as usize {
         return Err(Damage::Short("buffer"));
     }
-    if !whole && crc32c::crc32c(stored) != buffer.crc {
-        return Err(Damage::Checksum("buffer"));
-    }
-    if buffer.stored == buffer.raw {
+    if stored.is_empty() || whole {
         return Ok(Cow::Borrowed(stored));
     }
-    Ok(Cow::Owned(decompress(stored, buffer.raw as usize)?))
+    let bytes = blocks.take(Place::Payload(buffer.offset), stored)?;
+    if crc32c::crc32c(&bytes) != buffer.crc {
+        return Err(Damage::Checksum("buffer"));
+    }
+    if !buffer.packed {
+        return Ok(bytes);
+    }
+    Ok(Cow::Owned(decompress(&bytes, buffer.raw as usize)?))
 }

@@ -7,10 +7,11 @@ use prism_model::{Batch, Column, ColumnId, Intrinsic, Origin, Signal, Table, Tab
 
 use super::buffer::{self, Buffer, Lines};
 use super::column::{self, ColumnDir};
+use super::crypt::{Blocks, DataKey, Place};
 use super::encode::SERVICES_MAX;
 use super::header::FrameHeader;
 use super::origins;
-use super::schema::TableColumn;
+use super::schema::{self, Siblings, TableColumn};
 use super::stats::{self, ColumnMeta};
 use super::wire::Take;
 use crate::error::Damage;
@@ -24,6 +25,8 @@ pub(crate) struct FrameMeta {
     pub(crate) header: FrameHeader,
     pub(crate) signal: Signal,
     pub(crate) services: Option<Vec<Arc<str>>>,
+    /// Its segment's, where that is encrypted.
+    key: Option<Arc<DataKey>>,
     tables: Vec<TableMeta>,
     origins: Buffer,
     /// The lines of the directory as they stand on disk: a tenth of what they take when they are read.
@@ -49,21 +52,48 @@ struct Line {
 }
 
 impl FrameMeta {
-    /// Reads the meta block; `columns` are the frame's, in its order. What stands in `like` too, a frame of the same segment, is
-    /// shared with it: low-cardinality texts repeat from frame to frame.
-    pub(crate) fn read(
+    /// Opens schema and meta as they are stored, one behind the other; `key` is the segment's, where it is encrypted. `known`
+    /// are the columns that the segment defined before: those that this frame defines are added, none where it fails. What
+    /// stands in `like` too, a frame of the same segment, is shared with it: low-cardinality texts repeat from frame to frame.
+    pub(crate) fn open(
+        header: FrameHeader,
+        stored: &[u8],
+        key: Option<&Arc<DataKey>>,
+        known: &mut Vec<TableColumn>,
+        like: Option<&FrameMeta>,
+    ) -> Result<(FrameMeta, Siblings), Damage> {
+        if crc32c::crc32c(stored) != header.head_crc {
+            return Err(Damage::Checksum("frame meta"));
+        }
+        let blocks = Blocks::open(&header, key.map(|k| &**k))?;
+        let (schema, meta) = stored.split_at_checked(header.schema_len as usize).ok_or(Damage::Short("frame meta"))?;
+        let (schema, meta) = (blocks.take(Place::Schema, schema)?, blocks.take(Place::Meta, meta)?);
+        let before = known.len();
+        let (columns, siblings) = schema::read(&schema, known)?;
+        match FrameMeta::read(header, &meta, key, &columns, like) {
+            Ok(meta) => Ok((meta, siblings)),
+            Err(damage) => {
+                known.truncate(before);
+                Err(damage)
+            }
+        }
+    }
+
+    /// Reads the meta block; `columns` are the frame's, in its order.
+    pub(super) fn read(
         header: FrameHeader,
         meta: &[u8],
+        key: Option<&Arc<DataKey>>,
         columns: &[TableColumn],
         like: Option<&FrameMeta>,
     ) -> Result<FrameMeta, Damage> {
         let raw = FrameMeta::unpack(&header, meta)?;
-        FrameMeta::read_raw(header, &raw, columns, like)
+        FrameMeta::read_raw(header, &raw, key, columns, like)
     }
 
-    /// The meta block as it was before it was compressed.
+    /// The meta block, opened, as it was before it was compressed.
     pub(crate) fn unpack<'a>(header: &FrameHeader, meta: &'a [u8]) -> Result<Cow<'a, [u8]>, Damage> {
-        if header.meta_len == header.meta_raw {
+        if meta.len() == header.meta_raw as usize {
             return Ok(Cow::Borrowed(meta));
         }
         buffer::decompress(meta, header.meta_raw as usize).map(Cow::Owned)
@@ -73,12 +103,13 @@ impl FrameMeta {
     pub(crate) fn read_raw(
         header: FrameHeader,
         raw: &[u8],
+        key: Option<&Arc<DataKey>>,
         columns: &[TableColumn],
         like: Option<&FrameMeta>,
     ) -> Result<FrameMeta, Damage> {
         let mut take = Take::new(raw, "frame meta");
         let signal = *Signal::ALL.get(usize::from(take.u8()?)).ok_or(Damage::Bounds("signal"))?;
-        let mut lines = Lines::new(header.whole);
+        let mut lines = Lines::new(&header);
         let origins = lines.take(&mut take)?;
         let services = match take.var_max(SERVICES_MAX + 1)? {
             0 => None,
@@ -116,7 +147,8 @@ impl FrameMeta {
         if columns.next().is_some() || lines.total() != header.payload_raw_or_len() || items != header.rows as usize {
             return Err(Damage::Bounds("frame meta"));
         }
-        Ok(FrameMeta { header, signal, services, tables, origins, lines: kept.into() })
+        let key = key.cloned();
+        Ok(FrameMeta { header, signal, services, key, tables, origins, lines: kept.into() })
     }
 
     /// A column, most likely at this place.
@@ -129,7 +161,7 @@ impl FrameMeta {
     fn dir(&self, table: &TableMeta, i: usize) -> Result<ColumnDir, Damage> {
         let line = table.directory.get(i).ok_or(Damage::Bounds("column of a table"))?;
         let bytes = self.lines.get(line.at as usize..).unwrap_or_default();
-        column::take(&mut Take::new(bytes, "frame meta"), &mut Lines::from(line.offset, self.header.whole), table.rows)
+        column::take(&mut Take::new(bytes, "frame meta"), &mut Lines::from(line.offset, &self.header), table.rows)
     }
 
     pub(crate) fn columns(&self, kind: TableKind) -> &[ColumnMeta] {
@@ -188,20 +220,39 @@ impl FrameMeta {
         if self.header.whole { (0, self.header.payload_len) } else { (self.origins.offset, self.origins.stored.into()) }
     }
 
+    fn blocks(&self) -> Result<Blocks<'_>, Damage> {
+        Blocks::open(&self.header, self.key.as_deref())
+    }
+
+    /// The payload that is compressed as one, out of its stored bytes.
+    fn whole_payload<'a>(&self, stored: &'a [u8]) -> Result<Cow<'a, [u8]>, Damage> {
+        if crc32c::crc32c(stored) != self.header.payload_crc {
+            return Err(Damage::Checksum("payload"));
+        }
+        let bytes = self.blocks()?.take(Place::Payload(0), stored)?;
+        if bytes.len() as u64 == self.header.payload_raw {
+            return Ok(bytes);
+        }
+        Ok(Cow::Owned(buffer::decompress(&bytes, self.header.payload_raw as usize)?))
+    }
+
     /// The origins out of the stretch of [`FrameMeta::origins_stretch`].
     pub(crate) fn origins_of(&self, bytes: &[u8]) -> Result<Vec<Origin>, Damage> {
         if !self.header.whole {
-            return origins::decode(&buffer::open(&self.origins, bytes, false)?);
+            return origins::decode(&buffer::open(&self.origins, bytes, false, &self.blocks()?)?);
         }
-        if crc32c::crc32c(bytes) != self.header.payload_crc {
-            return Err(Damage::Checksum("payload"));
-        }
-        let packed = self.header.payload_len != self.header.payload_raw;
-        let unpacked = if packed { buffer::decompress(bytes, self.header.payload_raw as usize)? } else { Vec::new() };
-        let raw = if packed { &unpacked } else { bytes };
+        let raw = self.whole_payload(bytes)?;
         let from = self.origins.offset as usize;
         let own = raw.get(from..from + self.origins.raw as usize).ok_or(Damage::Short("payload"))?;
         origins::decode(own)
+    }
+
+    /// The filters out of their stored bytes.
+    pub(crate) fn blooms(&self, stored: &[u8]) -> Result<Blooms, Damage> {
+        if crc32c::crc32c(stored) != self.header.bloom_crc {
+            return Err(Damage::Checksum("blooms"));
+        }
+        Blooms::read(&self.blocks()?.take(Place::Blooms, stored)?)
     }
 
     /// The wanted columns out of the stretches of [`FrameMeta::stretches`], with their bytes.
@@ -210,20 +261,10 @@ impl FrameMeta {
         want: &dyn Fn(TableKind, &ColumnId) -> bool,
         stretches: &[(u64, Vec<u8>)],
     ) -> Result<Batch, Damage> {
-        let unpacked;
-        let whole = self.header.whole;
-        if let [(_, bytes)] = stretches
-            && whole
-            && crc32c::crc32c(bytes) != self.header.payload_crc
-        {
-            return Err(Damage::Checksum("payload"));
-        }
-        let stretches = match stretches {
-            [(0, bytes)] if whole && self.header.payload_len != self.header.payload_raw => {
-                unpacked = [(0, buffer::decompress(bytes, self.header.payload_raw as usize)?)];
-                &unpacked
-            }
-            _ => stretches,
+        let (whole, blocks) = (self.header.whole, self.blocks()?);
+        let stretches: Vec<(u64, Cow<'_, [u8]>)> = match stretches {
+            [(0, stored)] if whole => vec![(0, self.whole_payload(stored)?)],
+            _ => stretches.iter().map(|(at, bytes)| (*at, Cow::Borrowed(&bytes[..]))).collect(),
         };
         let fetch = |b: &Buffer| -> Result<Cow<'_, [u8]>, Damage> {
             if b.stored == 0 {
@@ -233,7 +274,7 @@ impl FrameMeta {
             let (start, bytes) = i.checked_sub(1).and_then(|i| stretches.get(i)).ok_or(Damage::Short("payload"))?;
             let from = (b.offset - start) as usize;
             let stored = bytes.get(from..from + b.stored as usize).ok_or(Damage::Short("payload"))?;
-            buffer::open(b, stored, whole)
+            buffer::open(b, stored, whole, &blocks)
         };
         let origins: Vec<Origin> = origins::decode(&fetch(&self.origins)?)?;
         let broken = |e: prism_model::table::BadTable| Damage::Rows(e.to_string());
@@ -280,10 +321,7 @@ pub(crate) struct TraceFilter(Box<[u8]>);
 pub(crate) struct TokenFilter(Box<[u8]>);
 
 impl Blooms {
-    pub(crate) fn read(header: &FrameHeader, bytes: &[u8]) -> Result<Blooms, Damage> {
-        if crc32c::crc32c(bytes) != header.bloom_crc {
-            return Err(Damage::Checksum("blooms"));
-        }
+    fn read(bytes: &[u8]) -> Result<Blooms, Damage> {
         let mut take = Take::new(bytes, "blooms");
         let traces = take.u32()? as usize;
         let traces = take.bytes(traces)?;

@@ -8,6 +8,7 @@ use prism_model::{AttrType, Batch, ColumnId, Intrinsic, Table, TableKind, Value}
 use super::bloom;
 use super::buffer::{Sink, compress};
 use super::column::{self, Encoder};
+use super::crypt::{Blocks, Crypt, Place, TAG_BYTES};
 use super::header::{FRAME_BYTES_MAX, FRAME_HEADER, FrameHeader};
 use super::origins;
 use super::schema::TableColumn;
@@ -30,9 +31,10 @@ pub(crate) struct Encoded {
     meta: Vec<u8>,
     meta_raw: u32,
     bloom: Vec<u8>,
-    bloom_crc: u32,
     payload: Vec<u8>,
     payload_raw: u64,
+    /// Bytes of each part of the payload that is read alone.
+    blocks: Vec<u32>,
 }
 
 /// The batch as a frame.
@@ -70,7 +72,7 @@ pub(crate) fn encode(batch: &Batch, level: i32) -> Result<Encoded, StoreError> {
         }
     }
     let (time_min, time_max) = time_range(batch);
-    let mut payload = sink.payload;
+    let (mut payload, mut blocks) = (sink.payload, sink.blocks);
     let payload_raw = payload.len() as u64;
     // A payload that does not shrink stays as it is; its lengths then say so.
     if whole {
@@ -78,8 +80,9 @@ pub(crate) fn encode(batch: &Batch, level: i32) -> Result<Encoded, StoreError> {
         if compress(&payload, level, &mut packed)? {
             payload = packed;
         }
+        blocks = vec![payload.len() as u32];
     }
-    if payload_raw > FRAME_BYTES_MAX {
+    if payload_raw + (blocks.len() * TAG_BYTES) as u64 > FRAME_BYTES_MAX {
         return Err(StoreError::Rows(format!("a frame of {payload_raw} bytes")));
     }
     let meta_raw = meta.len() as u32;
@@ -100,15 +103,15 @@ pub(crate) fn encode(batch: &Batch, level: i32) -> Result<Encoded, StoreError> {
         whole,
         meta,
         meta_raw,
-        bloom_crc: crc32c::crc32c(&bloom),
         bloom,
         payload,
         payload_raw,
+        blocks,
     })
 }
 
-/// Where a frame stands.
-pub(crate) struct Position {
+/// Where a frame stands, and what encrypts it there.
+pub(crate) struct Position<'a> {
     pub(crate) segment: u64,
     pub(crate) number: u32,
     pub(crate) epoch: u64,
@@ -116,23 +119,22 @@ pub(crate) struct Position {
     pub(crate) schema_base: u32,
     pub(crate) group: u64,
     pub(crate) split: bool,
+    pub(crate) crypt: Option<Crypt<'a>>,
 }
 
 impl Encoded {
-    /// Bytes of the frame, but for its schema block.
+    /// Bytes of the frame, but for its schema block and what encryption adds.
     pub(crate) fn len(&self) -> usize {
         FRAME_HEADER + self.meta.len() + self.bloom.len() + self.payload.len()
     }
 
     /// Header and body of the frame at its place.
-    pub(crate) fn place(&self, schema: &[u8], at: &Position) -> ([u8; FRAME_HEADER], Vec<u8>) {
-        let mut body = Vec::with_capacity(self.len() + schema.len() + 8);
-        body.extend_from_slice(schema);
-        body.extend_from_slice(&self.meta);
-        let head_crc = crc32c::crc32c(&body);
-        body.extend_from_slice(&self.bloom);
-        body.extend_from_slice(&self.payload);
-        let header = FrameHeader {
+    ///
+    /// # Errors
+    /// [`StoreError::Rows`] where encryption refuses a block, which is none that [`encode`] makes.
+    pub(crate) fn place(&self, schema: &[u8], at: &Position<'_>) -> Result<([u8; FRAME_HEADER], Vec<u8>), StoreError> {
+        let tag = if at.crypt.is_some() { TAG_BYTES } else { 0 };
+        let mut header = FrameHeader {
             whole: self.whole,
             split: at.split,
             close: false,
@@ -144,20 +146,40 @@ impl Encoded {
             time_min: self.time_min,
             time_max: self.time_max,
             schema_base: at.schema_base,
-            schema_len: schema.len() as u32,
-            meta_len: self.meta.len() as u32,
+            schema_len: (schema.len() + tag) as u32,
+            meta_len: (self.meta.len() + tag) as u32,
             meta_raw: self.meta_raw,
-            bloom_len: self.bloom.len() as u32,
+            bloom_len: (self.bloom.len() + tag) as u32,
             rollup_len: 0,
-            payload_len: self.payload.len() as u64,
+            payload_len: (self.payload.len() + self.blocks.len() * tag) as u64,
             payload_raw: self.payload_raw,
-            head_crc,
-            bloom_crc: self.bloom_crc,
-            payload_crc: if self.whole { crc32c::crc32c(&self.payload) } else { 0 },
-            hash: xxhash_rust::xxh3::xxh3_128(&body),
+            head_crc: 0,
+            bloom_crc: 0,
+            payload_crc: 0,
+            hash: 0,
             group: at.group,
+            nonce: at.crypt.map(|c| c.nonce),
         };
-        (header.to_bytes(), body)
+        let blocks = Blocks::store(&header, at.crypt);
+        let mut body = Vec::with_capacity(header.body_len() as usize + 16);
+        blocks.push(Place::Schema, schema, &mut body)?;
+        blocks.push(Place::Meta, &self.meta, &mut body)?;
+        header.head_crc = crc32c::crc32c(&body);
+        let bloom_at = body.len();
+        blocks.push(Place::Blooms, &self.bloom, &mut body)?;
+        header.bloom_crc = crc32c::crc32c(&body[bloom_at..]);
+        let payload_at = body.len();
+        let mut rest = &self.payload[..];
+        for len in &self.blocks {
+            let (block, behind) = rest.split_at(*len as usize);
+            blocks.push(Place::Payload((body.len() - payload_at) as u64), block, &mut body)?;
+            rest = behind;
+        }
+        if self.whole {
+            header.payload_crc = crc32c::crc32c(&body[payload_at..]);
+        }
+        header.hash = xxhash_rust::xxh3::xxh3_128(&body);
+        Ok((header.to_bytes(), body))
     }
 }
 

@@ -3,6 +3,7 @@
 use prism_model::window::Window;
 use prism_model::{Signal, TenantId};
 
+use super::crypt::{TAG_BYTES, WrappedKey};
 use super::wire::{Put as _, Take};
 use crate::error::Damage;
 
@@ -32,12 +33,23 @@ pub(crate) struct SegmentHeader {
     pub(crate) file: u32,
 }
 
+/// Where the wrapped data key of an encrypted segment stands, behind the longest tenant's name.
+const KEY_AT: usize = 112;
+const LATE: u16 = 1;
+const ENCRYPTED_SEGMENT: u16 = 2;
+
 impl SegmentHeader {
+    /// The header of a clear segment, which also names an encrypted one: see [`SegmentHeader::fingerprint`].
     pub(crate) fn to_bytes(&self) -> [u8; SEGMENT_HEADER] {
+        self.with_key(None)
+    }
+
+    /// The header as it stands in the file.
+    pub(crate) fn with_key(&self, key: Option<&WrappedKey>) -> [u8; SEGMENT_HEADER] {
         let mut out = Vec::with_capacity(SEGMENT_HEADER);
         out.extend_from_slice(SEGMENT_MAGIC);
         out.u16(VERSION);
-        out.u16(u16::from(self.late));
+        out.u16(if self.late { LATE } else { 0 } | if key.is_some() { ENCRYPTED_SEGMENT } else { 0 });
         out.u32(self.shard);
         out.i64(self.window.number());
         out.u64(self.writer);
@@ -45,21 +57,27 @@ impl SegmentHeader {
         out.u32(self.file);
         out.u8(self.signal as u8);
         out.text(self.tenant.as_str().as_bytes());
-        // Until byte 252 there is room for the key id (64) and the nonce salt (16) of encrypted segments.
+        if let Some(key) = key {
+            out.resize(KEY_AT, 0);
+            out.u64(key.version);
+            out.extend_from_slice(&key.bytes);
+        }
+        // Until byte 252 there is room.
         let mut fixed = [0; SEGMENT_HEADER];
         fixed[..out.len()].copy_from_slice(&out);
         seal(&mut fixed);
         fixed
     }
 
-    pub(crate) fn from_bytes(bytes: &[u8; SEGMENT_HEADER]) -> Result<SegmentHeader, Damage> {
+    /// The header, and the key of its frames where they are encrypted.
+    pub(crate) fn from_bytes(bytes: &[u8; SEGMENT_HEADER]) -> Result<(SegmentHeader, Option<WrappedKey>), Damage> {
         let mut take = Take::new(check(bytes, "segment header")?, "segment header");
         if take.array::<8>()? != *SEGMENT_MAGIC {
             return Err(Damage::Bounds("segment magic"));
         }
         version(take.u16()?, "segment")?;
         let flags = take.u16()?;
-        if flags > 1 {
+        if flags & !(LATE | ENCRYPTED_SEGMENT) != 0 {
             return Err(Damage::Bounds("segment flags"));
         }
         let shard = take.u32()?;
@@ -67,10 +85,14 @@ impl SegmentHeader {
         let (writer, epoch, file) = (take.u64()?, take.u64()?, take.u32()?);
         let signal = *Signal::ALL.get(usize::from(take.u8()?)).ok_or(Damage::Bounds("signal"))?;
         let tenant = take.string()?.parse().map_err(|_| Damage::Bounds("tenant"))?;
-        Ok(SegmentHeader { tenant, signal, shard, window, late: flags == 1, writer, epoch, file })
+        let mut behind = Take::new(&bytes[KEY_AT..], "segment key");
+        let key = WrappedKey { version: behind.u64()?, bytes: behind.array()? };
+        let header = SegmentHeader { tenant, signal, shard, window, late: flags & LATE != 0, writer, epoch, file };
+        Ok((header, Some(key).filter(|_| flags & ENCRYPTED_SEGMENT != 0)))
     }
 
-    /// What each frame of the file repeats, so that a block of another file that the disk shows is no frame.
+    /// What each frame of the file repeats, so that a block of another file that the disk shows is no frame. It is the same
+    /// whether the segment is encrypted or not: the name of the file tells it.
     pub(crate) fn fingerprint(&self) -> u64 {
         xxhash_rust::xxh3::xxh3_64(&self.to_bytes())
     }
@@ -112,11 +134,14 @@ pub(crate) struct FrameHeader {
     pub(crate) hash: u128,
     /// Number of the group in its writer.
     pub(crate) group: u64,
+    /// The frame's half of its blocks' nonces ([`super::crypt`]), where it is encrypted.
+    pub(crate) nonce: Option<u64>,
 }
 
 const WHOLE: u16 = 1;
 const SPLIT: u16 = 2;
 const CLOSE: u16 = 4;
+const ENCRYPTED: u16 = 8;
 
 impl FrameHeader {
     pub(crate) fn to_bytes(&self) -> [u8; FRAME_HEADER] {
@@ -124,7 +149,12 @@ impl FrameHeader {
         let mut out = Vec::with_capacity(FRAME_HEADER);
         out.extend_from_slice(FRAME_MAGIC);
         out.u16(VERSION);
-        out.u16(flag(self.whole, WHOLE) | flag(self.split, SPLIT) | flag(self.close, CLOSE));
+        out.u16(
+            flag(self.whole, WHOLE)
+                | flag(self.split, SPLIT)
+                | flag(self.close, CLOSE)
+                | flag(self.nonce.is_some(), ENCRYPTED),
+        );
         out.u64(self.segment);
         out.u32(self.number);
         out.u32(self.rows);
@@ -145,7 +175,8 @@ impl FrameHeader {
         out.u32(self.payload_crc);
         out.extend_from_slice(&self.hash.to_le_bytes());
         out.u64(self.group);
-        // Until byte 156 there is room for the nonce (12).
+        // Until byte 156 there are 4 bytes of room.
+        out.u64(self.nonce.unwrap_or_default());
         let mut fixed = [0; FRAME_HEADER];
         fixed[..out.len()].copy_from_slice(&out);
         seal(&mut fixed);
@@ -159,7 +190,7 @@ impl FrameHeader {
         }
         version(take.u16()?, "frame")?;
         let flags = take.u16()?;
-        if flags & !(WHOLE | SPLIT | CLOSE) != 0 {
+        if flags & !(WHOLE | SPLIT | CLOSE | ENCRYPTED) != 0 {
             return Err(Damage::Bounds("frame flags"));
         }
         let header = FrameHeader {
@@ -186,6 +217,7 @@ impl FrameHeader {
             payload_crc: take.u32()?,
             hash: u128::from_le_bytes(take.array()?),
             group: take.u64()?,
+            nonce: Some(take.u64()?).filter(|_| flags & ENCRYPTED != 0),
         };
         let parts = [
             u64::from(header.schema_len),
@@ -200,6 +232,16 @@ impl FrameHeader {
             return Err(Damage::Bounds("frame length"));
         }
         Ok(header)
+    }
+
+    /// The header with zeros for what is computed over the stored bytes: what encrypted blocks are bound to.
+    pub(crate) fn unchecked_bytes(&self) -> [u8; FRAME_HEADER] {
+        FrameHeader { head_crc: 0, bloom_crc: 0, payload_crc: 0, hash: 0, ..self.clone() }.to_bytes()
+    }
+
+    /// Bytes that encryption adds to each block.
+    pub(crate) fn tag_len(&self) -> usize {
+        if self.nonce.is_some() { TAG_BYTES } else { 0 }
     }
 
     /// Bytes behind the header, without padding.

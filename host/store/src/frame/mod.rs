@@ -8,6 +8,7 @@
 
 pub(crate) mod wire;
 pub(crate) mod header;
+pub(crate) mod crypt;
 pub(crate) mod schema;
 mod ints;
 pub(crate) mod bloom;

@@ -1,10 +1,13 @@
 //! A frame gives back what went in, as a whole and by column, and refuses damaged bytes.
 
+use std::sync::Arc;
+
 use arrow::datatypes::DataType;
 use prism_model::samples::{self, Random, batch, texts};
 use prism_model::{AttrType, Batch, ColumnId, Intrinsic, Signal, TableKind, Value};
 use proptest::prelude::*;
 
+use super::crypt::{Crypt, DataKey};
 use super::decode::{Blooms, FrameMeta};
 use super::encode::{Encoded, Position, encode};
 use super::header::{FRAME_HEADER, FrameHeader};
@@ -16,26 +19,34 @@ const NOW: i64 = 1_800_000_000_000_000_000;
 const ALL: &dyn Fn(TableKind, &ColumnId) -> bool = &|_, _| true;
 
 fn bytes_of(frame: &Encoded) -> Vec<u8> {
+    bytes_with(frame, None)
+}
+
+fn bytes_with(frame: &Encoded, crypt: Option<Crypt<'_>>) -> Vec<u8> {
     let (block, _) = SegmentSchema::default().block(&frame.columns, &Vec::new());
-    let at = Position { segment: 7, number: 0, epoch: 1, confirmed: 256, schema_base: 0, group: 0, split: false };
-    let (header, body) = frame.place(&block, &at);
+    let at =
+        Position { segment: 7, number: 0, epoch: 1, confirmed: 256, schema_base: 0, group: 0, split: false, crypt };
+    let (header, body) = frame.place(&block, &at).unwrap();
     [&header[..], &body[..]].concat()
 }
 
-fn open(bytes: &[u8]) -> Result<(FrameMeta, &[u8]), Damage> {
+fn open<'a>(bytes: &'a [u8], key: Option<&Arc<DataKey>>) -> Result<(FrameMeta, &'a [u8]), Damage> {
     let header = FrameHeader::from_bytes(bytes.first_chunk::<FRAME_HEADER>().ok_or(Damage::Short("header"))?)?;
     let body = bytes.get(FRAME_HEADER..).ok_or(Damage::Short("body"))?;
     let head = body.get(..(header.schema_len + header.meta_len) as usize).ok_or(Damage::Short("body"))?;
-    if crc32c::crc32c(head) != header.head_crc {
-        return Err(Damage::Checksum("meta"));
-    }
-    let (block, meta) = head.split_at(header.schema_len as usize);
-    let (columns, _) = schema::read(block, &mut Vec::new())?;
-    Ok((FrameMeta::read(header, meta, &columns, None)?, bytes))
+    Ok((FrameMeta::open(header, head, key, &mut Vec::new(), None)?.0, bytes))
 }
 
 fn read(bytes: &[u8], want: &dyn Fn(TableKind, &ColumnId) -> bool) -> Result<(Batch, u64), Damage> {
-    let (meta, bytes) = open(bytes)?;
+    read_with(bytes, None, want)
+}
+
+fn read_with(
+    bytes: &[u8],
+    key: Option<&Arc<DataKey>>,
+    want: &dyn Fn(TableKind, &ColumnId) -> bool,
+) -> Result<(Batch, u64), Damage> {
+    let (meta, bytes) = open(bytes, key)?;
     let payload = bytes.get(meta.header.payload_at() as usize..).ok_or(Damage::Short("payload"))?;
     let mut total = 0;
     let mut stretches = Vec::new();
@@ -48,9 +59,9 @@ fn read(bytes: &[u8], want: &dyn Fn(TableKind, &ColumnId) -> bool) -> Result<(Ba
 }
 
 fn blooms(bytes: &[u8]) -> Blooms {
-    let (meta, bytes) = open(bytes).unwrap();
+    let (meta, bytes) = open(bytes, None).unwrap();
     let at = meta.header.bloom_at() as usize;
-    Blooms::read(&meta.header, &bytes[at..at + meta.header.bloom_len as usize]).unwrap()
+    meta.blooms(&bytes[at..at + meta.header.bloom_len as usize]).unwrap()
 }
 
 /// Every string attribute of every scope, by key and value.
@@ -141,7 +152,7 @@ proptest! {
         for id in trace_ids(&batch) {
             prop_assert!(blooms.traces.may_contain(&id));
         }
-        let (meta, _) = open(&bytes).unwrap();
+        let (meta, _) = open(&bytes, None).unwrap();
         for time in batch.event_times().values() {
             prop_assert!(meta.header.time_min <= *time && *time <= meta.header.time_max);
         }
@@ -272,6 +283,111 @@ fn lists_under_nulls_are_not_written() {
     assert_eq!(lists.iter().map(|l| l.map(|l| l.len())).collect::<Vec<_>>(), [Some(2), Some(0), None, Some(1)]);
 }
 
+fn key(seed: u8) -> Arc<DataKey> {
+    Arc::new(DataKey::new(&[seed; 32]).unwrap())
+}
+
+proptest! {
+    /// Whole and by column, and no value of it stands in the bytes.
+    #[test]
+    fn an_encrypted_frame_reads_back(
+        signal in 0..3usize, rows in 1..40usize, seed in any::<u64>(), large in proptest::bool::weighted(0.05), nonce in any::<u64>(),
+    ) {
+        let batch = sample(signal, rows, seed, large);
+        let (key, frame) = (key(1), encode(&batch, 1).unwrap());
+        let bytes = bytes_with(&frame, Some(Crypt { key: &key, nonce }));
+        let (back, _) = read_with(&bytes, Some(&key), ALL).unwrap();
+        prop_assert!(texts(&back) == texts(&batch));
+        prop_assert_eq!(&back.origins, &batch.origins);
+        let odd = |_: TableKind, id: &ColumnId| id.to_string().len().is_multiple_of(2);
+        let (part, _) = read_with(&bytes, Some(&key), &odd).unwrap();
+        let (clear, _) = read(&bytes_of(&frame), &odd).unwrap();
+        prop_assert!(texts(&part) == texts(&clear));
+        let (meta, _) = open(&bytes, Some(&key)).unwrap();
+        let (at, len) = meta.origins_stretch();
+        let from = (meta.header.payload_at() + at) as usize;
+        prop_assert_eq!(meta.origins_of(&bytes[from..from + len as usize]).unwrap(), batch.origins.clone());
+        let bloom_at = meta.header.bloom_at() as usize;
+        let filters = meta.blooms(&bytes[bloom_at..bloom_at + meta.header.bloom_len as usize]).unwrap();
+        for (key, value) in tokens(&batch) {
+            prop_assert!(filters.tokens.may_contain(&key, &value), "{key}={value}");
+        }
+    }
+}
+
+/// A frame opens with its own key only, as the frame that it is, and not where its segment is clear.
+#[test]
+fn an_encrypted_frame_opens_nowhere_else() {
+    let batch = batch(Signal::Spans, 25, NOW, 5);
+    let (own, other, frame) = (key(1), key(2), encode(&batch, 1).unwrap());
+    let bytes = bytes_with(&frame, Some(Crypt { key: &own, nonce: 3 }));
+    assert!(read_with(&bytes, Some(&own), ALL).is_ok());
+    assert_eq!(read_with(&bytes, Some(&other), ALL).unwrap_err(), Damage::Sealed("schema"));
+    assert!(read_with(&bytes, None, ALL).is_err());
+    assert!(read_with(&bytes_of(&frame), Some(&own), ALL).is_err());
+    // Every clear field of the header is part of what is authenticated, whoever makes the checksums right again.
+    let header = FrameHeader::from_bytes(bytes.first_chunk().unwrap()).unwrap();
+    let moved = [
+        FrameHeader { segment: 8, ..header.clone() },
+        FrameHeader { number: 1, ..header.clone() },
+        FrameHeader { rows: header.rows + 1, ..header.clone() },
+        FrameHeader { epoch: 2, ..header.clone() },
+        FrameHeader { confirmed: 0, ..header.clone() },
+        FrameHeader { time_min: header.time_min - 1, ..header.clone() },
+        FrameHeader { time_max: header.time_max + 1, ..header.clone() },
+        FrameHeader { group: 1, ..header.clone() },
+        FrameHeader { split: true, ..header.clone() },
+        FrameHeader { nonce: Some(4), ..header.clone() },
+    ];
+    for header in moved {
+        let changed = [&header.to_bytes()[..], &bytes[FRAME_HEADER..]].concat();
+        assert_eq!(read_with(&changed, Some(&own), ALL).unwrap_err(), Damage::Sealed("schema"), "{header:?}");
+    }
+    // Blocks of the same length that change places: no checksum tells, the places do.
+    let many = Batch::concat(&vec![batch; super::encode::WHOLE_ROWS_MAX / 25 + 1]).unwrap();
+    let frame = encode(&many, 1).unwrap();
+    let bytes = bytes_with(&frame, Some(Crypt { key: &own, nonce: 3 }));
+    let again = bytes_with(&frame, Some(Crypt { key: &own, nonce: 4 }));
+    let at = header_of(&bytes).payload_at() as usize;
+    let swapped = [&bytes[..at], &again[at..]].concat();
+    assert!(matches!(read_with(&swapped, Some(&own), ALL), Err(Damage::Sealed("buffer"))));
+}
+
+fn header_of(bytes: &[u8]) -> FrameHeader {
+    FrameHeader::from_bytes(bytes.first_chunk().unwrap()).unwrap()
+}
+
+/// Each byte flipped in turn, with checksums made right again: an encrypted frame is refused or its rows are the same.
+#[test]
+fn no_change_that_hides_itself_changes_an_encrypted_row() {
+    let batch = batch(Signal::Logs, 12, NOW, 9);
+    let (own, expected) = (key(1), texts(&batch));
+    let mut bytes = bytes_with(&encode(&batch, 1).unwrap(), Some(Crypt { key: &own, nonce: 9 }));
+    let clear = header_of(&bytes);
+    for i in FRAME_HEADER..bytes.len() {
+        bytes[i] ^= 1 << (i % 8);
+        let part = |from: u64, len: u64| crc32c::crc32c(&bytes[from as usize..(from + len) as usize]);
+        let header = FrameHeader {
+            head_crc: part(FRAME_HEADER as u64, u64::from(clear.schema_len + clear.meta_len)),
+            bloom_crc: part(clear.bloom_at(), u64::from(clear.bloom_len)),
+            payload_crc: part(clear.payload_at(), clear.payload_len),
+            ..clear.clone()
+        };
+        bytes[..FRAME_HEADER].copy_from_slice(&header.to_bytes());
+        match read_with(&bytes, Some(&own), ALL) {
+            Ok((back, _)) => {
+                // The filters are not read here.
+                let bloom = clear.bloom_at() as usize..clear.payload_at() as usize;
+                assert!(bloom.contains(&i) && texts(&back) == expected, "flip at {i}");
+                let (meta, bytes) = open(&bytes, Some(&own)).unwrap();
+                assert_eq!(meta.blooms(&bytes[bloom]).unwrap_err(), Damage::Sealed("blooms"), "flip at {i}");
+            }
+            Err(damage) => assert!(matches!(damage, Damage::Sealed(_)), "{damage} at {i}"),
+        }
+        bytes[i] ^= 1 << (i % 8);
+    }
+}
+
 /// Each byte flipped in turn: the frame is refused or its rows are the same, and nothing panics.
 #[test]
 fn no_flipped_bit_changes_a_row() {
@@ -316,7 +432,7 @@ proptest! {
         let payload = bytes[header.payload_at() as usize..].to_vec();
         let header = FrameHeader { meta_len: meta.len() as u32, meta_raw: meta.len() as u32, ..header };
         let Ok((columns, _)) = schema::read(&block, &mut Vec::new()) else { return Ok(()) };
-        let Ok(meta) = FrameMeta::read(header, &meta, &columns, None) else { return Ok(()) };
+        let Ok(meta) = FrameMeta::read(header, &meta, None, &columns, None) else { return Ok(()) };
         let stretches: Vec<(u64, Vec<u8>)> = meta
             .stretches(ALL)
             .unwrap()

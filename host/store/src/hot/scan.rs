@@ -11,9 +11,11 @@ use std::sync::Arc;
 
 use crate::disk::{Disk, File};
 use crate::error::Damage;
+use crate::frame::crypt::{DataKey, WrappedKey};
 use crate::frame::decode::{FrameMeta, body_matches};
 use crate::frame::header::{FRAME_HEADER, FrameHeader, SEGMENT_HEADER, SegmentHeader};
-use crate::frame::schema::{self, Siblings, TableColumn};
+use crate::frame::schema::{Siblings, TableColumn};
+use crate::keys::{KeyError, Keyring};
 
 /// Bytes of one read while walking: header, schema and statistics of most frames.
 const WALK_BYTES: usize = 16 << 10;
@@ -56,6 +58,8 @@ pub(crate) struct SegmentIndex {
     pub(crate) fault: Option<Fault>,
     /// All bytes below belong to acknowledged groups.
     pub(crate) confirmed: u64,
+    /// The segment's, where it is encrypted.
+    key: Option<Arc<DataKey>>,
     columns: Vec<TableColumn>,
     next: u64,
     closed: bool,
@@ -72,6 +76,8 @@ pub(crate) enum NoIndex {
     Io(io::Error),
     /// The file is not the segment that its name says.
     Damaged(Damage),
+    /// Its key cannot be had.
+    Locked(KeyError),
 }
 
 impl From<io::Error> for NoIndex {
@@ -94,6 +100,7 @@ impl SegmentIndex {
         expected: &SegmentHeader,
         valid: Option<u64>,
         before: Option<&SegmentIndex>,
+        keys: &Keyring,
     ) -> Result<SegmentIndex, NoIndex> {
         let file = disk.open(path)?;
         let (inode, len) = file.identity()?;
@@ -105,12 +112,14 @@ impl SegmentIndex {
                 index
             }
             None => {
-                check_segment(&*file, expected, len)?;
+                let wrapped = check_segment(&*file, expected, len)?;
+                let open = |w| keys.open_key(&expected.tenant, &w, &expected.to_bytes()).map_err(NoIndex::Locked);
                 SegmentIndex {
                     inode,
                     frames: Vec::new(),
                     fault: None,
                     confirmed: SEGMENT_HEADER as u64,
+                    key: wrapped.map(open).transpose()?,
                     columns: Vec::new(),
                     next: SEGMENT_HEADER as u64,
                     closed: false,
@@ -200,11 +209,11 @@ impl SegmentIndex {
     }
 }
 
-fn check_segment(file: &dyn File, expected: &SegmentHeader, len: u64) -> Result<(), NoIndex> {
+fn check_segment(file: &dyn File, expected: &SegmentHeader, len: u64) -> Result<Option<WrappedKey>, NoIndex> {
     let mut bytes = [0; SEGMENT_HEADER];
     let n = file.read_at(&mut bytes, 0)?;
     let blank = n < SEGMENT_HEADER || bytes == [0; SEGMENT_HEADER];
-    let found = match SegmentHeader::from_bytes(&bytes) {
+    let (found, key) = match SegmentHeader::from_bytes(&bytes) {
         Ok(found) => found,
         Err(damage @ Damage::Version { .. }) => return Err(NoIndex::Damaged(damage)),
         Err(damage) => {
@@ -218,7 +227,7 @@ fn check_segment(file: &dyn File, expected: &SegmentHeader, len: u64) -> Result<
         }
     };
     // ST-2: a segment holds one tenant, signal and window, and says which.
-    if found == *expected { Ok(()) } else { Err(NoIndex::Damaged(Damage::Foreign("segment"))) }
+    if found == *expected { Ok(key) } else { Err(NoIndex::Damaged(Damage::Foreign("segment"))) }
 }
 
 struct Walk<'a> {
@@ -284,17 +293,10 @@ impl<'a> Walk<'a> {
         }
         let (schema_len, meta_len) = (header.schema_len as usize, header.meta_len as usize);
         let blocks = self.bytes(at + FRAME_HEADER as u64, schema_len + meta_len)?.to_vec();
-        if crc32c::crc32c(&blocks) != header.head_crc {
-            return Ok(Err(Damage::Checksum("frame meta")));
-        }
         let columns_before = index.columns.len();
-        let (block, meta) = blocks.split_at(schema_len);
         let confirmed = header.confirmed;
-        let read = schema::read(block, &mut index.columns).and_then(|(columns, siblings)| {
-            let like = index.frames.last().map(|entry| &*entry.meta);
-            Ok((FrameMeta::read(header, meta, &columns, like)?, siblings))
-        });
-        match read {
+        let like = index.frames.last().map(|entry| &*entry.meta);
+        match FrameMeta::open(header, &blocks, index.key.as_ref(), &mut index.columns, like) {
             Ok((meta, siblings)) => {
                 let entry =
                     Entry { at, meta: Arc::new(meta), siblings: Arc::new(siblings), columns_before, sound: false };
@@ -303,10 +305,7 @@ impl<'a> Walk<'a> {
                 index.frames.push(entry);
                 Ok(Ok(true))
             }
-            Err(damage) => {
-                index.columns.truncate(columns_before);
-                Ok(Err(damage))
-            }
+            Err(damage) => Ok(Err(damage)),
         }
     }
 

@@ -15,9 +15,11 @@ use parking_lot::Mutex;
 use prism_model::{Signal, TenantId};
 
 use crate::disk::{Disk, File, create_dirs};
+use crate::frame::crypt::{Crypt, DataKey};
 use crate::frame::encode::{Encoded, Position};
 use crate::frame::header::{FRAME_HEADER, FrameHeader, SEGMENT_HEADER};
 use crate::frame::schema::{SegmentSchema, Siblings};
+use crate::keys::Keyring;
 use crate::place::{END_SUFFIX, SegmentName};
 
 /// The first extent; each next one is twice as long, so that sizes follow the rate: a quiet tenant holds little of the disk,
@@ -33,6 +35,7 @@ pub(crate) struct Folders {
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) root: PathBuf,
     pub(crate) known: Mutex<HashSet<PathBuf>>,
+    pub(crate) keys: Keyring,
 }
 
 struct Pending {
@@ -47,6 +50,9 @@ pub(crate) struct SegmentWriter {
     disk: Arc<dyn Disk>,
     file: Arc<dyn File>,
     fingerprint: u64,
+    /// What encrypts the frames, and the frames that were tried under it: that count only goes up, whatever is undone.
+    key: Option<Arc<DataKey>>,
+    tried: u64,
     schema: SegmentSchema,
     /// Bytes below belong to acknowledged groups.
     confirmed: u64,
@@ -78,13 +84,19 @@ impl SegmentWriter {
         now: Instant,
     ) -> io::Result<SegmentWriter> {
         let disk = folders.disk.clone();
+        let header = name.header(tenant, signal);
+        // First, so that nothing is there where the key is not to be had.
+        let (key, wrapped) = folders.keys.data_key(tenant, &header.to_bytes())?.unzip();
         let below = name.dir(tenant, signal);
         create_dirs(&*disk, &folders.known, &folders.root, &below)?;
         let dir = folders.root.join(&below);
         let path = dir.join(name.file_name());
         let file = disk.create_new(&path)?;
-        let header = name.header(tenant, signal);
-        let begun = file.write_all_at(&header.to_bytes(), 0).and_then(|()| disk.sync_dir(&dir));
+        let begun = file
+            .write_all_at(&header.with_key(wrapped.as_ref()), 0)
+            .and_then(|()| disk.sync_dir(&dir))
+            // An erasure that listed the folder before the file was there leaves its removal to this writer.
+            .and_then(|()| Ok(folders.keys.admit(tenant, true)?));
         if let Err(e) = begun {
             // An empty or torn file is skipped by readers; removing it is only tidy.
             let _ = disk.remove(&path);
@@ -96,6 +108,8 @@ impl SegmentWriter {
             disk,
             file,
             fingerprint: header.fingerprint(),
+            key,
+            tried: 0,
             schema: SegmentSchema::default(),
             confirmed: SEGMENT_HEADER as u64,
             end: SEGMENT_HEADER as u64,
@@ -128,6 +142,8 @@ impl SegmentWriter {
     /// group is this frame alone. Gives its bytes.
     pub(crate) fn write(&mut self, frame: &Encoded, group: u64, siblings: &Siblings) -> io::Result<u64> {
         let (block, new) = self.schema.block(&frame.columns, siblings);
+        let crypt = self.key.as_deref().map(|key| Crypt { key, nonce: self.tried });
+        self.tried += 1;
         let at = Position {
             segment: self.fingerprint,
             number: self.frames,
@@ -136,8 +152,9 @@ impl SegmentWriter {
             schema_base: self.schema.len(),
             group,
             split: !siblings.is_empty(),
+            crypt,
         };
-        let (header, mut body) = frame.place(&block, &at);
+        let (header, mut body) = frame.place(&block, &at).map_err(io::Error::other)?;
         let span = ((FRAME_HEADER + body.len()) as u64).next_multiple_of(crate::frame::header::ALIGN);
         body.resize(span as usize - FRAME_HEADER, 0);
         body.extend_from_slice(&END_MARK);
@@ -234,6 +251,7 @@ impl SegmentWriter {
             payload_crc: 0,
             hash: 0,
             group: 0,
+            nonce: None,
         };
         self.file.set_len(self.end + FRAME_HEADER as u64)?;
         self.file.write_all_at(&mark.to_bytes(), self.end)?;

@@ -22,6 +22,7 @@ use crate::disk::{Disk, RealDisk, blocking, make_dirs};
 use crate::error::StoreError;
 use crate::hot::commit::{Item, LaneFiles};
 use crate::hot::segment::Folders;
+use crate::keys::Keyring;
 use crate::metrics::Metrics;
 use crate::options::StoreOptions;
 use crate::place::Token;
@@ -51,6 +52,8 @@ pub struct Surroundings {
     pub clock: Arc<dyn Fn() -> i64 + Send + Sync>,
     /// Tells this writer's files from those of any other, ever.
     pub writer: u64,
+    /// What new segments are encrypted with, and all are read with.
+    pub keys: Keyring,
 }
 
 /// A writer of the hot store in this process. Any number of processes may write below one folder.
@@ -96,11 +99,19 @@ impl Drop for Room {
 }
 
 impl Store {
-    /// A writer below a folder, which is made where it does not exist.
+    /// A writer below a folder, which is made where it does not exist. Tenants that have a key there are encrypted with it.
+    ///
+    /// # Errors
+    /// As [`Store::open_with`].
+    pub fn open(root: &Path, options: StoreOptions) -> Result<Arc<Store>, StoreError> {
+        Store::open_with(root, options, Keyring::beside(root))
+    }
+
+    /// A writer below a folder, with these keys.
     ///
     /// # Errors
     /// `Retry` where the folder cannot be made or there is no randomness for the writer's id.
-    pub fn open(root: &Path, options: StoreOptions) -> Result<Arc<Store>, StoreError> {
+    pub fn open_with(root: &Path, options: StoreOptions, keys: Keyring) -> Result<Arc<Store>, StoreError> {
         make_dirs(root).map_err(|e| StoreError::io("made its folder", e))?;
         let mut id = [0; 8];
         getrandom::fill(&mut id)
@@ -110,17 +121,18 @@ impl Store {
             i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
         };
         let writer = u64::from_le_bytes(id);
-        Ok(Store::open_in(root, options, Surroundings { disk: Arc::new(RealDisk), clock: Arc::new(clock), writer }))
+        let (disk, clock) = (Arc::new(RealDisk), Arc::new(clock));
+        Ok(Store::open_in(root, options, Surroundings { disk, clock, writer, keys }))
     }
 
     /// A writer in other surroundings: the seam for tests. The root must exist.
     pub fn open_in(root: &Path, options: StoreOptions, around: Surroundings) -> Arc<Store> {
-        let reader = Reader::open_on(around.disk.clone(), root);
+        let reader = Reader::keyed(around.disk.clone(), root, around.keys.clone());
         let shared = Shared {
             room: Arc::new(Semaphore::new(kib(options.inflight_bytes_max as u64) as usize)),
             commits: Arc::new(Semaphore::new(options.parallel())),
             options,
-            folders: Folders { disk: around.disk, root: root.to_owned(), known: Mutex::default() },
+            folders: Folders { disk: around.disk, root: root.to_owned(), known: Mutex::default(), keys: around.keys },
             writer: around.writer,
             files: AtomicU64::new(0),
             groups: AtomicU64::new(0),

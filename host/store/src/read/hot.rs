@@ -16,6 +16,7 @@ use crate::error::{Damage, StoreError};
 use crate::framed::{Filters, Framed, Source};
 use crate::hot::scan::{Entry, NoIndex, SegmentIndex, end_mark};
 use crate::hot::segment::end_link;
+use crate::keys::Keyring;
 use crate::place::{SegmentName, parse_window_dir, signal_dir};
 use crate::unit::Tier;
 
@@ -26,6 +27,7 @@ const INDEX_CACHE_BYTES: usize = 96 << 20;
 pub(super) struct Hot {
     disk: Arc<dyn Disk>,
     root: PathBuf,
+    keys: Keyring,
     indexes: Cache<PathBuf, Arc<SegmentIndex>>,
     filters: Arc<Filters>,
 }
@@ -50,8 +52,8 @@ pub(super) enum Seen {
 }
 
 impl Hot {
-    pub(super) fn new(disk: Arc<dyn Disk>, root: PathBuf, filters: Arc<Filters>) -> Hot {
-        Hot { disk, root, indexes: Cache::new(INDEX_CACHE_BYTES), filters }
+    pub(super) fn new(disk: Arc<dyn Disk>, root: PathBuf, keys: Keyring, filters: Arc<Filters>) -> Hot {
+        Hot { disk, root, keys, indexes: Cache::new(INDEX_CACHE_BYTES), filters }
     }
 
     pub(super) fn look<'a>(
@@ -140,7 +142,8 @@ impl Look<'_> {
         let before = self.hot.indexes.get(&path);
         let valid = self.hot.end_of(&path)?;
         let header = name.header(self.tenant, self.signal);
-        let index = Arc::new(SegmentIndex::read(&*self.hot.disk, &path, &header, valid, before.as_deref())?);
+        let (disk, keys) = (&*self.hot.disk, &self.hot.keys);
+        let index = Arc::new(SegmentIndex::read(disk, &path, &header, valid, before.as_deref(), keys)?);
         self.hot.indexes.put(path, index.clone(), index.memory_bytes());
         self.seen.insert(*name, index.clone());
         Ok(index)
@@ -192,6 +195,8 @@ impl Look<'_> {
                 tracing::error!(path = %path.display(), error = %e, "a segment cannot be read");
                 return to.unreadable.push(unreadable(0, "the disk failed".into()));
             }
+            // Logged once by the keyring: a tenant may have a thousand segments.
+            Err(NoIndex::Locked(e)) => return to.unreadable.push(unreadable(0, e.to_string())),
             Err(NoIndex::Damaged(damage)) => {
                 tracing::error!(path = %path.display(), error = %damage, "a segment is damaged");
                 return to.unreadable.push(unreadable(0, damage.to_string()));
@@ -237,6 +242,7 @@ impl Look<'_> {
             Err(NoIndex::Vanished) => Ok(Seen::NoSegment),
             Err(NoIndex::Absent | NoIndex::Damaged(_)) => Ok(Seen::No),
             Err(NoIndex::Io(e)) => Err(StoreError::io("looked for a batch", e)),
+            Err(NoIndex::Locked(e)) => Err(e.into()),
         }
     }
 }

@@ -21,6 +21,7 @@ use prism_model::{Origin, Signal, TenantId};
 use crate::disk::{Disk, RealDisk};
 use crate::error::StoreError;
 use crate::framed::Filters;
+use crate::keys::Keyring;
 use crate::objects::{LocalObjects, Objects};
 use crate::place::{SegmentName, Token};
 use crate::unit::{Frame, Tier};
@@ -126,22 +127,33 @@ impl Snapshot {
 }
 
 impl Reader {
-    /// A reader of a folder, which need not exist yet, with its objects in that folder.
+    /// A reader of a folder, which need not exist yet, with its objects and keys in that folder.
     pub fn open(root: &Path) -> Reader {
-        Reader::open_on(Arc::new(RealDisk), root)
+        Reader::keyed(Arc::new(RealDisk), root, Keyring::beside(root))
     }
 
-    /// A reader on another file system: the seam for tests.
+    /// A reader on another file system, without keys: the seam for tests.
     pub fn open_on(disk: Arc<dyn Disk>, root: &Path) -> Reader {
+        Reader::keyed(disk, root, Keyring::default())
+    }
+
+    /// A reader with these keys, its objects in the folder.
+    pub(crate) fn keyed(disk: Arc<dyn Disk>, root: &Path, keys: Keyring) -> Reader {
         // A reader writes nothing, so that its writer id is never used.
         let objects = LocalObjects::new(disk.clone(), &root.join("objects"), 0);
-        Reader::open_with(disk, Arc::new(objects), root, READ_GRACE)
+        Reader::open_with(disk, Arc::new(objects), root, keys, READ_GRACE)
     }
 
-    /// A reader with another object store. `grace`: how long readers may use what was deleted since, `store.read_grace_ms`.
-    pub fn open_with(disk: Arc<dyn Disk>, objects: Arc<dyn Objects>, root: &Path, grace: Duration) -> Reader {
+    /// A reader with another object store, and keys. `grace`: how long readers may use what was deleted since, `store.read_grace_ms`.
+    pub fn open_with(
+        disk: Arc<dyn Disk>,
+        objects: Arc<dyn Objects>,
+        root: &Path,
+        keys: Keyring,
+        grace: Duration,
+    ) -> Reader {
         let filters: Arc<Filters> = Arc::default();
-        Reader(Arc::new(Shared { hot: Hot::new(disk, root.to_owned(), filters), objects, grace }))
+        Reader(Arc::new(Shared { hot: Hot::new(disk, root.to_owned(), keys, filters), objects, grace }))
     }
 
     /// The frames that may hold rows of a range. Blocks on the disk.

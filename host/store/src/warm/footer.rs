@@ -259,7 +259,7 @@ pub(super) fn take_frames(index: &[u8], fingerprint: u64, end: u64) -> Result<Ve
         let raw_meta = take.bytes(header.meta_raw as usize)?;
         let (own, _no_siblings) = schema::read(block, &mut columns)?;
         let like = places.last().map(|p| &*p.meta);
-        let meta = std::sync::Arc::new(FrameMeta::read_raw(header, raw_meta, &own, like)?);
+        let meta = std::sync::Arc::new(FrameMeta::read_raw(header, raw_meta, None, &own, like)?);
         places.push(Place { at, window, meta });
     }
     Ok(places)

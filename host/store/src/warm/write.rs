@@ -76,8 +76,9 @@ impl BlockWriter {
             schema_base: self.schema.len(),
             group: 0,
             split: false,
+            crypt: None,
         };
-        let (head, mut body) = frame.place(&block, &at);
+        let (head, mut body) = frame.place(&block, &at)?;
         let header = FrameHeader::from_bytes(&head)?;
         let meta = body.get(block.len()..block.len() + header.meta_len as usize).ok_or(Damage::Short("frame meta"))?;
         put_frame(&mut self.index, self.at, window, &head, &block, &FrameMeta::unpack(&header, meta)?);
