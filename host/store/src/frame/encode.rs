@@ -123,11 +123,6 @@ pub(crate) struct Position<'a> {
 }
 
 impl Encoded {
-    /// Bytes of the frame, but for its schema block and what encryption adds.
-    pub(crate) fn len(&self) -> usize {
-        FRAME_HEADER + self.meta.len() + self.bloom.len() + self.payload.len()
-    }
-
     /// Header and body of the frame at its place.
     ///
     /// # Errors
