@@ -174,7 +174,7 @@ impl Node {
             let process = self.process.clone();
             move || NOW + process.time() + process.skew()
         });
-        let around = Surroundings { disk: self.disk.clone(), clock, writer: self.id() };
+        let around = Surroundings { disk: self.disk.clone(), clock, writer: self.id(), keys: Default::default() };
         Store::open_in(Path::new(ROOT), options.clone(), around)
     }
 
