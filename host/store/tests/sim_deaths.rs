@@ -42,6 +42,6 @@ async fn recovers(node: Node) {
 
 #[test]
 fn st1_appending_dies_at_every_step() {
-    let steps = dies_everywhere("append", &|node| Box::pin(appends(node)), &|node| Box::pin(recovers(node)));
+    let steps = dies_everywhere("append", 1, &|node| Box::pin(appends(node)), &|node| Box::pin(recovers(node)));
     assert!(steps > 50, "{steps}");
 }

@@ -4,6 +4,7 @@
 
 pub mod turnstile;
 pub mod disk;
+pub mod bucket;
 pub mod model;
 pub mod world;
 

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -139,21 +140,28 @@ pub fn seeds(default: u64, run: impl Fn(u64) + Sync) {
         return run(seed);
     }
     let seeds = std::env::var("PRISM_SIM_SEEDS").map_or(default, |n| n.parse().unwrap());
-    let next = std::sync::atomic::AtomicU64::new(0);
+    on_all_processors(seeds, run);
+}
+
+/// Runs numbers below `n`; ends at the first that panics.
+fn on_all_processors(n: u64, run: impl Fn(u64) + Sync) {
+    let next = AtomicU64::new(0);
     let threads = std::thread::available_parallelism().map_or(2, usize::from);
-    std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| {
-                loop {
-                    let seed = next.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
-                    if seed >= seeds {
-                        return;
-                    }
-                    run(seed);
-                }
-            });
+    let work = || {
+        while let Some(number) = Some(next.fetch_add(1, SeqCst)).filter(|number| *number < n) {
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| run(number))) {
+                next.store(n, SeqCst);
+                std::panic::resume_unwind(panic);
+            }
         }
+    };
+    let failed = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        threads.into_iter().filter_map(|t| t.join().err()).next()
     });
+    if let Some(panic) = failed {
+        std::panic::resume_unwind(panic);
+    }
 }
 
 impl Node {
@@ -226,28 +234,30 @@ fn told_of_damage(snapshot: &Snapshot) -> Result<(), String> {
     snapshot.unreadable.first().map_or(Ok(()), |u| Err(format!("{u:?}")))
 }
 
-/// A scenario on one process, which dies once at each of its storage operations, in each way; `afterwards` follows each time.
+/// A scenario whose first process dies once at each of its storage operations, in each way; `afterwards` follows each time.
 pub fn dies_everywhere(
     what: &str,
+    seats: usize,
     work: &(dyn Fn(Node) -> Work + Sync),
     afterwards: &(dyn Fn(Node) -> Work + Sync),
 ) -> usize {
     let once = |seed, planned: Option<(usize, Death)>| {
-        let world = World::new(seed, 1, Faults::default(), 0);
+        let world = World::new(seed, seats, Faults { switch: 1, ..Faults::default() }, 0);
         if let Some((operation, death)) = planned {
             world.turnstile.plan_death(operation, death);
         }
-        world.run(1, work);
+        world.run(seats, work);
         let operations = world.turnstile.operations();
         world.afterwards(afterwards);
         world.end(&format!("{what}, dies at {planned:?}"));
         operations
     };
+    // Power that is lost leaves something else each time.
+    let deaths = [Death::Kill, Death::Lose, Death::Crash, Death::Crash];
     let operations = once(0, None);
-    for operation in 0..operations {
-        for (seed, death) in [(1, Death::Kill), (2, Death::Lose), (3, Death::Crash), (4, Death::Crash)] {
-            once(seed, Some((operation, death)));
-        }
-    }
+    on_all_processors((operations * deaths.len()) as u64, |case| {
+        let (operation, death) = (case as usize / deaths.len(), deaths[case as usize % deaths.len()]);
+        once(case, Some((operation, death)));
+    });
     operations
 }
