@@ -11,7 +11,8 @@ use std::sync::Arc;
 use prism_model::samples::Random;
 use prism_model::window::WINDOW_NANOS;
 use prism_model::{Signal, TenantId};
-use prism_store::StoreOptions;
+use prism_store::{StoreError, StoreOptions};
+use support::model::Model;
 use support::turnstile::Faults;
 use support::world::{Node, World, seeds};
 
@@ -133,5 +134,44 @@ fn a_seed_replays() {
             assert_eq!(a, b, "seed {seed}");
         }
         assert_eq!(first.len(), second.len(), "seed {seed}");
+    }
+}
+
+#[test]
+fn the_model_sees_what_is_wrong() {
+    let model = Model::default();
+    let lane = lanes()[0].clone();
+    let sends = |answer: Result<(), StoreError>, time| {
+        let first = model.sends(&lane.0, lane.1, 2);
+        model.answered(&lane, first, time, false, &answer);
+    };
+    sends(Ok(()), 10);
+    sends(Err(StoreError::Closed), 10);
+    sends(Err(StoreError::Uncertain), 10);
+    sends(Ok(()), 20);
+    model.sends(&lane.0, lane.1, 2);
+    model.sends(&lanes()[2].0, lane.1, 2);
+    let check = |found: &[i64], stale, quiet| {
+        let before = model.before(&lane.0, lane.1, 25);
+        model.check(&before, found, stale, quiet)
+    };
+    for fine in [&[0, 1, 6, 7][..], &[0, 1, 4, 5, 6, 7], &[0, 1, 6, 7, 8, 9]] {
+        assert_eq!(check(fine, 0, true), Ok(()), "{fine:?}");
+    }
+    // While batches are written a part may show, and of what is new less than all where listings are stale.
+    assert_eq!(check(&[0, 1, 5, 6, 7, 8], 0, false), Ok(()));
+    assert_eq!(check(&[0, 1], 10, false), Ok(()));
+    let wrong = [
+        (&[0, 1, 4, 6, 7][..], 0, true),
+        (&[0, 1, 6], 0, false),
+        (&[0, 6, 7], 10, false),
+        (&[0, 1, 1, 6, 7], 0, false),
+        (&[0, 1, 4, 4, 5, 5, 6, 7], 0, false),
+        (&[0, 1, 2, 6, 7], 0, false),
+        (&[0, 1, 6, 7, 10, 11], 0, false),
+        (&[0, 1, 6, 7, 99], 0, false),
+    ];
+    for (wrong, stale, quiet) in wrong {
+        assert!(check(wrong, stale, quiet).is_err(), "{wrong:?}");
     }
 }
