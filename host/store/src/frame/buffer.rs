@@ -62,6 +62,11 @@ pub(crate) fn decompress(stored: &[u8], raw: usize) -> Result<Vec<u8>, Damage> {
     if out.len() == raw { Ok(out) } else { Err(Damage::Short("compressed data")) }
 }
 
+/// Bytes that were compressed where they are not as many as they were.
+pub(super) fn unpack(bytes: &[u8], raw: u32) -> Result<Cow<'_, [u8]>, Damage> {
+    if bytes.len() == raw as usize { Ok(Cow::Borrowed(bytes)) } else { decompress(bytes, raw as usize).map(Cow::Owned) }
+}
+
 /// Collects the buffers of a payload.
 pub(super) struct Sink {
     /// The payload.

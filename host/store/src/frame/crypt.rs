@@ -14,7 +14,7 @@ use std::borrow::Cow;
 
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 
-use super::header::{FRAME_HEADER, FrameHeader};
+use super::header::FrameHeader;
 use crate::error::{Damage, StoreError};
 
 /// Bytes of a data key.
@@ -65,6 +65,8 @@ pub(crate) enum Place {
     Blooms,
     /// A buffer by where it begins in the stored payload. Those that are empty are no blocks.
     Payload(u64),
+    /// Of what is no frame, by its kind: a section of a warm block's footer.
+    Section(u8),
 }
 
 impl Place {
@@ -73,6 +75,7 @@ impl Place {
             Place::Schema => Some(0),
             Place::Meta => Some(1),
             Place::Blooms => Some(2),
+            Place::Section(kind) => Some(u32::from(kind)),
             // 3 is kept for the rollup.
             Place::Payload(offset) => u32::try_from(offset).ok()?.checked_add(4),
         }
@@ -84,6 +87,7 @@ impl Place {
             Place::Meta => "frame meta",
             Place::Blooms => "blooms",
             Place::Payload(_) => "buffer",
+            Place::Section(_) => "section of a block",
         }
     }
 }
@@ -95,17 +99,20 @@ fn nonce(frame: u64, place: Place) -> Option<Nonce> {
     Some(Nonce::assume_unique_for_key(bytes))
 }
 
+/// The frame number of what is no frame: counting does not get here.
+const NO_FRAME: u64 = u64::MAX;
+
 /// Stores the blocks of one frame, or opens them.
 pub(crate) struct Blocks<'a> {
     crypt: Option<Crypt<'a>>,
-    /// The header but for what is computed over the stored bytes.
-    header: [u8; FRAME_HEADER],
+    /// What all of them are bound to: the header but for what is computed over the stored bytes.
+    bound: Cow<'a, [u8]>,
 }
 
 impl<'a> Blocks<'a> {
     /// Of a frame that is being written; its checksums need not stand in the header yet.
     pub(crate) fn store(header: &FrameHeader, crypt: Option<Crypt<'a>>) -> Blocks<'a> {
-        Blocks { crypt, header: header.unchecked_bytes() }
+        Blocks { crypt, bound: header.unchecked_bytes().to_vec().into() }
     }
 
     /// Of a frame that was read; `key` is its segment's. A frame is encrypted where its segment is: a clear one among
@@ -116,7 +123,12 @@ impl<'a> Blocks<'a> {
             (None, None) => None,
             _ => return Err(Damage::Bounds("encryption flag of a frame")),
         };
-        Ok(Blocks { crypt, header: header.unchecked_bytes() })
+        Ok(Blocks { crypt, bound: header.unchecked_bytes().to_vec().into() })
+    }
+
+    /// Of the sections of what has this key, bound to what it is called.
+    pub(crate) fn sections(key: Option<&'a DataKey>, name: &'a [u8]) -> Blocks<'a> {
+        Blocks { crypt: key.map(|key| Crypt { key, nonce: NO_FRAME }), bound: name.into() }
     }
 
     /// Appends a block as it is stored.
@@ -127,7 +139,7 @@ impl<'a> Blocks<'a> {
         let failed = || StoreError::Rows(format!("a block of {} bytes cannot be encrypted", bytes.len()));
         let nonce = nonce(frame, place).ok_or_else(failed)?;
         let block = &mut out[from..];
-        let tag = key.0.seal_in_place_separate_tag(nonce, Aad::from(&self.header), block).map_err(|_| failed())?;
+        let tag = key.0.seal_in_place_separate_tag(nonce, Aad::from(&self.bound), block).map_err(|_| failed())?;
         out.extend_from_slice(tag.as_ref());
         Ok(())
     }
@@ -137,7 +149,7 @@ impl<'a> Blocks<'a> {
         let Some(Crypt { key, nonce: frame }) = self.crypt else { return Ok(Cow::Borrowed(stored)) };
         let nonce = nonce(frame, place).ok_or(Damage::Bounds("offset of a buffer"))?;
         let mut bytes = stored.to_vec();
-        let len = match key.0.open_in_place(nonce, Aad::from(&self.header), &mut bytes) {
+        let len = match key.0.open_in_place(nonce, Aad::from(&self.bound), &mut bytes) {
             Ok(plain) => plain.len(),
             Err(_) => return Err(Damage::Sealed(place.what())),
         };

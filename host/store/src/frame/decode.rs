@@ -87,16 +87,8 @@ impl FrameMeta {
         columns: &[TableColumn],
         like: Option<&FrameMeta>,
     ) -> Result<FrameMeta, Damage> {
-        let raw = FrameMeta::unpack(&header, meta)?;
+        let raw = buffer::unpack(meta, header.meta_raw)?;
         FrameMeta::read_raw(header, &raw, key, columns, like)
-    }
-
-    /// The meta block, opened, as it was before it was compressed.
-    pub(crate) fn unpack<'a>(header: &FrameHeader, meta: &'a [u8]) -> Result<Cow<'a, [u8]>, Damage> {
-        if meta.len() == header.meta_raw as usize {
-            return Ok(Cow::Borrowed(meta));
-        }
-        buffer::decompress(meta, header.meta_raw as usize).map(Cow::Owned)
     }
 
     /// [`FrameMeta::read`] of an unpacked block.

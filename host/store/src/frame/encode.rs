@@ -1,12 +1,13 @@
 //! Rows become a frame, but for the numbers that only its place in a file gives it.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use arrow::array::AsArray as _;
 use prism_model::{AttrType, Batch, ColumnId, Intrinsic, Table, TableKind, Value};
 
 use super::bloom;
-use super::buffer::{Sink, compress};
+use super::buffer::{Sink, compress, unpack};
 use super::column::{self, Encoder};
 use super::crypt::{Blocks, Crypt, Place, TAG_BYTES};
 use super::header::{FRAME_BYTES_MAX, FRAME_HEADER, FrameHeader};
@@ -14,7 +15,7 @@ use super::origins;
 use super::schema::TableColumn;
 use super::stats;
 use super::wire::Put as _;
-use crate::error::StoreError;
+use crate::error::{Damage, StoreError};
 
 /// Frames of fewer items are compressed as one: by column, 20 rows of 80 columns would need five times as many bytes.
 pub(crate) const WHOLE_ROWS_MAX: usize = 2_000;
@@ -123,6 +124,11 @@ pub(crate) struct Position<'a> {
 }
 
 impl Encoded {
+    /// The meta block as it was before it was compressed.
+    pub(crate) fn raw_meta(&self) -> Result<Cow<'_, [u8]>, Damage> {
+        unpack(&self.meta, self.meta_raw)
+    }
+
     /// Header and body of the frame at its place.
     ///
     /// # Errors

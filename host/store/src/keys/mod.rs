@@ -15,6 +15,7 @@ mod tomb;
 mod keyring;
 
 pub use error::KeyError;
+pub(crate) use keyring::NewKey;
 pub use keyring::{Keyring, VersionStatus};
 pub use record::Scheme;
 pub(crate) use tomb::tombs;

@@ -11,7 +11,9 @@ use super::footer::{CUBE, Directory, INDEX, Place, SOURCES, Section, TAIL, Tail,
 use super::name::{BLOCK_HEADER, BlockName};
 use crate::disk::File;
 use crate::error::{Damage, StoreError};
+use crate::frame::crypt::{Blocks, DataKey};
 use crate::framed::{Filters, Framed, Source};
+use crate::keys::Keyring;
 use crate::objects::{ObjectFile, Objects};
 use crate::place::SegmentName;
 use crate::unit::{Frame, Tier};
@@ -71,6 +73,7 @@ pub struct Block {
     pub frames: usize,
     places: Vec<Place>,
     cube: Option<Section>,
+    key: Option<Arc<DataKey>>,
     hash: u128,
     name: BlockName,
     source: Arc<dyn Source>,
@@ -82,6 +85,7 @@ impl Block {
     /// Lists a block: one read of its end, a second where its footer is longer.
     pub(super) fn read(
         objects: &Arc<dyn Objects>,
+        keys: &Keyring,
         name: BlockName,
         filters: &Arc<Filters>,
     ) -> Result<Block, StoreError> {
@@ -104,17 +108,20 @@ impl Block {
         if crc32c::crc32c(directory) != tail.directory_crc {
             return Err(Damage::Checksum("block directory").into());
         }
-        let directory = Directory::from_bytes(directory, directory_at)?;
+        let directory = Directory::from_bytes(directory, directory_at, tail.encrypted)?;
         // ST-2: a block holds one tenant and signal, and says which.
         if directory.name != name {
             return Err(Damage::Foreign("block").into());
         }
+        let header = name.to_header();
+        let key = directory.key.as_ref().map(|w| keys.open_key(&name.tenant, w, &header)).transpose()?;
+        let blocks = Blocks::sections(key.as_deref(), &header);
         let section = |kind| -> Result<Vec<u8>, Damage> {
             let section = directory.section(kind).ok_or(Damage::Short("block directory"))?;
-            section.unpack(part(section.at, section.stored)?)
+            section.unpack(part(section.at, section.stored)?, &blocks)
         };
         let sources = take_sources(&section(SOURCES)?, name.shard)?;
-        let places = take_frames(&section(INDEX)?, name.fingerprint(), directory_at)?;
+        let places = take_frames(&section(INDEX)?, name.fingerprint(), directory_at, key.as_ref())?;
         let rows = places.iter().map(|p| u64::from(p.meta.header.rows)).sum::<u64>();
         let signals = places.iter().all(|p| p.meta.signal == name.signal);
         if rows != directory.rows || rows != sources.iter().map(|s| s.rows).sum::<u64>() || !signals {
@@ -134,6 +141,7 @@ impl Block {
             frames: places.len(),
             places,
             cube: directory.section(CUBE),
+            key,
             hash: tail.hash,
             name,
             source: Arc::new(source),
@@ -172,7 +180,8 @@ impl Block {
         let Some(section) = self.cube else { return Ok(None) };
         let range = section.at..section.at + section.stored;
         let stored = self.objects.read(&self.object(), range).map_err(failed)?;
-        Ok(Some(section.unpack(&stored)?))
+        let header = self.name.to_header();
+        Ok(Some(section.unpack(&stored, &Blocks::sections(self.key.as_deref(), &header))?))
     }
 
     /// Reads the whole object again and checks its hash, and that its header is its own. Blocks on the store.

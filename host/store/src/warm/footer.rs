@@ -4,6 +4,8 @@
 //! index. Behind them the directory says where each is; the tail says how long the directory is, where the sections begin that
 //! a listing needs, and the hash of all bytes before it. A kind of section that is not known here is skipped.
 
+use std::sync::Arc;
+
 use prism_model::window::Window;
 use prism_model::{Signal, TenantId};
 
@@ -11,6 +13,7 @@ use super::block::BlockSource;
 use super::name::{BlockName, VERSION, version};
 use crate::error::{Damage, StoreError};
 use crate::frame::buffer::{compress, decompress};
+use crate::frame::crypt::{self, Blocks, DataKey, TAG_BYTES, WrappedKey};
 use crate::frame::decode::FrameMeta;
 use crate::frame::header::{FRAME_HEADER, FrameHeader, check, seal};
 use crate::frame::schema;
@@ -45,26 +48,29 @@ pub(super) struct Section {
 
 impl Section {
     /// The bytes as they are stored at `at`, and the section that tells of them.
-    pub(super) fn pack(kind: u8, at: u64, raw: Vec<u8>) -> Result<(Section, Vec<u8>), StoreError> {
+    pub(super) fn pack(kind: u8, at: u64, raw: Vec<u8>, blocks: &Blocks<'_>) -> Result<(Section, Vec<u8>), StoreError> {
         if raw.len() as u64 > SECTION_BYTES_MAX {
             return Err(StoreError::Rows(format!("a section of a block's footer of {} bytes", raw.len())));
         }
         let mut packed = Vec::new();
         let raw_len = raw.len() as u64;
-        let stored = if compress(&raw, LEVEL, &mut packed)? { packed } else { raw };
+        let packed = if compress(&raw, LEVEL, &mut packed)? { packed } else { raw };
+        let mut stored = Vec::with_capacity(packed.len() + TAG_BYTES);
+        blocks.push(crypt::Place::Section(kind), &packed, &mut stored)?;
         let section = Section { kind, at, stored: stored.len() as u64, raw: raw_len, crc: crc32c::crc32c(&stored) };
         Ok((section, stored))
     }
 
     /// The section's bytes out of its stored ones.
-    pub(super) fn unpack(&self, stored: &[u8]) -> Result<Vec<u8>, Damage> {
+    pub(super) fn unpack(&self, stored: &[u8], blocks: &Blocks<'_>) -> Result<Vec<u8>, Damage> {
         if stored.len() as u64 != self.stored {
             return Err(Damage::Short("section of a block"));
         }
         if crc32c::crc32c(stored) != self.crc {
             return Err(Damage::Checksum("section of a block"));
         }
-        if self.stored == self.raw { Ok(stored.to_vec()) } else { decompress(stored, self.raw as usize) }
+        let packed = blocks.take(crypt::Place::Section(self.kind), stored)?;
+        if packed.len() as u64 == self.raw { Ok(packed.into_owned()) } else { decompress(&packed, self.raw as usize) }
     }
 }
 
@@ -77,11 +83,17 @@ pub(super) struct Directory {
     pub(super) time_min: i64,
     pub(super) time_max: i64,
     pub(super) sections: Vec<Section>,
+    /// The block's data key, where frames and sections are encrypted with it.
+    pub(super) key: Option<WrappedKey>,
 }
 
 impl Directory {
     pub(super) fn to_bytes(&self) -> Vec<u8> {
         let mut out = Vec::new();
+        if let Some(key) = &self.key {
+            out.u64(key.version);
+            out.extend_from_slice(&key.bytes);
+        }
         out.u8(self.name.signal as u8);
         out.text(self.name.tenant.as_str().as_bytes());
         out.u32(self.name.shard);
@@ -102,8 +114,12 @@ impl Directory {
     }
 
     /// `end` is where the directory begins: sections lie before.
-    pub(super) fn from_bytes(bytes: &[u8], end: u64) -> Result<Directory, Damage> {
+    pub(super) fn from_bytes(bytes: &[u8], end: u64, encrypted: bool) -> Result<Directory, Damage> {
         let mut take = Take::new(bytes, "block directory");
+        let key = match encrypted {
+            true => Some(WrappedKey { version: take.u64()?, bytes: take.array()? }),
+            false => None,
+        };
         let signal: Signal = *Signal::ALL.get(usize::from(take.u8()?)).ok_or(Damage::Bounds("signal"))?;
         let tenant: TenantId = take.string()?.parse().map_err(|_| Damage::Bounds("tenant"))?;
         let (shard, seq) = (take.u32()?, take.u64()?);
@@ -121,7 +137,8 @@ impl Directory {
             sections.push(section);
         }
         take.end()?;
-        Ok(Directory { name: BlockName { tenant, signal, shard, seq }, created, rows, time_min, time_max, sections })
+        let name = BlockName { tenant, signal, shard, seq };
+        Ok(Directory { name, created, rows, time_min, time_max, sections, key })
     }
 
     pub(super) fn section(&self, kind: u8) -> Option<Section> {
@@ -136,6 +153,8 @@ pub(super) struct Tail {
     pub(super) listed_at: u64,
     pub(super) directory_len: u32,
     pub(super) directory_crc: u32,
+    /// The directory begins with a key, and frames and sections are encrypted with it.
+    pub(super) encrypted: bool,
     /// xxh3-128 of all bytes before the tail.
     pub(super) hash: u128,
 }
@@ -145,7 +164,7 @@ impl Tail {
         let mut out = Vec::with_capacity(TAIL);
         out.extend_from_slice(TAIL_MAGIC);
         out.u16(VERSION);
-        out.u16(0);
+        out.u16(u16::from(self.encrypted));
         out.u64(self.listed_at);
         out.u32(self.directory_len);
         out.u32(self.directory_crc);
@@ -163,9 +182,11 @@ impl Tail {
             return Err(Damage::Bounds("block magic"));
         }
         version(take.u16()?)?;
-        if take.u16()? != 0 {
-            return Err(Damage::Bounds("block flags"));
-        }
+        let encrypted = match take.u16()? {
+            0 => false,
+            1 => true,
+            _ => return Err(Damage::Bounds("block flags")),
+        };
         let (listed_at, directory_len, directory_crc) = (take.u64()?, take.u32()?, take.u32()?);
         let hash = u128::from_le_bytes(take.array()?);
         let end = len - TAIL as u64;
@@ -173,7 +194,7 @@ impl Tail {
         if !fits || end - listed_at > 3 * SECTION_BYTES_MAX {
             return Err(Damage::Bounds("block tail"));
         }
-        Ok(Tail { listed_at, directory_len, directory_crc, hash })
+        Ok(Tail { listed_at, directory_len, directory_crc, encrypted, hash })
     }
 }
 
@@ -221,7 +242,7 @@ pub(super) fn take_sources(bytes: &[u8], shard: u32) -> Result<Vec<BlockSource>,
 pub(super) struct Place {
     pub(super) at: u64,
     pub(super) window: Window,
-    pub(super) meta: std::sync::Arc<FrameMeta>,
+    pub(super) meta: Arc<FrameMeta>,
 }
 
 /// Appends a frame's line to the index: what its own bytes say, but for blooms and payload.
@@ -240,8 +261,13 @@ pub(super) fn put_frame(
     index.extend_from_slice(raw_meta);
 }
 
-/// Reads `index`; frames lie before `end`, in order, and belong to the block of this fingerprint.
-pub(super) fn take_frames(index: &[u8], fingerprint: u64, end: u64) -> Result<Vec<Place>, Damage> {
+/// Reads `index`; frames lie before `end`, in order, and belong to the block of this fingerprint and key.
+pub(super) fn take_frames(
+    index: &[u8],
+    fingerprint: u64,
+    end: u64,
+    key: Option<&Arc<DataKey>>,
+) -> Result<Vec<Place>, Damage> {
     let mut take = Take::new(index, "index of a block");
     let mut columns = Vec::new();
     let mut places: Vec<Place> = Vec::new();
@@ -255,11 +281,11 @@ pub(super) fn take_frames(index: &[u8], fingerprint: u64, end: u64) -> Result<Ve
         let in_order = at >= from && header.number as usize == places.len() && !header.close;
         let to = at.checked_add(header.span()).filter(|to| in_order && *to <= end).ok_or(Damage::Bounds("frame"))?;
         from = to;
-        let block = take.bytes(header.schema_len as usize)?;
+        let block = take.bytes((header.schema_len as usize).saturating_sub(header.tag_len()))?;
         let raw_meta = take.bytes(header.meta_raw as usize)?;
         let (own, _no_siblings) = schema::read(block, &mut columns)?;
         let like = places.last().map(|p| &*p.meta);
-        let meta = std::sync::Arc::new(FrameMeta::read_raw(header, raw_meta, None, &own, like)?);
+        let meta = Arc::new(FrameMeta::read_raw(header, raw_meta, key, &own, like)?);
         places.push(Place { at, window, meta });
     }
     Ok(places)

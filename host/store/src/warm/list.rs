@@ -10,6 +10,7 @@ use super::name::{BlockName, signal_folder};
 use crate::cache::Cache;
 use crate::error::StoreError;
 use crate::framed::Filters;
+use crate::keys::Keyring;
 use crate::objects::Objects;
 
 /// Bytes of remembered footers: about 5,000 frames of 80 columns.
@@ -21,6 +22,7 @@ pub struct Blocks(Arc<Inner>);
 
 struct Inner {
     objects: Arc<dyn Objects>,
+    keys: Keyring,
     footers: Cache<BlockName, Arc<Block>>,
     filters: Arc<Filters>,
 }
@@ -37,10 +39,10 @@ pub struct Found {
 }
 
 impl Blocks {
-    /// The blocks among these objects.
-    pub fn open(objects: Arc<dyn Objects>) -> Blocks {
+    /// The blocks among these objects, read with these keys.
+    pub fn open(objects: Arc<dyn Objects>, keys: Keyring) -> Blocks {
         let footers = Cache::new(FOOTER_CACHE_BYTES);
-        Blocks(Arc::new(Inner { objects, footers, filters: Arc::default() }))
+        Blocks(Arc::new(Inner { objects, keys, footers, filters: Arc::default() }))
     }
 
     /// The objects that the blocks are.
@@ -97,7 +99,7 @@ impl Blocks {
         if let Some(block) = self.0.footers.get(&name) {
             return Ok(block);
         }
-        let block = Arc::new(Block::read(&self.0.objects, name.clone(), &self.0.filters)?);
+        let block = Arc::new(Block::read(&self.0.objects, &self.0.keys, name.clone(), &self.0.filters)?);
         self.0.footers.put(name, block.clone(), block.memory_bytes());
         Ok(block)
     }

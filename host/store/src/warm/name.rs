@@ -52,7 +52,7 @@ impl BlockName {
         out.u64(self.seq);
         out.u8(self.signal as u8);
         out.text(self.tenant.as_str().as_bytes());
-        // Until byte 252 there is room for the key id (64) and the nonce salt (16) of encrypted blocks.
+        // Until byte 252 there is room. The key of an encrypted block stands at its end, where it is listed by.
         let mut fixed = [0; BLOCK_HEADER];
         fixed[..out.len()].copy_from_slice(&out);
         seal(&mut fixed);

@@ -16,6 +16,7 @@ use crate::control::Create;
 use crate::disk::RealDisk;
 use crate::error::{Damage, StoreError};
 use crate::frame::encode::encode;
+use crate::keys::{Keyring, Scheme};
 use crate::objects::{LocalObjects, Objects};
 use crate::place::SegmentName;
 use crate::unit::Tier;
@@ -25,13 +26,20 @@ const NOW: i64 = 6_000_000 * WINDOW_NANOS;
 struct Folder {
     root: tempfile::TempDir,
     objects: Arc<dyn Objects>,
+    keys: Keyring,
 }
 
 impl Folder {
     fn new() -> Folder {
         let root = tempfile::tempdir().unwrap();
         let objects = Arc::new(LocalObjects::new(Arc::new(RealDisk), root.path(), 1));
-        Folder { root, objects }
+        Folder { root, objects, keys: Keyring::default() }
+    }
+
+    fn encrypted() -> Folder {
+        let folder = Folder::new();
+        let keys = Keyring::open(folder.root.path(), &folder.root.path().join("keys"), Scheme::Local, None);
+        Folder { keys, ..folder }
     }
 
     fn name(seq: u64) -> BlockName {
@@ -44,7 +52,7 @@ impl Folder {
 
     /// A block of these batches, a frame each, in windows that follow each other.
     fn write(&self, seq: u64, batches: &[Batch], cube: Option<Vec<u8>>) -> Create {
-        let mut writer = BlockWriter::begin(&*self.objects, Folder::name(seq), NOW).unwrap();
+        let mut writer = BlockWriter::begin(&*self.objects, &self.keys, Folder::name(seq), NOW).unwrap();
         let mut sources = Vec::new();
         for (i, batch) in batches.iter().enumerate() {
             let window = Window::from_number(6_000_000 + i as i64);
@@ -61,7 +69,7 @@ impl Folder {
 
     fn list(&self) -> Result<Vec<Arc<Block>>, StoreError> {
         // Opened anew: nothing is remembered of an object that a test changed.
-        Blocks::open(self.objects.clone()).list(&"acme".parse().unwrap(), Signal::Spans, 0, 0)
+        Blocks::open(self.objects.clone(), self.keys.clone()).list(&"acme".parse().unwrap(), Signal::Spans, 0, 0)
     }
 }
 
@@ -75,7 +83,10 @@ fn rows(block: &Block) -> Result<Vec<String>, StoreError> {
 
 #[test]
 fn a_block_is_listed_by_its_end_and_reads_back() {
-    let folder = Folder::new();
+    [Folder::new(), Folder::encrypted()].iter().for_each(lists_and_reads_back);
+}
+
+fn lists_and_reads_back(folder: &Folder) {
     let batches: Vec<Batch> = (0..3)
         .map(|i| spans(2_500, NOW + i * WINDOW_NANOS, i as u64))
         .chain([batch(Signal::Spans, 30, NOW, 9)])
@@ -84,7 +95,7 @@ fn a_block_is_listed_by_its_end_and_reads_back() {
     assert_eq!(folder.write(2, &batches[2..], None), Create::Created);
     assert_eq!(folder.write(2, &batches[..1], None), Create::Lost);
     fs::write(folder.path(2).with_file_name("readme.txt"), "of somebody else").unwrap();
-    let blocks = Blocks::open(folder.objects.clone());
+    let blocks = Blocks::open(folder.objects.clone(), folder.keys.clone());
     let tenant = "acme".parse().unwrap();
     assert_eq!(blocks.shards(&tenant, Signal::Spans).unwrap(), [0]);
     assert!(blocks.shards(&tenant, Signal::Logs).unwrap().is_empty());
@@ -116,7 +127,7 @@ fn a_block_is_listed_by_its_end_and_reads_back() {
 fn a_footer_longer_than_the_first_read_is_read_by_a_second() {
     let folder = Folder::new();
     let one = batch(Signal::Spans, 12, NOW, 1);
-    let mut writer = BlockWriter::begin(&*folder.objects, Folder::name(1), NOW).unwrap();
+    let mut writer = BlockWriter::begin(&*folder.objects, &folder.keys, Folder::name(1), NOW).unwrap();
     writer.frame(&encode(&one, 1).unwrap(), Window::of(NOW)).unwrap();
     let mut random = Random(5);
     let source = |rows: usize, random: &mut Random| {
@@ -176,13 +187,50 @@ fn damaged_blocks_are_refused_and_never_panic() {
     }
 }
 
+/// No value, key or statistic stands in the clear, and a block does not open without its key or under another name.
+#[test]
+fn an_encrypted_block_tells_nothing_without_its_key() {
+    let folder = Folder::encrypted();
+    let batches = [batch(Signal::Spans, 40, NOW, 3), spans(2_500, NOW, 4)];
+    folder.write(1, &batches, Some(b"cube of NEEDLE".to_vec()));
+    let bytes = fs::read(folder.path(1)).unwrap();
+    let holds = |needle: &str| bytes.windows(needle.len()).any(|w| w == needle.as_bytes());
+    let clear = Folder::new();
+    clear.write(1, &batches, Some(b"cube of NEEDLE".to_vec()));
+    let open = fs::read(clear.path(1)).unwrap();
+    let needles = ["NEEDLE", "service.name", "http.request.method"];
+    let in_clear = needles.iter().filter(|n| open.windows(n.len()).any(|w| w == n.as_bytes())).count();
+    assert!(in_clear > 0 && !needles.iter().any(|n| holds(n)));
+    // Another key ring, and none.
+    let other = Folder::encrypted();
+    other.write(1, &batches[..1], None);
+    let list = |keys: &Keyring| {
+        let blocks = Blocks::open(folder.objects.clone(), keys.clone());
+        blocks.list(&"acme".parse().unwrap(), Signal::Spans, 0, 0).map(|_| ())
+    };
+    list(&folder.keys).unwrap();
+    for (keys, why) in [(&other.keys, "does not open this"), (&Keyring::default(), "is missing")] {
+        let error = list(keys).unwrap_err();
+        assert!(error.to_string().contains(why) && error.kind() == Kind::Retry, "{error}");
+    }
+    // Frames under the header and footer of another block of the same tenant, everything else made right.
+    folder.write(2, &batches, Some(b"cube of NEEDLE".to_vec()));
+    let twin = fs::read(folder.path(2)).unwrap();
+    let begin = BLOCK_HEADER + 160;
+    let mut mixed = bytes.clone();
+    mixed[begin..begin + 2_000].copy_from_slice(&twin[begin..begin + 2_000]);
+    fs::write(folder.path(1), &mixed).unwrap();
+    let listed = folder.list().unwrap();
+    assert!(listed[0].verify().is_err() && rows(&listed[0]).is_err());
+}
+
 #[test]
 fn foreign_objects_and_other_versions_are_named() {
     let folder = Folder::new();
     folder.write(1, &[batch(Signal::Spans, 4, NOW, 3)], None);
     let bytes = fs::read(folder.path(1)).unwrap();
     let fault = |seq: u64| {
-        let blocks = Blocks::open(folder.objects.clone());
+        let blocks = Blocks::open(folder.objects.clone(), folder.keys.clone());
         let found = blocks.look(&"acme".parse().unwrap(), Signal::Spans, 0, seq - 1).unwrap();
         found.into_iter().find(|f| f.seq == seq).unwrap().block.unwrap_err().to_string()
     };
@@ -200,7 +248,7 @@ fn foreign_objects_and_other_versions_are_named() {
     fs::write(folder.path(4), &newer).unwrap();
     assert_eq!(fault(4), "damaged data: block has version 9, this reads up to 1");
     // The others are still there for who does not need these.
-    let blocks = Blocks::open(folder.objects.clone());
+    let blocks = Blocks::open(folder.objects.clone(), folder.keys.clone());
     let found = blocks.look(&"acme".parse().unwrap(), Signal::Spans, 0, 0).unwrap();
     assert_eq!(
         found.iter().map(|f| (f.seq, f.block.is_ok())).collect::<Vec<_>>(),

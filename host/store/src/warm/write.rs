@@ -7,11 +7,12 @@ use super::block::BlockSource;
 use super::footer::{CUBE, Directory, INDEX, SOURCES, Section, Tail, put_frame, put_sources};
 use super::name::{BLOCK_HEADER, BlockName};
 use crate::control::Create;
-use crate::error::{Damage, StoreError};
-use crate::frame::decode::FrameMeta;
+use crate::error::StoreError;
+use crate::frame::crypt::{Blocks, Crypt};
 use crate::frame::encode::{Encoded, Position};
 use crate::frame::header::{ALIGN, FRAME_HEADER, FrameHeader};
 use crate::frame::schema::{SegmentSchema, Siblings};
+use crate::keys::{Keyring, NewKey};
 use crate::objects::{Objects, Upload};
 
 /// A block that is being written. Dropped before it is finished, it never was.
@@ -19,6 +20,8 @@ pub(crate) struct BlockWriter {
     name: BlockName,
     created: i64,
     fingerprint: u64,
+    /// Of frames and footer, and its form that is stored. Another attempt at a block of this name has another one.
+    key: Option<NewKey>,
     upload: Box<dyn Upload>,
     hash: Xxh3,
     at: u64,
@@ -40,13 +43,20 @@ pub(crate) struct Written {
 
 impl BlockWriter {
     /// Begins the block of this name; `created` in unix nanoseconds.
-    pub(crate) fn begin(objects: &dyn Objects, name: BlockName, created: i64) -> Result<BlockWriter, StoreError> {
+    pub(crate) fn begin(
+        objects: &dyn Objects,
+        keys: &Keyring,
+        name: BlockName,
+        created: i64,
+    ) -> Result<BlockWriter, StoreError> {
+        let key = keys.data_key(&name.tenant, &name.to_header())?;
         let upload = objects.upload(&name.object()).map_err(failed)?;
         let (fingerprint, header) = (name.fingerprint(), name.to_header());
         let mut writer = BlockWriter {
             name,
             created,
             fingerprint,
+            key,
             upload,
             hash: Xxh3::new(),
             at: 0,
@@ -76,12 +86,11 @@ impl BlockWriter {
             schema_base: self.schema.len(),
             group: 0,
             split: false,
-            crypt: None,
+            crypt: self.key.as_ref().map(|(key, _)| Crypt { key, nonce: u64::from(self.frames) }),
         };
         let (head, mut body) = frame.place(&block, &at)?;
         let header = FrameHeader::from_bytes(&head)?;
-        let meta = body.get(block.len()..block.len() + header.meta_len as usize).ok_or(Damage::Short("frame meta"))?;
-        put_frame(&mut self.index, self.at, window, &head, &block, &FrameMeta::unpack(&header, meta)?);
+        put_frame(&mut self.index, self.at, window, &head, &block, &frame.raw_meta()?);
         self.schema.define(new);
         self.frames += 1;
         self.rows += u64::from(frame.rows);
@@ -110,6 +119,7 @@ impl BlockWriter {
             time_min: self.times.0,
             time_max: self.times.1,
             sections,
+            key: self.key.as_ref().map(|(_, wrapped)| wrapped.clone()),
         };
         let directory = directory.to_bytes();
         self.put(&directory)?;
@@ -117,6 +127,7 @@ impl BlockWriter {
             listed_at,
             directory_len: directory.len() as u32,
             directory_crc: crc32c::crc32c(&directory),
+            encrypted: self.key.is_some(),
             hash: self.hash.digest128(),
         };
         self.put(&tail.to_bytes())?;
@@ -126,7 +137,9 @@ impl BlockWriter {
     }
 
     fn section(&mut self, kind: u8, raw: Vec<u8>) -> Result<Section, StoreError> {
-        let (section, stored) = Section::pack(kind, self.at, raw)?;
+        let name = self.name.to_header();
+        let blocks = Blocks::sections(self.key.as_ref().map(|(key, _)| &**key), &name);
+        let (section, stored) = Section::pack(kind, self.at, raw, &blocks)?;
         self.put(&stored)?;
         Ok(section)
     }
