@@ -58,6 +58,9 @@ pub enum StoreError {
     /// Rows that cannot be arranged or stored: a bug.
     #[error("the batch cannot be stored: {0}")]
     Rows(String),
+    /// A Delta table that somebody else changed in a way that is not known here. Its blocks stay where they are.
+    #[error("the Delta table cannot be used: {0}")]
+    Table(String),
     /// A name of a control object, blob or token that is none.
     #[error("expected {expected}, found `{found}`")]
     BadName {
@@ -141,6 +144,7 @@ impl Classify for StoreError {
             | StoreError::Group(_)
             | StoreError::Undoing
             | StoreError::Uncertain
+            | StoreError::Table(_)
             | StoreError::Closed => Kind::Retry,
             StoreError::Key(e) => e.kind(),
             StoreError::Busy { .. } => Kind::Wait,

@@ -19,6 +19,7 @@ mod cache;
 mod framed;
 mod unit;
 pub mod warm;
+pub mod cold;
 mod read;
 pub mod control;
 pub mod keys;

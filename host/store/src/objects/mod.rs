@@ -32,6 +32,13 @@ pub trait Objects: Send + Sync {
     /// error it is there or not. `Lost`: there is one already (also one's own, where an earlier answer was lost).
     fn create(&self, name: &str, bytes: Bytes) -> io::Result<Create>;
 
+    /// Puts an object in place of the one of its name, where there is any. For hints only, which readers do without: nobody
+    /// learns who was last, and for a moment there may be none.
+    fn replace(&self, name: &str, bytes: Bytes) -> io::Result<()> {
+        self.delete(name)?;
+        self.create(name, bytes).map(|_other_hint_or_ours| ())
+    }
+
     /// Begins an object that is too large to be in memory. Nobody sees it before it is finished.
     fn upload(&self, name: &str) -> io::Result<Box<dyn Upload>>;
 

@@ -1,0 +1,301 @@
+//! The log as it stands: the latest checkpoint and the commits after it, read once and then followed.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+
+use super::action::{self, Add, Line, MetaData, Protocol, Remove, Txn, app_shard};
+use super::checkpoint::Checkpoint;
+use crate::error::{Damage, StoreError};
+use crate::objects::Objects;
+
+/// The folder of the log in its table's.
+const FOLDER: &str = "_delta_log";
+/// A hint at the latest checkpoint, which saves listing from the beginning. Others trust it, so it is kept.
+const HINT: &str = "_last_checkpoint";
+/// Bytes of one commit: some 200,000 files with statistics.
+const COMMIT_BYTES_MAX: u64 = 256 << 20;
+
+/// The log of a table at a version.
+#[derive(Clone)]
+pub(crate) struct Log {
+    pub(crate) version: u64,
+    pub(crate) checkpoint: Option<Arc<Checkpoint>>,
+    pub(crate) protocol: Protocol,
+    pub(crate) meta_data: MetaData,
+    txns: BTreeMap<String, Txn>,
+    /// Files that came after the checkpoint, by path.
+    pub(crate) added: BTreeMap<String, Arc<Add>>,
+    /// Files that were removed after it.
+    pub(crate) removed: BTreeMap<String, Gone>,
+}
+
+/// A removed file.
+#[derive(Clone)]
+pub(crate) struct Gone {
+    pub(crate) remove: Arc<Remove>,
+    /// Whether it came after the checkpoint, too.
+    pub(crate) came_after: bool,
+}
+
+/// What a table consists of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Files.
+    pub files: u64,
+    /// Rows, as far as they are known.
+    pub rows: u64,
+    /// Bytes.
+    pub bytes: u64,
+}
+
+/// Names of the objects of a log.
+pub(crate) struct Names<'a>(pub(crate) &'a str);
+
+impl Names<'_> {
+    pub(crate) fn folder(&self) -> String {
+        format!("{}/{FOLDER}", self.0)
+    }
+
+    pub(crate) fn hint(&self) -> String {
+        format!("{}/{FOLDER}/{HINT}", self.0)
+    }
+
+    pub(crate) fn commit(&self, version: u64) -> String {
+        format!("{}/{FOLDER}/{version:020}.json", self.0)
+    }
+
+    pub(crate) fn checkpoint(&self, version: u64) -> String {
+        format!("{}/{FOLDER}/{version:020}.checkpoint.parquet", self.0)
+    }
+
+    /// What comes just before all objects of a version.
+    fn before(&self, version: u64) -> String {
+        format!("{}/{FOLDER}/{version:020}", self.0)
+    }
+}
+
+/// What lies in the folder of a log.
+#[derive(Debug, Default)]
+pub(crate) struct Listing {
+    /// Versions of commits, ascending.
+    pub(crate) commits: Vec<u64>,
+    /// Whole checkpoints by version, each with the objects that it consists of.
+    pub(crate) checkpoints: BTreeMap<u64, Vec<String>>,
+}
+
+impl Listing {
+    /// What lies in the folder from a version on.
+    pub(crate) fn from(objects: &Arc<dyn Objects>, names: &Names<'_>, version: u64) -> Result<Listing, StoreError> {
+        let after = if version == 0 { String::new() } else { names.before(version) };
+        let listed = objects.list(&names.folder(), &after).map_err(|e| StoreError::io("listed a Delta log", e))?;
+        let mut listing = Listing::default();
+        // A checkpoint in parts is whole when all parts are there: by version and their number, the parts in order.
+        let mut parts: BTreeMap<(u64, u32), Vec<String>> = BTreeMap::new();
+        for object in listed {
+            let Some((_, file)) = object.name.rsplit_once('/') else { continue };
+            let Some((digits, rest)) = file.split_once('.') else { continue };
+            let Some(version) = version_of(digits) else { continue };
+            match rest.split('.').collect::<Vec<_>>()[..] {
+                ["json"] => listing.commits.push(version),
+                ["checkpoint", "parquet"] => {
+                    listing.checkpoints.insert(version, vec![object.name]);
+                }
+                ["checkpoint", part, of, "parquet"] if part.len() == 10 && of.len() == 10 => {
+                    if let Ok(of) = of.parse() {
+                        parts.entry((version, of)).or_default().push(object.name);
+                    }
+                }
+                _ => {}
+            }
+        }
+        for ((version, of), names) in parts {
+            if names.len() == of as usize {
+                listing.checkpoints.entry(version).or_insert(names);
+            }
+        }
+        Ok(listing)
+    }
+}
+
+fn version_of(digits: &str) -> Option<u64> {
+    (digits.len() == 20 && digits.bytes().all(|b| b.is_ascii_digit())).then(|| digits.parse().ok()).flatten()
+}
+
+/// The version that the hint names; anything odd is no hint.
+fn hinted(objects: &Arc<dyn Objects>, names: &Names<'_>) -> Option<u64> {
+    #[derive(serde::Deserialize)]
+    struct Hint {
+        version: u64,
+    }
+    let bytes = objects.get(&names.hint()).ok()?;
+    serde_json::from_slice::<Hint>(&bytes).ok().map(|hint| hint.version)
+}
+
+impl Log {
+    /// The log as it stands now; `None` where there is no table. `known` is what an earlier call gave.
+    ///
+    /// # Errors
+    /// `Retry` where the disk fails, or where others made it what is not read here; `Bug` where it is damaged.
+    pub(crate) fn read(
+        objects: &Arc<dyn Objects>,
+        names: &Names<'_>,
+        known: Option<Arc<Log>>,
+    ) -> Result<Option<Arc<Log>>, StoreError> {
+        match Log::try_read(objects, names, known) {
+            // What was listed was cleaned up since: a newer checkpoint stands in its place.
+            Err(StoreError::Disk { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                Log::try_read(objects, names, None)
+            }
+            done => done,
+        }
+    }
+
+    fn try_read(
+        objects: &Arc<dyn Objects>,
+        names: &Names<'_>,
+        known: Option<Arc<Log>>,
+    ) -> Result<Option<Arc<Log>>, StoreError> {
+        let from = match &known {
+            Some(log) => log.checkpoint.as_ref().map_or(0, |c| c.version),
+            None => hinted(objects, names).unwrap_or(0),
+        };
+        let mut listing = Listing::from(objects, names, from)?;
+        let based = |listing: &Listing| listing.checkpoints.keys().next_back().copied();
+        if from > 0 && based(&listing).is_none() {
+            listing = Listing::from(objects, names, 0)?;
+        }
+        let base = based(&listing);
+        let known = known.filter(|log| log.checkpoint.as_ref().map(|c| c.version) == base);
+        let mut log = match (known, base) {
+            (Some(log), _) if listing.commits.last().is_none_or(|last| *last <= log.version) => return Ok(Some(log)),
+            (Some(log), _) => Some(Log::clone(&log)),
+            (None, Some(version)) => Some(Log::begin(objects, version, &listing.checkpoints[&version])?),
+            (None, None) => None,
+        };
+        for version in listing.commits {
+            let next = log.as_ref().map_or(0, |log| log.version + 1);
+            if version < next {
+                continue;
+            }
+            if version > next {
+                return Err(StoreError::Table(format!("expected commit {next} of its log, found {version}")));
+            }
+            let lines = read_commit(objects, names, version)?;
+            match &mut log {
+                Some(log) => log.apply(version, lines)?,
+                None => log = Some(Log::first(lines)?),
+            }
+        }
+        Ok(log.map(Arc::new))
+    }
+
+    fn begin(objects: &Arc<dyn Objects>, version: u64, parts: &[String]) -> Result<Log, StoreError> {
+        let (checkpoint, front) = Checkpoint::open(objects, version, parts)?;
+        let (Some(protocol), Some(meta_data)) = (front.protocol, front.meta_data) else {
+            return Err(Damage::Short("a checkpoint's protocol or schema").into());
+        };
+        protocol.check_read()?;
+        let txns = front.txns.into_iter().map(|txn| (txn.app_id.clone(), txn)).collect();
+        let (added, removed) = (BTreeMap::new(), BTreeMap::new());
+        Ok(Log { version, checkpoint: Some(Arc::new(checkpoint)), protocol, meta_data, txns, added, removed })
+    }
+
+    /// The log of a table's first commit.
+    pub(crate) fn first(mut lines: Vec<Line>) -> Result<Log, StoreError> {
+        let protocol = lines.iter_mut().find_map(|line| line.protocol.take());
+        let meta_data = lines.iter_mut().find_map(|line| line.meta_data.take());
+        let (Some(protocol), Some(meta_data)) = (protocol, meta_data) else {
+            return Err(StoreError::Table("expected protocol and schema in its first commit".into()));
+        };
+        protocol.check_read()?;
+        let (txns, added, removed) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        let mut log = Log { version: 0, checkpoint: None, protocol, meta_data, txns, added, removed };
+        log.apply(0, lines)?;
+        Ok(log)
+    }
+
+    /// Takes a commit in: removed files first, since one that is removed and added by the same commit stands.
+    pub(crate) fn apply(&mut self, version: u64, lines: Vec<Line>) -> Result<(), StoreError> {
+        let mut adds = Vec::new();
+        for line in lines {
+            if let Some(protocol) = line.protocol {
+                protocol.check_read()?;
+                self.protocol = protocol;
+            }
+            if let Some(meta_data) = line.meta_data {
+                self.meta_data = meta_data;
+            }
+            if let Some(txn) = line.txn {
+                self.txns.insert(txn.app_id.clone(), txn);
+            }
+            if let Some(remove) = line.remove {
+                let came_after = self.added.remove(&remove.path).is_some();
+                self.removed.insert(remove.path.clone(), Gone { remove: Arc::new(remove), came_after });
+            }
+            adds.extend(line.add);
+        }
+        for add in adds {
+            self.removed.remove(&add.path);
+            self.added.insert(add.path.clone(), Arc::new(add));
+        }
+        self.version = version;
+        Ok(())
+    }
+
+    pub(crate) fn txns(&self) -> Vec<Txn> {
+        self.txns.values().cloned().collect()
+    }
+
+    pub(crate) fn txn(&self, app: &str) -> Option<i64> {
+        self.txns.get(app).map(|txn| txn.version)
+    }
+
+    /// The last block of each shard whose rows are in the table's files.
+    pub(crate) fn covered(&self) -> BTreeMap<u32, u64> {
+        let shard = |txn: &Txn| Some((app_shard(&txn.app_id)?, u64::try_from(txn.version).ok()?));
+        self.txns.values().filter_map(shard).collect()
+    }
+
+    /// What stands in it: of files that others removed, the rows may be counted on.
+    pub(crate) fn totals(&self) -> Totals {
+        let mut totals = Totals::default();
+        let mut add = |files, rows, bytes| {
+            totals.files += files;
+            totals.rows += rows;
+            totals.bytes += bytes;
+        };
+        self.checkpoint.iter().flat_map(|c| c.groups()).for_each(|g| add(g.files, g.rows, g.bytes));
+        self.added.values().for_each(|a| add(1, a.known().rows.unwrap_or(0), a.size));
+        for gone in self.removed.values().filter(|gone| !gone.came_after) {
+            totals.files = totals.files.saturating_sub(1);
+            totals.rows = totals.rows.saturating_sub(gone.remove.rows().unwrap_or(0));
+            totals.bytes = totals.bytes.saturating_sub(gone.remove.size.unwrap_or(0));
+        }
+        totals
+    }
+
+    /// What it holds in memory, about.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        let add = |a: &Arc<Add>| 512 + a.path.len() * 2 + a.stats.as_ref().map_or(0, String::len);
+        let tail: usize = self.added.values().map(add).sum();
+        let schema = self.meta_data.schema_string.len();
+        tail + self.removed.len() * 512 + schema + self.checkpoint.as_ref().map_or(0, |c| c.memory_bytes())
+    }
+}
+
+/// The lines of a commit.
+pub(crate) fn read_commit(
+    objects: &Arc<dyn Objects>,
+    names: &Names<'_>,
+    version: u64,
+) -> Result<Vec<Line>, StoreError> {
+    let name = names.commit(version);
+    let io = |e| StoreError::io("read a commit of a Delta log", e);
+    let bytes = objects.len(&name).map_err(io)?;
+    if bytes > COMMIT_BYTES_MAX {
+        let what = format!("expected at most {COMMIT_BYTES_MAX} bytes in commit {version}, found {bytes}");
+        return Err(StoreError::Table(what));
+    }
+    action::read(&objects.read(&name, 0..bytes).map_err(io)?)
+}

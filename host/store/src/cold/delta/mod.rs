@@ -1,0 +1,27 @@
+//! The Delta log of a table: which Parquet files it consists of, at which version, and how far blocks are covered.
+//!
+//! ```text
+//! date, schema, stats -> action (a line of a commit) -> checkpoint (all of them, pruned) -> log (what stands now) -> table
+//! ```
+//!
+//! An own implementation: planning reads the row groups of a checkpoint that a time range needs, where the usual ones load
+//! every action (`host/adr/0004-delta-log.md`). Reader version 1 and writer version 2 of the protocol only, so that everybody
+//! reads it. Not here: what is in a Parquet file, and when files are written, joined or removed.
+
+pub(crate) mod date;
+pub(crate) mod schema;
+pub(crate) mod stats;
+pub(crate) mod action;
+mod chunks;
+mod arrays;
+mod checkpoint;
+mod rewrite;
+mod log;
+mod table;
+#[cfg(test)]
+mod tests;
+
+pub use date::Date;
+pub use log::Totals;
+pub use stats::{ColumnStats, Scalar};
+pub use table::{Change, Committed, FileEntry, NewFile, Pinned, Table, Tables, TxnStep};
