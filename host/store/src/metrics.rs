@@ -29,6 +29,12 @@ pub struct Metrics {
     pub inflight_bytes: AtomicU64,
     /// Segments open for writing now.
     pub segments_open: AtomicU64,
+    /// Times that this process was taken for dead and went on as another writer.
+    pub leases_lost: AtomicU64,
+    /// Writers that this process took for dead.
+    pub writers_fenced: AtomicU64,
+    /// Segments of dead writers that this process ended.
+    pub segments_ended: AtomicU64,
     /// Nanoseconds of wall time of threads in encoding.
     pub encode_nanos: AtomicU64,
     /// fdatasync calls by duration, see [`SYNC_BOUNDS_NANOS`].

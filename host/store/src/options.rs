@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::hot::takeover::Patience;
+
 /// How a [`crate::Store`] writes. Sizes are bytes, times milliseconds.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -23,12 +25,22 @@ pub struct StoreOptions {
     pub lateness_ms: u64,
     /// Rows further than this in the future go to the current window's late segment: a wrong clock must not open windows.
     pub future_ms: u64,
+    /// So long after a window's end its segments are closed, so that they can be sealed; what comes later for it goes to
+    /// other files. Most of what is late is late by seconds.
+    pub seal_after_ms: u64,
     /// A segment that had no row for so long is closed.
     pub segment_idle_ms: u64,
     /// Open segments of one tenant and signal; the one that was idle longest is closed. 30 minutes of lateness are 7 windows.
     pub segments_open_max: usize,
     /// Segments are closed and followed by another at this size, so that a scan's unit stays bounded.
     pub segment_bytes_max: u64,
+    /// A writer whose lease another process did not see renewed for so long is fenced there, and its segments are ended. It is
+    /// renewed three times as often. A writer that stood still for longer goes on as another one, and says of what it was
+    /// writing that it is not known to be kept. The same for all processes of a folder, at least a second.
+    pub lease_ms: u64,
+    /// How long after it was made an entry of a folder may be missing where another node lists it: the `acdirmax` that the
+    /// file system is mounted with, and a reserve. Files of a fenced writer are measured after this.
+    pub listing_stale_ms: u64,
     /// Groups that are encoded and written at the same time; 0 for the number of processors.
     pub commits_parallel: usize,
 }
@@ -43,9 +55,12 @@ impl Default for StoreOptions {
             zstd_level: 1,
             lateness_ms: 30 * 60_000,
             future_ms: 10 * 60_000,
+            seal_after_ms: 30_000,
             segment_idle_ms: 60_000,
             segments_open_max: 16,
             segment_bytes_max: 1 << 30,
+            lease_ms: 15_000,
+            listing_stale_ms: 3_000,
             commits_parallel: 0,
         }
     }
@@ -55,6 +70,16 @@ impl StoreOptions {
     /// `commit_delay_ms`, at most a second: an acknowledgement waits for it.
     pub(crate) fn commit_delay(&self) -> Duration {
         Duration::from_millis(self.commit_delay_ms.min(1_000))
+    }
+
+    /// `lease_ms`, and what it is renewed by.
+    pub(crate) fn lease(&self) -> Duration {
+        Duration::from_millis(self.lease_ms.max(1_000))
+    }
+
+    /// What observers of this folder's writers go by.
+    pub fn patience(&self) -> Patience {
+        Patience { lease: self.lease(), stale: Duration::from_millis(self.listing_stale_ms) }
     }
 
     /// `commits_parallel` resolved.

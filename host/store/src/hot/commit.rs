@@ -1,12 +1,16 @@
 //! One group: encoded, written, synced and acknowledged together, or undone together.
 //!
 //! A batch may be cut over several windows and so over several files. It must not be there in part, so a group stands or falls
-//! as a whole: after any failure all of its frames are made invisible, durably, before anybody is answered. Where that fails
+//! as a whole: after any failure all of its files are ended before it, durably, before anybody is answered. Where that fails
 //! too, the lane refuses everything until it has succeeded: the client will send the batch again, and a frame that comes back
 //! would make it there twice (ST-1).
+//!
+//! Others may take this writer for dead meanwhile, and end its files: so a group is acknowledged only when the lease is seen
+//! to be its own still after the sync, and what was not is taken back by the same links that an observer would make.
 
 use std::collections::BTreeMap;
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
@@ -16,13 +20,15 @@ use tokio::sync::oneshot;
 use crate::error::StoreError;
 use crate::frame::encode::{Encoded, encode};
 use crate::frame::schema::{Sibling, Siblings};
-use crate::hot::segment::{Limbo, SegmentWriter};
+use crate::hot::lease::Lease;
+use crate::hot::segment::{Begin, Fate, Limbo, SegmentWriter};
 use crate::hot::split::{Slot, by_window, into_frames};
 use crate::hot::writer::Shared;
 use crate::metrics::Metrics;
+use crate::options::StoreOptions;
 use crate::place::{SHARD, SegmentName, Token};
 
-/// Fencing comes with leases; until then every writer has files of its own.
+/// A file's right to be appended to is never given to anybody else: a fenced writer's next files are another writer's.
 const EPOCH: u64 = 1;
 
 /// A batch that waits for its acknowledgement.
@@ -38,7 +44,11 @@ pub(crate) struct LaneFiles {
     tenant: TenantId,
     signal: Signal,
     open: BTreeMap<Slot, SegmentWriter>,
+    /// Whose the open segments are.
+    lease: Option<Arc<Lease>>,
     limbo: Vec<Limbo>,
+    /// What the segment that was closed last took: extents fit the rate.
+    bytes_before: u64,
 }
 
 /// The frames of a group, by segment.
@@ -46,7 +56,7 @@ type Frames = BTreeMap<Slot, Vec<Encoded>>;
 
 impl LaneFiles {
     pub(crate) fn new(tenant: TenantId, signal: Signal) -> LaneFiles {
-        LaneFiles { tenant, signal, open: BTreeMap::new(), limbo: Vec::new() }
+        LaneFiles { tenant, signal, open: BTreeMap::new(), lease: None, limbo: Vec::new(), bytes_before: 0 }
     }
 
     /// Whether nothing is left to do for this lane.
@@ -98,38 +108,65 @@ impl LaneFiles {
     /// Frames are pending here only where a commit panicked half-way: nobody was told that they are kept.
     fn undo_leftovers(&mut self, shared: &Shared) {
         let left: Vec<Slot> = self.open.iter().filter(|(_, s)| s.is_pending()).map(|(slot, _)| *slot).collect();
-        self.undo(shared, left.into_iter(), Vec::new());
+        if !left.is_empty() {
+            let _ = self.undo(shared, &left);
+        }
     }
 
-    /// Ends segments that had no row for a while.
-    pub(crate) fn close_idle(&mut self, shared: &Shared, now: Instant) {
-        self.undo_leftovers(shared);
-        self.settled();
-        let idle = Duration::from_millis(shared.options.segment_idle_ms);
-        let slots: Vec<Slot> = self
-            .open
-            .iter()
-            .filter(|(_, s)| now.saturating_duration_since(s.used) >= idle)
-            .map(|(slot, _)| *slot)
-            .collect();
-        slots.into_iter().for_each(|slot| self.close(shared, slot));
+    /// Whether a segment is to be closed now: its time is over, or it had no row for a while.
+    pub(crate) fn is_due(&self, shared: &Shared, now: Instant) -> bool {
+        let wall = shared.now();
+        !self.limbo.is_empty() || self.open.values().any(|s| due(s, &shared.options, now, wall))
     }
 
-    /// Ends all segments.
-    pub(crate) fn close_all(&mut self, shared: &Shared) {
+    /// Ends segments whose time is over, or that had no row for a while.
+    pub(crate) fn close_due(&mut self, shared: &Shared, now: Instant) {
         self.undo_leftovers(shared);
         self.settled();
-        while let Some(slot) = self.open.keys().next().copied() {
+        self.leave_lost(shared);
+        let wall = shared.now();
+        let open = self.open.iter().filter(|(_, s)| due(s, &shared.options, now, wall));
+        let slots: Vec<Slot> = open.map(|(slot, _)| *slot).collect();
+        for slot in slots {
             self.close(shared, slot);
         }
     }
 
-    fn close(&mut self, shared: &Shared, slot: Slot) {
-        let Some(segment) = self.open.remove(&slot) else { return };
+    /// Ends all segments; whether all are.
+    pub(crate) fn close_all(&mut self, shared: &Shared) -> bool {
+        self.undo_leftovers(shared);
+        let mut done = self.settled();
+        self.leave_lost(shared);
+        while let Some(slot) = self.open.keys().next().copied() {
+            done &= self.close(shared, slot);
+        }
+        done
+    }
+
+    /// Ends a segment; whether it is. One that cannot be ended here is when its writer's lease is over.
+    fn close(&mut self, shared: &Shared, slot: Slot) -> bool {
+        let Some(segment) = self.open.remove(&slot) else { return true };
         shared.metrics.segments_open.fetch_sub(1, Relaxed);
-        // The end mark spares readers some work; a segment without one is as good.
-        if let Err(e) = segment.close() {
-            tracing::warn!(error = %e, "a segment was left without its end mark");
+        self.bytes_before = segment.bytes();
+        match segment.close() {
+            Ok(()) => true,
+            Err((error, limbo)) => {
+                tracing::warn!(%error, "a segment has no end mark: it is ended by a link");
+                let open = limbo.settle().is_err();
+                if open {
+                    self.limbo.push(limbo);
+                }
+                !open
+            }
+        }
+    }
+
+    /// Segments of a writer that was fenced are left to whoever fenced it.
+    fn leave_lost(&mut self, shared: &Shared) {
+        if self.lease.as_ref().is_some_and(|lease| lease.is_lost()) {
+            shared.metrics.segments_open.fetch_sub(self.open.len() as u64, Relaxed);
+            self.open.clear();
+            self.lease = None;
         }
     }
 
@@ -143,15 +180,22 @@ impl LaneFiles {
         let started = Instant::now();
         let frames = encode_group(shared, batches)?;
         Metrics::add(&shared.metrics.encode_nanos, started.elapsed().as_nanos() as u64);
+        self.leave_lost(shared);
+        let lease = shared.lease().map_err(|e| StoreError::io("took its lease", e))?;
+        self.lease = Some(lease.clone());
         for slot in frames.keys() {
-            self.ready(shared, *slot, now).map_err(|e| StoreError::io("began a segment", e))?;
+            self.ready(shared, &lease, *slot, now).map_err(|e| StoreError::io("began a segment", e))?;
         }
         let count: usize = frames.values().map(Vec::len).sum();
         let last = |slot: &Slot, n: usize| self.open.get(slot).map(|s| (s.name, s.next_frame() + n as u32 - 1));
         let ends: Vec<(SegmentName, u32)> = frames.iter().filter_map(|(slot, f)| last(slot, f.len())).collect();
         let siblings = if count > 1 { siblings(&ends) } else { Siblings::new() };
         let group = shared.groups.fetch_add(1, Relaxed);
-        match self.write(shared, &frames, group, &siblings) {
+        let kept = self.write(shared, &frames, group, &siblings).and_then(|bytes| {
+            // What was synced before this look is there for whoever fences later; what was fenced before is seen by it.
+            if lease.confirm()? { Ok(bytes) } else { Err(io::Error::other(FENCED)) }
+        });
+        match kept {
             Ok(bytes) => {
                 for slot in frames.keys() {
                     self.open.entry(*slot).and_modify(|s| s.commit(now));
@@ -160,20 +204,24 @@ impl LaneFiles {
                 Metrics::add(&shared.metrics.bytes_written, bytes);
                 Ok(Token { signal: self.signal, frames: ends })
             }
-            Err((error, failed)) => {
-                self.undo(shared, frames.keys().copied(), failed);
-                if self.limbo.is_empty() {
-                    return Err(StoreError::io("wrote a group", error));
+            Err(error) => {
+                let slots: Vec<Slot> = frames.keys().copied().collect();
+                match self.undo(shared, &slots) {
+                    Some(Fate::Undone) if lease.is_lost() => return Err(StoreError::Group(FENCED.into())),
+                    Some(Fate::Undone) => return Err(StoreError::io("wrote a group", error)),
+                    Some(Fate::Kept) => tracing::error!(%error, "others saw a group before it was taken back"),
+                    None => tracing::error!(%error, "a failed group is not undone: nothing is accepted until it is"),
                 }
-                tracing::error!(error = %error, "a failed group is not undone: nothing is accepted until it is");
                 Err(StoreError::Uncertain)
             }
         }
     }
 
     /// An open segment for the slot with room, others closed where too many are open.
-    fn ready(&mut self, shared: &Shared, slot: Slot, now: Instant) -> io::Result<()> {
-        if self.open.get(&slot).is_some_and(|s| s.bytes() >= shared.options.segment_bytes_max) {
+    fn ready(&mut self, shared: &Shared, lease: &Lease, slot: Slot, now: Instant) -> io::Result<()> {
+        let wall = shared.now();
+        let full = |s: &SegmentWriter| s.bytes() >= shared.options.segment_bytes_max;
+        if self.open.get(&slot).is_some_and(|s| full(s) || wall >= s.closes) {
             self.close(shared, slot);
         }
         if let Some(segment) = self.open.get_mut(&slot) {
@@ -192,72 +240,95 @@ impl LaneFiles {
             shard: SHARD,
             window: slot.window,
             late: slot.late,
-            writer: shared.writer,
+            writer: lease.writer,
             epoch: EPOCH,
             file,
         };
-        let segment = SegmentWriter::create(&shared.folders, &self.tenant, self.signal, name, now)?;
+        let begin = Begin { now, closes: closes(slot, wall, &shared.options), bytes_before: self.bytes_before };
+        let segment = SegmentWriter::create(&shared.folders, &self.tenant, self.signal, name, &begin)?;
         Metrics::add(&shared.metrics.segments_open, 1);
         self.open.insert(slot, segment);
         Ok(())
     }
 
-    /// Writes and syncs all frames. On error also the segments that failed to sync.
-    fn write(
-        &mut self,
-        shared: &Shared,
-        frames: &Frames,
-        group: u64,
-        siblings: &Siblings,
-    ) -> Result<u64, (io::Error, Vec<Slot>)> {
+    /// Writes and syncs all frames.
+    fn write(&mut self, shared: &Shared, frames: &Frames, group: u64, siblings: &Siblings) -> io::Result<u64> {
         let mut bytes = 0;
         for (slot, frames) in frames {
             let Some(segment) = self.open.get_mut(slot) else { continue };
             for frame in frames {
-                bytes += segment.write(frame, group, siblings).map_err(|e| (e, Vec::new()))?;
+                bytes += segment.write(frame, group, siblings)?;
             }
         }
-        let segments: Vec<(Slot, &SegmentWriter)> =
-            frames.keys().filter_map(|slot| Some((*slot, self.open.get(slot)?))).collect();
+        // All of it has room now: what fails from here on is the disk.
+        for slot in frames.keys() {
+            let Some(segment) = self.open.get_mut(slot) else { continue };
+            segment.publish()?;
+        }
+        let segments: Vec<&SegmentWriter> = frames.keys().filter_map(|slot| self.open.get(slot)).collect();
         let timed = |segment: &SegmentWriter| {
             let started = Instant::now();
             let result = segment.sync();
             shared.metrics.synced(started.elapsed().as_nanos() as u64);
             result
         };
-        let results: Vec<(Slot, io::Result<()>)> = match segments.as_slice() {
-            [(slot, one)] => vec![(*slot, timed(one))],
-            several if !shared.folders.disk.may_block() => several.iter().map(|(slot, s)| (*slot, timed(s))).collect(),
+        match segments.as_slice() {
+            [one] => timed(one)?,
+            several if !shared.folders.disk.may_block() => several.iter().try_for_each(|s| timed(s))?,
             // Several files take as long as one when they are synced at once: the journal is written once.
             many => std::thread::scope(|scope| {
-                let threads: Vec<_> = many.iter().map(|(slot, s)| (*slot, scope.spawn(|| timed(s)))).collect();
+                let threads: Vec<_> = many.iter().map(|s| scope.spawn(|| timed(s))).collect();
                 let join = |t: std::thread::ScopedJoinHandle<'_, io::Result<()>>| {
                     t.join().unwrap_or_else(|_| Err(io::Error::other("a sync panicked")))
                 };
-                threads.into_iter().map(|(slot, t)| (slot, join(t))).collect()
-            }),
-        };
-        let failed: Vec<Slot> = results.iter().filter(|(_, r)| r.is_err()).map(|(slot, _)| *slot).collect();
-        match results.into_iter().find_map(|(_, r)| r.err()) {
-            Some(error) => Err((error, failed)),
-            None => Ok(bytes),
+                threads.into_iter().map(join).fold(Ok(()), io::Result::and)
+            })?,
         }
+        Ok(bytes)
     }
 
-    fn undo(&mut self, shared: &Shared, slots: impl Iterator<Item = Slot>, failed: Vec<Slot>) {
-        for slot in slots {
-            let Some(segment) = self.open.remove(&slot) else { continue };
-            let (again, limbo) = segment.undo(failed.contains(&slot));
-            match again {
-                Some(segment) => drop(self.open.insert(slot, segment)),
-                None => drop(shared.metrics.segments_open.fetch_sub(1, Relaxed)),
+    /// Takes a group back; `None` where that is open still.
+    fn undo(&mut self, shared: &Shared, slots: &[Slot]) -> Option<Fate> {
+        let published = slots.iter().any(|slot| self.open.get(slot).is_some_and(SegmentWriter::is_published));
+        if !published {
+            for slot in slots {
+                self.open.entry(*slot).and_modify(SegmentWriter::retract);
             }
-            if let Some(limbo) = limbo {
+            return Some(Fate::Undone);
+        }
+        let segments: Vec<SegmentWriter> = slots.iter().filter_map(|slot| self.open.remove(slot)).collect();
+        shared.metrics.segments_open.fetch_sub(segments.len() as u64, Relaxed);
+        let limbo = Limbo::of(segments, &shared.folders.disk);
+        // Twice, since the first reply may have been lost.
+        match limbo.settle().or_else(|_| limbo.settle()) {
+            Ok(fate) => Some(fate),
+            Err(_) => {
                 Metrics::add(&shared.metrics.undo_failed, 1);
                 self.limbo.push(limbo);
+                None
             }
         }
     }
+}
+
+/// Why a group is not acknowledged that others may have cut off.
+const FENCED: &str = "another process took this writer for dead";
+
+/// When a segment that is made now is closed though rows come still: one of the first rows of its window a little after the
+/// window's end, so that it can be sealed; what comes later goes to another file, until nothing is taken any more.
+fn closes(slot: Slot, wall: i64, options: &StoreOptions) -> i64 {
+    let nanos = |ms: u64| i64::try_from(ms).unwrap_or(i64::MAX).saturating_mul(1_000_000);
+    let after = nanos(options.seal_after_ms);
+    let base = slot.window.end_nanos().saturating_add(after);
+    if wall < base {
+        return base;
+    }
+    base.saturating_add(nanos(options.lateness_ms)).max(wall.saturating_add(after))
+}
+
+fn due(segment: &SegmentWriter, options: &StoreOptions, now: Instant, wall: i64) -> bool {
+    let idle = Duration::from_millis(options.segment_idle_ms);
+    wall >= segment.closes || now.saturating_duration_since(segment.used) >= idle
 }
 
 fn siblings(ends: &[(SegmentName, u32)]) -> Siblings {

@@ -3,6 +3,7 @@
 //! ```text
 //! append -> writer (lanes, groups) -> split (windows) -> commit (encode, write, sync) -> segment (file)
 //! file -> scan (what stands in it) -> unit (its frames)
+//!             lease (of each writer) -> takeover (dead writers' segments are ended) -> list (which are)
 //! ```
 //!
 //! Formats are in `host/adr/0002-frames.md`. Not here: what becomes of a segment that is done (`seal`).
@@ -12,3 +13,7 @@ pub(crate) mod split;
 pub(crate) mod commit;
 pub(crate) mod segment;
 pub(crate) mod scan;
+pub(crate) mod lease;
+pub(crate) mod takeover;
+#[allow(dead_code, reason = "sealing lists by it")]
+pub(crate) mod list;

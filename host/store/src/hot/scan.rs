@@ -15,6 +15,7 @@ use crate::frame::crypt::{DataKey, WrappedKey};
 use crate::frame::decode::{FrameMeta, body_matches};
 use crate::frame::header::{FRAME_HEADER, FrameHeader, SEGMENT_HEADER, SegmentHeader};
 use crate::frame::schema::{Siblings, TableColumn};
+use crate::hot::list::end_of;
 use crate::keys::{KeyError, Keyring};
 
 /// Bytes of one read while walking: header, schema and statistics of most frames.
@@ -93,6 +94,11 @@ impl SegmentIndex {
         frames + self.columns.len() * 96 + size_of::<SegmentIndex>()
     }
 
+    /// Whether its writer ended it.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed
+    }
+
     /// Walks the file, from where `before` ended if that was of the same file. `valid` is the length of an end link.
     pub(crate) fn read(
         disk: &dyn Disk,
@@ -141,6 +147,22 @@ impl SegmentIndex {
             (_, Some(known)) if !index.closed => Some(known),
             (found, _) => index.judge(&walk, found, len)?,
         };
+        match valid {
+            // What stood when the segment was ended stands for ever.
+            Some(valid) if index.next < valid && index.fault.as_ref().is_none_or(|f| !f.lost) => {
+                let damage = index.fault.take().map_or(Damage::Short("segment"), |f| f.damage);
+                index.fault = Some(Fault { at: index.next, damage, lost: true, file_len: len });
+            }
+            Some(_) => {}
+            // It may have been ended while it was read, and what came behind the end by a writer that was fenced is not there.
+            None if index.frames.last().is_some_and(|f| f.end() > index.confirmed) => {
+                if let Some(valid) = end_of(disk, path)? {
+                    index.cut(|frame| frame.end() <= valid);
+                    index.confirmed = index.confirmed.max(valid);
+                }
+            }
+            None => {}
+        }
         Ok(index)
     }
 

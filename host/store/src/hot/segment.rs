@@ -1,9 +1,9 @@
 //! One writer's file for a tenant, signal and window.
 //!
-//! Frames are written at their own offsets: body first, header last, so that a killed process leaves no header without its
-//! body behind. They stay *pending* until their whole group is durable in all of its files ([`SegmentWriter::commit`]); a
-//! group that fails is made invisible before anybody is told ([`SegmentWriter::undo`]). A file that failed to sync, and any
-//! file after a restart, is never written again.
+//! Frames are written at their own offsets: the bodies of a group first, then its headers, so that a killed process leaves no
+//! header without its body behind. They stay *pending* until their whole group is durable in all of its files
+//! ([`SegmentWriter::commit`]). A group that fails before its headers leaves nothing ([`SegmentWriter::retract`]); one that
+//! fails after ends its files before it ([`Limbo`]), and they are never written again, as no file is after a restart.
 
 use std::collections::HashSet;
 use std::io;
@@ -22,11 +22,13 @@ use crate::frame::schema::{SegmentSchema, Siblings};
 use crate::keys::Keyring;
 use crate::place::{END_SUFFIX, SegmentName};
 
-/// The first extent; each next one is twice as long, so that sizes follow the rate: a quiet tenant holds little of the disk,
-/// a busy one seldom asks for more.
-const EXTENT_BYTES_MIN: u64 = 256 << 10;
+/// The first extent where nothing is known of the rate; each next one is twice as long. 3,000 quiet segments hold 48 MiB.
+const EXTENT_BYTES_MIN: u64 = 16 << 10;
 /// The longest extent.
 const EXTENT_BYTES_MAX: u64 = 16 << 20;
+/// A first extent is this part of what the segment before took: a busy tenant seldom asks for more room, and holds at most
+/// about as much again as it writes.
+const EXTENT_PART: u64 = 4;
 /// Zeros that follow a frame, where the next header will be: bytes of an attempt that failed must not stand there.
 const END_MARK: [u8; 8] = [0; 8];
 
@@ -36,12 +38,33 @@ pub(crate) struct Folders {
     pub(crate) root: PathBuf,
     pub(crate) known: Mutex<HashSet<PathBuf>>,
     pub(crate) keys: Keyring,
+    /// Files that could not be begun, nor removed: they would stay open as long as their writer lives.
+    pub(crate) litter: Mutex<Vec<PathBuf>>,
+}
+
+impl Folders {
+    /// Removes what could not be removed before; whether nothing is left of it.
+    pub(crate) fn tidy(&self) -> bool {
+        let litter = std::mem::take(&mut *self.litter.lock());
+        litter.into_iter().for_each(|path| self.discard(path));
+        self.litter.lock().is_empty()
+    }
+
+    fn discard(&self, path: PathBuf) {
+        match self.disk.remove(&path) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => self.litter.lock().push(path),
+            _ => {}
+        }
+    }
 }
 
 struct Pending {
     at: u64,
-    schema_before: u32,
+    header: [u8; FRAME_HEADER],
 }
+
+/// Smallest and largest time of no frame.
+const NO_TIMES: (i64, i64) = (i64::MAX, i64::MIN);
 
 /// A segment that is being written.
 pub(crate) struct SegmentWriter {
@@ -62,16 +85,55 @@ pub(crate) struct SegmentWriter {
     reserved: u64,
     extent: u64,
     pending: Vec<Pending>,
+    /// Headers of pending frames may stand in the file.
+    published: bool,
+    before: Before,
     times: (i64, i64),
-    times_before: (i64, i64),
+    /// When it had its last group.
     pub(crate) used: Instant,
+    /// When it is closed though rows still come, unix nanoseconds.
+    pub(crate) closes: i64,
 }
 
-/// A pending frame that could not be made invisible: [`Limbo::settle`] until it succeeds.
+/// What a group that is retracted goes back to.
+struct Before {
+    times: (i64, i64),
+    frames: u32,
+    schema: u32,
+}
+
+/// When a segment is made, and what is known then.
+pub(crate) struct Begin {
+    pub(crate) now: Instant,
+    /// See [`SegmentWriter::closes`].
+    pub(crate) closes: i64,
+    /// Bytes that the lane's segment before took; 0 where there was none.
+    pub(crate) bytes_before: u64,
+}
+
+/// A group that is to be taken back: its files are ended before it, in the order of their names. Whoever makes the first of
+/// these links decides whether the group is there, its writer or an observer that thinks the writer dead (`takeover`).
 pub(crate) struct Limbo {
     disk: Arc<dyn Disk>,
+    files: Vec<Ended>,
+}
+
+struct Ended {
     path: PathBuf,
+    file: Arc<dyn File>,
+    /// Where the group begins.
     valid: u64,
+    /// Offsets of its headers.
+    headers: Vec<u64>,
+}
+
+/// What became of a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// It is not there, and never will be.
+    Undone,
+    /// Another process saw it as a whole, and ended the files behind it.
+    Kept,
 }
 
 impl SegmentWriter {
@@ -81,7 +143,7 @@ impl SegmentWriter {
         tenant: &TenantId,
         signal: Signal,
         name: SegmentName,
-        now: Instant,
+        begin: &Begin,
     ) -> io::Result<SegmentWriter> {
         let disk = folders.disk.clone();
         let header = name.header(tenant, signal);
@@ -91,17 +153,15 @@ impl SegmentWriter {
         create_dirs(&*disk, &folders.known, &folders.root, &below)?;
         let dir = folders.root.join(&below);
         let path = dir.join(name.file_name());
-        let file = disk.create_new(&path)?;
-        let begun = file
-            .write_all_at(&header.with_key(wrapped.as_ref()), 0)
-            .and_then(|()| disk.sync_dir(&dir))
+        let begun = disk.create_new(&path).and_then(|file| {
+            file.write_all_at(&header.with_key(wrapped.as_ref()), 0)?;
+            disk.sync_dir(&dir)?;
             // An erasure that listed the folder before the file was there leaves its removal to this writer.
-            .and_then(|()| Ok(folders.keys.admit(tenant, true)?));
-        if let Err(e) = begun {
-            // An empty or torn file is skipped by readers; removing it is only tidy.
-            let _ = disk.remove(&path);
-            return Err(e);
-        }
+            folders.keys.admit(tenant, true)?;
+            Ok(file)
+        });
+        // An empty or torn file is skipped by readers, also one that was made though the reply said otherwise.
+        let file = begun.inspect_err(|_| folders.discard(path.clone()))?;
         Ok(SegmentWriter {
             name,
             path,
@@ -115,11 +175,13 @@ impl SegmentWriter {
             end: SEGMENT_HEADER as u64,
             frames: 0,
             reserved: SEGMENT_HEADER as u64,
-            extent: EXTENT_BYTES_MIN,
+            extent: (begin.bytes_before / EXTENT_PART).next_power_of_two().clamp(EXTENT_BYTES_MIN, EXTENT_BYTES_MAX),
             pending: Vec::new(),
-            times: (i64::MAX, i64::MIN),
-            times_before: (i64::MAX, i64::MIN),
-            used: now,
+            published: false,
+            before: Before { times: NO_TIMES, frames: 0, schema: 0 },
+            times: NO_TIMES,
+            used: begin.now,
+            closes: begin.closes,
         })
     }
 
@@ -138,8 +200,8 @@ impl SegmentWriter {
         self.confirmed
     }
 
-    /// Writes a frame; it is pending then. `siblings` are the last frames of its group in each of its files, none where the
-    /// group is this frame alone. Gives its bytes.
+    /// Writes a frame but for its header, which makes it visible: [`SegmentWriter::publish`]. `siblings` are the last frames of
+    /// its group in each of its files, none where the group is this frame alone. Gives its bytes.
     pub(crate) fn write(&mut self, frame: &Encoded, group: u64, siblings: &Siblings) -> io::Result<u64> {
         let (block, new) = self.schema.block(&frame.columns, siblings);
         let crypt = self.key.as_deref().map(|key| Crypt { key, nonce: self.tried });
@@ -160,14 +222,18 @@ impl SegmentWriter {
         body.extend_from_slice(&END_MARK);
         self.reserve(self.end + span + END_MARK.len() as u64)?;
         self.file.write_all_at(&body, self.end + FRAME_HEADER as u64)?;
-        // From here on the frame is visible, so it is pending even where this write fails.
-        self.pending.push(Pending { at: self.end, schema_before: self.schema.len() });
-        self.file.write_all_at(&header, self.end)?;
+        self.pending.push(Pending { at: self.end, header });
         self.schema.define(new);
         self.end += span;
         self.frames += 1;
         self.times = (self.times.0.min(frame.time_min), self.times.1.max(frame.time_max));
         Ok(span)
+    }
+
+    /// Writes the headers of the group's frames: readers see them from here on, also where this fails.
+    pub(crate) fn publish(&mut self) -> io::Result<()> {
+        self.published = true;
+        self.pending.iter().try_for_each(|p| self.file.write_all_at(&p.header, p.at))
     }
 
     /// Grows the file to hold `len` bytes, by an extent where the disk has room for it.
@@ -182,7 +248,7 @@ impl SegmentWriter {
         Ok(())
     }
 
-    /// Makes everything written so far durable. After an error the file must go: [`SegmentWriter::undo`] with `failed`.
+    /// Makes everything written so far durable. After an error the group must go, and the file with it.
     pub(crate) fn sync(&self) -> io::Result<()> {
         self.file.sync_data()
     }
@@ -190,43 +256,40 @@ impl SegmentWriter {
     /// The whole group is durable: its frames stay.
     pub(crate) fn commit(&mut self, now: Instant) {
         self.pending.clear();
+        self.published = false;
         self.confirmed = self.end;
-        self.times_before = self.times;
+        self.before = Before { times: self.times, frames: self.frames, schema: self.schema.len() };
         self.used = now;
     }
 
-    /// The group failed: makes its frames invisible, durably. Gives back a writer that may go on, unless the file failed to
-    /// sync: what it holds in memory and on disk may differ then.
-    pub(crate) fn undo(mut self, failed: bool) -> (Option<SegmentWriter>, Option<Limbo>) {
-        if self.pending.is_empty() && !failed {
-            return (Some(self), None);
-        }
-        let blank = [0; FRAME_HEADER];
-        let blanked = self.pending.iter().try_for_each(|p| self.file.write_all_at(&blank, p.at));
-        let undone = blanked.and_then(|()| self.file.sync_data());
-        if undone.is_err() || failed {
-            let limbo = Limbo { disk: self.disk.clone(), path: self.path.clone(), valid: self.confirmed };
-            // After a failed sync even a successful one proves nothing: the kernel forgets pages that it could not write.
-            return (None, limbo.settle().err().map(|_| limbo));
-        }
-        if let Some(first) = self.pending.first() {
-            self.schema.truncate(first.schema_before);
-        }
-        self.frames -= self.written_frames();
-        self.end = self.confirmed;
-        self.times = self.times_before;
-        self.pending.clear();
-        (Some(self), None)
+    /// Whether frames of a group that is not committed may be seen.
+    pub(crate) fn is_published(&self) -> bool {
+        self.published
     }
 
-    /// Pending frames whose header was written.
-    fn written_frames(&self) -> u32 {
-        self.pending.iter().filter(|p| p.at < self.end).count() as u32
+    /// Takes a group back of which no header was written: its room is used again.
+    pub(crate) fn retract(&mut self) {
+        debug_assert!(!self.published);
+        self.schema.truncate(self.before.schema);
+        self.frames = self.before.frames;
+        self.end = self.confirmed;
+        self.times = self.before.times;
+        self.pending.clear();
     }
 
     /// Ends the file: writes its end mark with the times of all frames, gives the unused extent back.
-    pub(crate) fn close(self) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// Where the disk fails, with what ends it by a link.
+    pub(crate) fn close(self) -> Result<(), (io::Error, Limbo)> {
         debug_assert!(self.pending.is_empty());
+        self.mark().map_err(|e| {
+            let disk = self.disk.clone();
+            (e, Limbo::of(vec![self], &disk))
+        })
+    }
+
+    fn mark(&self) -> io::Result<()> {
         let mark = FrameHeader {
             whole: false,
             split: false,
@@ -260,16 +323,54 @@ impl SegmentWriter {
 }
 
 impl Limbo {
-    /// Ends the segment before the frames that failed, by a link beside it: one atomic operation, name and length together.
-    pub(crate) fn settle(&self) -> io::Result<()> {
-        let link = end_link(&self.path);
-        match self.disk.symlink(&self.valid.to_string(), &link) {
-            Ok(()) => {}
-            // An earlier attempt made it and failed after.
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(e) => return Err(e),
+    /// The group of these segments, which are given in the order of their names, with at least one. They are written no more.
+    pub(crate) fn of(segments: Vec<SegmentWriter>, disk: &Arc<dyn Disk>) -> Limbo {
+        let ended = |s: SegmentWriter| Ended {
+            path: s.path,
+            file: s.file,
+            valid: s.confirmed,
+            headers: s.pending.iter().map(|p| p.at).collect(),
+        };
+        Limbo { disk: disk.clone(), files: segments.into_iter().map(ended).collect() }
+    }
+
+    /// Ends the files before the group, by a link beside each: one atomic operation, name and length together.
+    ///
+    /// # Errors
+    /// Where the disk fails: the group's fate is open, and this must be called again until it is not.
+    pub(crate) fn settle(&self) -> io::Result<Fate> {
+        for (i, ended) in self.files.iter().enumerate() {
+            let link = end_link(&ended.path);
+            match self.disk.symlink(&ended.valid.to_string(), &link) {
+                Ok(()) => {}
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+                    // By an earlier attempt, one whose reply was lost, or an observer.
+                    let valid = self.disk.read_link(&link)?.parse().unwrap_or(0);
+                    if i == 0 && valid > ended.valid {
+                        return Ok(Fate::Kept);
+                    }
+                }
+                // The file is gone with its folder, by whoever deleted its tenant.
+                Err(e) if e.kind() == io::ErrorKind::NotFound && self.is_gone(&ended.path) => continue,
+                Err(e) => return Err(e),
+            }
+            self.disk.sync_dir(link.parent().unwrap_or(Path::new(".")))?;
         }
-        self.disk.sync_dir(link.parent().unwrap_or(Path::new(".")))
+        self.blank();
+        Ok(Fate::Undone)
+    }
+
+    fn is_gone(&self, path: &Path) -> bool {
+        matches!(self.disk.open(path), Err(e) if e.kind() == io::ErrorKind::NotFound)
+    }
+
+    /// A reader on another node may not see the links for a moment, but it does see the file. Nothing rests on this.
+    fn blank(&self) {
+        let blank = [0; FRAME_HEADER];
+        for ended in &self.files {
+            let blanked = ended.headers.iter().try_for_each(|at| ended.file.write_all_at(&blank, *at));
+            let _ = blanked.and_then(|()| ended.file.sync_data());
+        }
     }
 }
 

@@ -7,10 +7,11 @@
 //! Nothing is acknowledged before its fdatasync. Not here: what a group writes and how it fails (`commit`).
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
 use prism_model::window::Window;
@@ -21,7 +22,9 @@ use tokio::task::JoinHandle;
 use crate::disk::{Disk, RealDisk, blocking, make_dirs};
 use crate::error::StoreError;
 use crate::hot::commit::{Item, LaneFiles};
+use crate::hot::lease::Lease;
 use crate::hot::segment::Folders;
+use crate::hot::takeover::Observer;
 use crate::keys::Keyring;
 use crate::metrics::Metrics;
 use crate::options::StoreOptions;
@@ -36,6 +39,10 @@ const GROUP_ITEMS_MAX: usize = 1_024;
 const GROUP_FRAMES_MAX: usize = 4;
 /// How often a lane looks for segments to close.
 const TICK: Duration = Duration::from_secs(5);
+/// Renewals in a lease time.
+const RENEWALS: u32 = 3;
+/// Ids that are tried for a writer.
+const INCARNATIONS_MAX: usize = 8;
 
 /// What an append gives back: the batch is durable, and in every snapshot from now on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,6 +67,7 @@ pub struct Surroundings {
 pub struct Store {
     shared: Arc<Shared>,
     lanes: Mutex<Option<BTreeMap<(TenantId, Signal), Lane>>>,
+    tended: AtomicBool,
     reader: Reader,
 }
 
@@ -73,6 +81,77 @@ pub(crate) struct Shared {
     clock: Arc<dyn Fn() -> i64 + Send + Sync>,
     room: Arc<Semaphore>,
     commits: Arc<Semaphore>,
+    /// The lease of the writer that this process is now.
+    lease: Mutex<Option<Arc<Lease>>>,
+    /// Writers that this process was.
+    incarnations: AtomicU64,
+    observer: Mutex<Observer>,
+    /// A lane could not end all of its segments: the lease must run out, so that others do.
+    unended: AtomicBool,
+    /// A lease was lost since the last look at those of others.
+    search: AtomicBool,
+}
+
+impl Shared {
+    /// Unix nanoseconds.
+    pub(crate) fn now(&self) -> i64 {
+        (self.clock)()
+    }
+
+    /// The lease to write by. A new one, of a new writer, where there is none or it was lost.
+    pub(crate) fn lease(&self) -> io::Result<Arc<Lease>> {
+        let mut current = self.lease.lock();
+        if let Some(lease) = current.as_ref().filter(|lease| !lease.is_lost()) {
+            return Ok(lease.clone());
+        }
+        if current.take().is_some() {
+            Metrics::add(&self.metrics.leases_lost, 1);
+            // What it wrote since may be open, and its writer forgotten.
+            self.search.store(true, Relaxed);
+        }
+        for _ in 0..INCARNATIONS_MAX {
+            let writer = match self.incarnations.fetch_add(1, Relaxed) {
+                0 => self.writer,
+                // As good as a random one, since the first is.
+                n => xxhash_rust::xxh3::xxh3_64_with_seed(&n.to_le_bytes(), self.writer),
+            };
+            let begun = Lease::begin(&self.folders.disk, &self.folders.root, &self.folders.known, writer)?;
+            if let Some(lease) = begun.map(Arc::new) {
+                *current = Some(lease.clone());
+                return Ok(lease);
+            }
+        }
+        Err(io::Error::other("every writer id is known already"))
+    }
+
+    /// Renews the lease, and looks after the writers of other processes.
+    fn tend(&self, now: Duration) {
+        let lease = self.lease.lock().clone();
+        if let Some(Err(error)) = lease.map(|lease| lease.renew()) {
+            tracing::warn!(%error, "the writer's lease is not renewed");
+        }
+        self.folders.tidy();
+        let disk = &*self.folders.disk;
+        let mut observer = self.observer.lock();
+        if self.search.swap(false, Relaxed) {
+            observer.search();
+        }
+        match observer.look(disk, &self.folders.root, now) {
+            Ok(looked) => {
+                Metrics::add(&self.metrics.writers_fenced, looked.fenced as u64);
+                Metrics::add(&self.metrics.segments_ended, looked.ended as u64);
+            }
+            Err(error) => tracing::warn!(%error, "the leases of other writers cannot be looked at"),
+        }
+    }
+
+    /// Gives the lease up, unless something is open that others must end.
+    fn release(&self) {
+        let lease = self.lease.lock().take();
+        if let Some(lease) = lease.filter(|_| self.folders.tidy() && !self.unended.load(Relaxed)) {
+            lease.release();
+        }
+    }
 }
 
 struct Lane {
@@ -128,18 +207,31 @@ impl Store {
     /// A writer in other surroundings: the seam for tests. The root must exist.
     pub fn open_in(root: &Path, options: StoreOptions, around: Surroundings) -> Arc<Store> {
         let reader = Reader::keyed(around.disk.clone(), root, around.keys.clone());
+        let observer = Observer::new(around.writer, options.patience(), around.keys.clone());
         let shared = Shared {
             room: Arc::new(Semaphore::new(kib(options.inflight_bytes_max as u64) as usize)),
             commits: Arc::new(Semaphore::new(options.parallel())),
             options,
-            folders: Folders { disk: around.disk, root: root.to_owned(), known: Mutex::default(), keys: around.keys },
+            folders: Folders {
+                disk: around.disk,
+                root: root.to_owned(),
+                known: Mutex::default(),
+                keys: around.keys,
+                litter: Mutex::default(),
+            },
             writer: around.writer,
             files: AtomicU64::new(0),
             groups: AtomicU64::new(0),
             metrics: Metrics::default(),
             clock: around.clock,
+            lease: Mutex::default(),
+            incarnations: AtomicU64::new(0),
+            observer: Mutex::new(observer),
+            unended: AtomicBool::new(false),
+            search: AtomicBool::new(false),
         };
-        Arc::new(Store { shared: Arc::new(shared), lanes: Mutex::new(Some(BTreeMap::new())), reader })
+        let lanes = Mutex::new(Some(BTreeMap::new()));
+        Arc::new(Store { shared: Arc::new(shared), lanes, tended: AtomicBool::new(false), reader })
     }
 
     /// Keeps a batch. When this returns `Ok`, its rows are durable and in every later snapshot exactly once (ST-1). When it
@@ -209,9 +301,13 @@ impl Store {
         let lanes = self.lanes.lock().take();
         for (_, lane) in lanes.into_iter().flatten() {
             drop(lane.queue);
-            // A lane that panicked has nothing to finish.
-            let _ = lane.task.await;
+            // A lane that panicked has left its segments open.
+            if lane.task.await.is_err() {
+                self.shared.unended.store(true, Relaxed);
+            }
         }
+        let shared = self.shared.clone();
+        let _ = blocking(&*self.shared.folders.disk, move || shared.release()).await;
     }
 
     async fn room(&self, bytes: u64) -> Result<Room, StoreError> {
@@ -241,6 +337,9 @@ impl Store {
         if let Some(lane) = lanes.get(&key).filter(|lane| !lane.queue.is_closed()) {
             return Ok(lane.queue.clone());
         }
+        if !self.tended.swap(true, Relaxed) {
+            tokio::spawn(tend(Arc::downgrade(&self.shared)));
+        }
         // Lanes end by themselves when idle; forget those that did.
         lanes.retain(|_, lane| !lane.queue.is_closed());
         let (queue, items) = mpsc::channel(LANE_ITEMS_MAX);
@@ -260,26 +359,52 @@ fn kib(bytes: u64) -> u32 {
     u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX >> 4).clamp(1, u32::MAX >> 4)
 }
 
+/// Renews the writer's lease, and watches others', until the store is closed.
+async fn tend(shared: Weak<Shared>) {
+    let begun = tokio::time::Instant::now();
+    loop {
+        let Some(every) = shared.upgrade().map(|s| s.options.lease() / RENEWALS) else { return };
+        tokio::time::sleep(every).await;
+        let Some(shared) = shared.upgrade() else { return };
+        let disk = shared.folders.disk.clone();
+        let _ = blocking(&*disk, move || shared.tend(begun.elapsed())).await;
+    }
+}
+
 /// Takes items in groups until the queue is closed, or nothing came for so long that all segments are closed.
 async fn run_lane(shared: Arc<Shared>, tenant: TenantId, signal: Signal, mut items: mpsc::Receiver<Queued>) {
     let files = Arc::new(Mutex::new(LaneFiles::new(tenant, signal)));
+    let mut looked = tokio::time::Instant::now();
     loop {
-        match tokio::time::timeout(TICK, items.recv()).await {
+        let quiet = match tokio::time::timeout(TICK, items.recv()).await {
             Ok(Some(first)) => {
                 let group = gather(&shared, first, &mut items).await;
                 commit(&shared, &files, group).await;
+                false
             }
             Ok(None) => break,
-            Err(_quiet) => {
-                with_files(&shared, &files, |shared, files| files.close_idle(shared, Instant::now())).await;
-                if files.lock().is_empty() {
-                    // Whoever has a sender already may have sent: take that, and let others find a new lane.
-                    items.close();
-                }
-            }
+            Err(_quiet) => true,
+        };
+        let now = tokio::time::Instant::now();
+        if !quiet && now - looked < TICK {
+            continue;
+        }
+        looked = now;
+        let now = now.into_std();
+        if files.lock().is_due(&shared, now) {
+            with_files(&shared, &files, move |shared, files| files.close_due(shared, now)).await;
+        }
+        if quiet && files.lock().is_empty() {
+            // Whoever has a sender already may have sent: take that, and let others find a new lane.
+            items.close();
         }
     }
-    with_files(&shared, &files, |shared, files| files.close_all(shared)).await;
+    with_files(&shared, &files, |shared, files| {
+        if !files.close_all(shared) {
+            shared.unended.store(true, Relaxed);
+        }
+    })
+    .await;
 }
 
 /// More items for a group: those that come while the first one waits, up to the rows of some frames.
@@ -304,8 +429,9 @@ async fn gather(shared: &Shared, first: Queued, items: &mut mpsc::Receiver<Queue
 
 async fn commit(shared: &Arc<Shared>, files: &Arc<Mutex<LaneFiles>>, group: Vec<Queued>) {
     let (items, rooms): (Vec<Item>, Vec<Room>) = group.into_iter().map(|q| (q.item, q._room)).unzip();
+    let now = tokio::time::Instant::now().into_std();
     with_files(shared, files, move |shared, files| {
-        files.commit(shared, items, Instant::now());
+        files.commit(shared, items, now);
         drop(rooms);
     })
     .await;
