@@ -11,8 +11,10 @@ use std::time::Duration;
 use prism_model::samples::Random;
 use prism_model::window::TimeRange;
 use prism_model::{Signal, TenantId};
+use prism_store::disk::Disk as _;
 use prism_store::{Reader, Snapshot, Store, StoreOptions, Surroundings};
 
+use super::bucket::Bucket;
 use super::disk::SimDisk;
 use super::model::Model;
 use super::turnstile::{Death, Faults, Process, Turnstile, catch_panics};
@@ -31,6 +33,8 @@ pub struct World {
     pub model: Model,
     /// Listings may be this old, in nanoseconds.
     pub stale: i64,
+    /// Where the objects are, if not on the disk.
+    pub bucket: Option<Bucket>,
 }
 
 /// What a process of a world has.
@@ -47,10 +51,12 @@ impl World {
     pub fn new(seed: u64, seats: usize, faults: Faults, stale: i64) -> World {
         catch_panics();
         let disk = SimDisk::new(Path::new(ROOT), seed);
+        disk.create_dir(&Path::new(ROOT).join("objects")).and_then(|_| disk.sync_dir(Path::new(ROOT))).unwrap();
         disk.stale(stale);
+        let bucket = (seed % 2 == 0).then(Bucket::default);
         let turnstile = Turnstile::new(seats, seed, faults);
         turnstile.storage(Arc::new(disk.clone()));
-        World { seed, turnstile, disk, model: Model::default(), stale }
+        World { seed, turnstile, disk, model: Model::default(), stale, bucket }
     }
 
     /// Processes do their work, each in a seat of its own; one that dies begins again, with what is left to do. `work` is given
