@@ -115,6 +115,11 @@ fn run(seed: u64) -> String {
             for lane in lanes() {
                 node.looks(&node.reader(), &lane, true);
             }
+            node.outlives_the_dead(&options()).await;
+            node.has_no_writers_left();
+            for lane in lanes() {
+                node.looks(&node.reader(), &lane, true);
+            }
         })
     });
     world.end("simulation");

@@ -3,6 +3,8 @@
 
 mod support;
 
+use std::time::Duration;
+
 use prism_model::window::WINDOW_NANOS;
 use prism_model::{Signal, TenantId};
 use prism_store::StoreOptions;
@@ -29,19 +31,40 @@ async fn appends(node: Node) {
     }
 }
 
-/// What is there stays, whoever looks, and writing goes on.
+/// The second process leaves segments open; the first one ends them, while it writes itself.
+async fn takes_over(node: Node) {
+    let store = node.store(&options());
+    let now = node.now();
+    node.sends(&store, &lane(), &[now; 3]).await;
+    node.sends(&store, &lane(), &[now, now - WINDOW_NANOS]).await;
+    if node.process.seat() == 0 {
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        node.sends(&store, &lane(), &[now; 2]).await;
+        store.close().await;
+    }
+}
+
+/// What is there stays, whoever looks, and writing goes on. What the dead left open is ended.
 async fn recovers(node: Node) {
     node.looks(&node.reader(), &lane(), true);
     let store = node.store(&options());
     let now = node.now();
     node.sends(&store, &lane(), &[now, now - WINDOW_NANOS]).await;
     node.looks(&store.reader(), &lane(), true);
+    node.outlives_the_dead(&options()).await;
     store.close().await;
     node.looks(&node.reader(), &lane(), true);
+    node.has_no_writers_left();
 }
 
 #[test]
 fn st1_appending_dies_at_every_step() {
     let steps = dies_everywhere("append", 1, &|node| Box::pin(appends(node)), &|node| Box::pin(recovers(node)));
     assert!(steps > 50, "{steps}");
+}
+
+#[test]
+fn st1_taking_over_dies_at_every_step() {
+    let steps = dies_everywhere("takeover", 2, &|node| Box::pin(takes_over(node)), &|node| Box::pin(recovers(node)));
+    assert!(steps > 100, "{steps}");
 }

@@ -196,6 +196,24 @@ impl Node {
         Reader::open_on(self.disk.clone(), Path::new(ROOT))
     }
 
+    /// Lives until whatever dead processes left is taken over, files without a lease too.
+    pub async fn outlives_the_dead(&self, options: &StoreOptions) {
+        let options = StoreOptions { lease_ms: 60_000, ..options.clone() };
+        let store = self.store(&options);
+        let lane = (super::tenant(), Signal::Logs);
+        self.sends(&store, &lane, &[self.now()]).await;
+        tokio::time::sleep(Duration::from_secs(45 * 60)).await;
+        store.close().await;
+    }
+
+    /// Nothing of a dead writer is open: its folder would be there else.
+    pub fn has_no_writers_left(&self) {
+        let of_writer = |name: &String| Path::new(name).parent().is_some_and(|p| p.ends_with("hot/.writers"));
+        if let Some(left) = self.world.disk.names().into_iter().find(of_writer) {
+            self.world.turnstile.fail(&format!("`{left}` is left of a writer that is gone"));
+        }
+    }
+
     /// Sends a batch whose rows are of these times, and notes what is answered.
     pub async fn sends(&self, store: &Store, lane: &(TenantId, Signal), times: &[i64]) {
         let (tenant, signal) = lane;
