@@ -20,6 +20,7 @@ mod framed;
 mod unit;
 pub mod warm;
 pub mod cold;
+pub mod index;
 mod read;
 pub mod control;
 pub mod keys;

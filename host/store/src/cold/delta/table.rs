@@ -194,37 +194,38 @@ impl Table {
     pub fn pin(&self, range: TimeRange) -> Result<Pinned, StoreError> {
         let Some(log) = self.log()? else { return Ok(Pinned::default()) };
         let mut pinned = Pinned { version: Some(log.version), covered: log.covered(), ..Pinned::default() };
-        if let Some(checkpoint) = &log.checkpoint {
-            for (at, group) in checkpoint.groups().enumerate() {
-                if !group.touches(range) {
-                    continue;
-                }
-                for entry in self.entries(&log, at)?.iter() {
-                    if !log.removed.contains_key(&*entry.path) && !log.added.contains_key(&*entry.path) {
-                        self.take(&mut pinned, entry, range);
-                    }
-                }
-            }
-        }
-        for add in log.added.values() {
-            self.take(&mut pinned, &Entry::of(add), range);
-        }
+        self.each(&log, range, &mut |entry| match self.file(entry) {
+            Some(file) => pinned.files.push(file),
+            None => pinned.elsewhere.push(entry.path.to_string()),
+        })?;
         let taken = (pinned.files.len() + pinned.elsewhere.len()) as u64;
         pinned.outside = log.totals().files.saturating_sub(taken);
         pinned.files.sort_by(|a, b| (a.time_min, &a.path).cmp(&(b.time_min, &b.path)));
         Ok(pinned)
     }
 
-    fn take(&self, pinned: &mut Pinned, entry: &Entry, range: TimeRange) {
-        let known = entry.known;
-        if !range.touches(known.time_min, known.time_max) {
-            return;
+    /// Visits the files of a log that may hold rows of a range, in no order, a row group in memory at a time.
+    pub(crate) fn each(&self, log: &Log, range: TimeRange, visit: &mut dyn FnMut(&Entry)) -> Result<(), StoreError> {
+        let touches = |entry: &Entry| range.touches(entry.known.time_min, entry.known.time_max);
+        for (at, group) in log.checkpoint.iter().flat_map(|c| c.groups()).enumerate() {
+            if !group.touches(range) {
+                continue;
+            }
+            for entry in self.entries(log, at)?.iter() {
+                let changed = log.removed.contains_key(&*entry.path) || log.added.contains_key(&*entry.path);
+                if touches(entry) && !changed {
+                    visit(entry);
+                }
+            }
         }
-        let Some(place) = place_of(&entry.path) else {
-            pinned.elsewhere.push(entry.path.to_string());
-            return;
-        };
-        pinned.files.push(FileEntry {
+        log.added.values().map(|add| Entry::of(add)).filter(touches).for_each(|entry| visit(&entry));
+        Ok(())
+    }
+
+    /// A file of the table; `None` where it lies outside of it.
+    pub(crate) fn file(&self, entry: &Entry) -> Option<FileEntry> {
+        let (known, place) = (entry.known, place_of(&entry.path)?);
+        Some(FileEntry {
             name: format!("{}/{place}", self.dir),
             path: entry.path.to_string(),
             bytes: entry.bytes,
@@ -233,7 +234,27 @@ impl Table {
             time_max: known.time_max,
             date: Date::of(known.time_min),
             foreign: !known.ours,
-        });
+        })
+    }
+
+    /// The files that commits after a version up to that of the log added, by version, whether they still stand or not; `None`
+    /// where those commits were cleaned up.
+    pub(crate) fn added_since(
+        &self,
+        log: &Log,
+        version: Option<u64>,
+    ) -> Result<Option<BTreeMap<u64, Vec<Entry>>>, StoreError> {
+        let mut added = BTreeMap::new();
+        for version in version.map_or(0, |v| v + 1)..=log.version {
+            let lines = match read_commit(&self.shared.objects, &Names(&self.dir), version) {
+                Err(StoreError::Disk { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+                    return Ok(None);
+                }
+                lines => lines?,
+            };
+            added.insert(version, lines.into_iter().filter_map(|line| Some(Entry::of(&line.add?))).collect());
+        }
+        Ok(Some(added))
     }
 
     fn entries(&self, log: &Log, group: usize) -> Result<Arc<Vec<Entry>>, StoreError> {
