@@ -23,7 +23,7 @@ mod lookup;
 mod tests;
 
 pub use lookup::{Found, TraceFile, Traces};
-pub use update::{IndexEnv, IndexReport, RECENT_ENTRIES_MIN, update, vacuum};
+pub use update::{IndexEnv, IndexReport, RECENT_ENTRIES_MIN, TracesOf, update, vacuum};
 
 /// The fingerprint of a trace id.
 pub fn fingerprint(id: &[u8; 16]) -> u64 {

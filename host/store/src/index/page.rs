@@ -43,7 +43,7 @@ pub(crate) fn kept(fingerprint: u64) -> u64 {
 /// The page of a kept fingerprint in a part of `2^bits` parts with so many pages.
 pub(crate) fn home(trace: u64, bits: u32, pages: u64) -> u64 {
     let within = (trace << 16) << bits;
-    (u128::from(within) * u128::from(pages) >> 64) as u64
+    ((u128::from(within) * u128::from(pages)) >> 64) as u64
 }
 
 /// The part that a kept fingerprint is in.

@@ -175,7 +175,7 @@ fn a_trace_in_very_many_files_may_be_anywhere_and_costs_no_one_else() {
     assert_eq!(run::find(&place.objects, &run, heavy + 1).unwrap().0.len(), 256);
     assert_eq!(run::find(&place.objects, &run, (1 << 48) - 1).unwrap().0.len(), 1);
     assert_eq!(home((1 << 48) - 1, 0, 7), 6);
-    assert!(CAPACITY * 12 + 8 <= PAGE);
+    const { assert!(CAPACITY * 12 + 8 <= PAGE) };
 }
 
 #[test]

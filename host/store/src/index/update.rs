@@ -34,10 +34,13 @@ pub struct IndexEnv<'a> {
     pub unique: &'a dyn Fn() -> String,
     /// Fingerprints of the traces of a file, ascending; `None` where they cannot be told (another engine wrote it). Asked of files
     /// whose traces are not at hand.
-    pub traces_of: &'a dyn Fn(&FileEntry) -> Result<Option<Vec<u64>>, StoreError>,
+    pub traces_of: &'a TracesOf<'a>,
     /// Entries that the recent run must have before it goes into the base.
     pub recent_entries_min: u64,
 }
+
+/// See [`IndexEnv::traces_of`].
+pub type TracesOf<'a> = dyn Fn(&FileEntry) -> Result<Option<Vec<u64>>, StoreError> + 'a;
 
 /// What an update did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
