@@ -107,6 +107,12 @@ pub enum Damage {
     /// Not the file that it should be.
     #[error("{0} belongs elsewhere")]
     Foreign(&'static str),
+    /// Not a Parquet file that Prism wrote.
+    #[error("{0} was not written by Prism, or was rewritten")]
+    NotOurs(&'static str),
+    /// A Parquet file that Parquet's own reader refuses.
+    #[error("the Parquet file cannot be read: {0}")]
+    Parquet(String),
     /// The columns do not make a batch.
     #[error("the columns make no batch: {0}")]
     Rows(String),

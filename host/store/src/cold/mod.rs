@@ -4,4 +4,6 @@
 //! warm blocks -> promote -> Parquet files -> one commit of the Delta log, which is the switch -> compact -> expire, vacuum
 //! ```
 
+pub mod schema;
+pub mod file;
 pub mod delta;

@@ -10,8 +10,8 @@ const SALT: [u32; 8] =
 const BITS_PER_VALUE: usize = 9;
 /// Below this the answers are worth less than the bytes.
 const BITS_PER_VALUE_MIN: usize = 4;
-/// Bytes of one filter: 16k rows with four unique tokens each fit.
-const BYTES_MAX: usize = 64 << 10;
+/// Bytes of one filter of a frame: 16k rows with four unique tokens each fit.
+pub(super) const BYTES_MAX: usize = 64 << 10;
 
 /// The hash of a trace id.
 pub(crate) fn trace_hash(id: &[u8]) -> u64 {
@@ -28,15 +28,20 @@ pub(crate) fn token_hash(seed: u64, value: &str) -> u64 {
     xxhash_rust::xxh3::xxh3_64_with_seed(value.as_bytes(), seed)
 }
 
-/// The bytes of a filter over these hashes; empty where none pays (every answer is then "may contain").
-pub(super) fn build(hashes: &mut Vec<u64>) -> Vec<u8> {
+/// Bytes of a filter over so many distinct hashes.
+pub(crate) fn filter_bytes(hashes: usize) -> usize {
+    (hashes * BITS_PER_VALUE / 8).next_multiple_of(BLOCK)
+}
+
+/// The bytes of a filter over these hashes, at most `bytes_max`; empty where none pays (every answer is then "may contain").
+pub(crate) fn build(hashes: &mut Vec<u64>, bytes_max: usize) -> Vec<u8> {
     hashes.sort_unstable();
     hashes.dedup();
     if hashes.is_empty() {
         // One block of zeros: nothing is in it.
         return vec![0; BLOCK];
     }
-    let bytes = (hashes.len() * BITS_PER_VALUE / 8).next_multiple_of(BLOCK).min(BYTES_MAX);
+    let bytes = filter_bytes(hashes.len()).min(bytes_max / BLOCK * BLOCK);
     if bytes * 8 / hashes.len() < BITS_PER_VALUE_MIN {
         return Vec::new();
     }
@@ -51,7 +56,7 @@ pub(super) fn build(hashes: &mut Vec<u64>) -> Vec<u8> {
 }
 
 /// Whether the value may be in the set that `filter` was built over.
-pub(super) fn may_contain(filter: &[u8], hash: u64) -> bool {
+pub(crate) fn may_contain(filter: &[u8], hash: u64) -> bool {
     let (blocks, rest) = filter.as_chunks::<BLOCK>();
     if blocks.is_empty() || !rest.is_empty() {
         return true;
@@ -77,7 +82,7 @@ mod tests {
         for n in [0u64, 1, 10, 1_000, 40_000, 200_000] {
             let mut hashes: Vec<u64> = (0..n).map(|i| trace_hash(&i.to_le_bytes())).collect();
             let all = hashes.clone();
-            let filter = build(&mut hashes);
+            let filter = build(&mut hashes, BYTES_MAX);
             assert!(all.iter().all(|h| may_contain(&filter, *h)));
             let wrong = (n..n + 10_000).filter(|i| may_contain(&filter, trace_hash(&i.to_le_bytes()))).count();
             let bound = if n > 100_000 {

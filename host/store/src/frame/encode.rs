@@ -91,7 +91,7 @@ pub(crate) fn encode(batch: &Batch, level: i32) -> Result<Encoded, StoreError> {
     if compress(&meta, level, &mut packed)? {
         meta = packed;
     }
-    let (traces, tokens) = (bloom::build(&mut traces), bloom::build(&mut tokens));
+    let (traces, tokens) = (bloom::build(&mut traces, bloom::BYTES_MAX), bloom::build(&mut tokens, bloom::BYTES_MAX));
     let mut bloom = Vec::with_capacity(8 + traces.len() + tokens.len());
     bloom.u32(traces.len() as u32);
     bloom.extend_from_slice(&traces);

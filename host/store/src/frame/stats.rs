@@ -8,13 +8,13 @@ use super::wire::{Put as _, Take};
 use crate::error::Damage;
 
 /// Bounds of a dictionary that stands in the statistics.
-pub(super) struct SmallDictionary {
-    pub(super) values: usize,
-    pub(super) bytes: usize,
+pub(crate) struct SmallDictionary {
+    pub(crate) values: usize,
+    pub(crate) bytes: usize,
 }
 
 /// Enough for methods, status codes, regions and most service lists; small beside the frame.
-pub(super) const SMALL_DICTIONARY: SmallDictionary = SmallDictionary { values: 32, bytes: 1024 };
+pub(crate) const SMALL_DICTIONARY: SmallDictionary = SmallDictionary { values: 32, bytes: 1024 };
 /// Longer texts are bounded by a prefix: URLs and messages differ early or not at all.
 const TEXT_BOUND_BYTES: usize = 32;
 
@@ -33,7 +33,7 @@ pub struct ColumnMeta {
 
 impl ColumnMeta {
     /// Takes texts that stand in `like` too from there.
-    pub(super) fn share(&mut self, like: &ColumnMeta) {
+    pub(crate) fn share(&mut self, like: &ColumnMeta) {
         if let (Some(own), Some(other)) = (&mut self.dictionary, &like.dictionary) {
             if own == other {
                 *own = other.clone();
@@ -53,7 +53,7 @@ impl ColumnMeta {
     }
 
     /// Bytes in memory that no other frame shares, about.
-    pub(super) fn own_bytes(&self) -> usize {
+    pub(crate) fn own_bytes(&self) -> usize {
         let text = |text: &Arc<str>| if Arc::strong_count(text) > 1 { 0 } else { text.len() + 32 };
         let dictionary = match &self.dictionary {
             Some(values) if Arc::strong_count(values) == 1 => values.iter().map(|v| text(v) + 16).sum(),
@@ -106,7 +106,7 @@ pub struct TextRange {
 }
 
 impl TextRange {
-    pub(super) fn of<'a>(mut texts: impl Iterator<Item = &'a str>) -> Option<TextRange> {
+    pub(crate) fn of<'a>(mut texts: impl Iterator<Item = &'a str>) -> Option<TextRange> {
         let first = texts.next()?;
         let (min, max) = texts.fold((first, first), |(min, max), t| {
             if t < min {
@@ -149,7 +149,7 @@ const EXACT: u8 = 8;
 const KIND_SHIFT: u8 = 4;
 
 /// Appends range and dictionary; name and null count stand in the directory.
-pub(super) fn put(meta: &ColumnMeta, out: &mut Vec<u8>) {
+pub(crate) fn put(meta: &ColumnMeta, out: &mut Vec<u8>) {
     let kind = match &meta.range {
         None => 0,
         Some(Range::Int { .. }) => HAS_RANGE | 1 << KIND_SHIFT,
@@ -187,7 +187,7 @@ pub(super) fn put(meta: &ColumnMeta, out: &mut Vec<u8>) {
 }
 
 /// Reads what [`put`] wrote.
-pub(super) fn take(take: &mut Take<'_>, id: ColumnId, null_count: u32) -> Result<ColumnMeta, Damage> {
+pub(crate) fn take(take: &mut Take<'_>, id: ColumnId, null_count: u32) -> Result<ColumnMeta, Damage> {
     let bad = Damage::Bounds("statistics");
     let flags = take.u8()?;
     let has = |bit: u8| flags & bit != 0;

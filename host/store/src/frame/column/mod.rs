@@ -8,6 +8,7 @@ mod read;
 
 pub(super) use read::decode;
 pub(super) use write::{Encoder, encode};
+pub(crate) use write::{double_range, token_key};
 
 use super::buffer::{Buffer, Lines};
 use super::header::FRAME_BYTES_MAX;

@@ -38,7 +38,7 @@ impl Encoder<'_> {
 }
 
 /// The key under which a text column's values are in the token filter; `None` for texts that nobody compares as a whole.
-pub(in crate::frame) fn token_key(id: &ColumnId) -> Option<&str> {
+pub(crate) fn token_key(id: &ColumnId) -> Option<&str> {
     match id {
         ColumnId::Attr { key, ty: prism_model::AttrType::Str } => Some(key),
         ColumnId::Intrinsic(i) => match i {
@@ -146,7 +146,7 @@ fn put_ints<T: Into<i64>>(
 }
 
 /// `None` where a NaN is among them: engines disagree on where it stands.
-fn double_range(numbers: impl Iterator<Item = f64>) -> Option<Range> {
+pub(crate) fn double_range(numbers: impl Iterator<Item = f64>) -> Option<Range> {
     let (mut min, mut max, mut any_nan) = (f64::INFINITY, f64::NEG_INFINITY, false);
     for n in numbers {
         any_nan |= n.is_nan();

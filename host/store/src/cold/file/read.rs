@@ -1,0 +1,509 @@
+//! Cold files as frames of a snapshot: one read for everything that is known, then only the columns that are asked for.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
+use parquet::bloom_filter::Sbbf;
+use parquet::errors::ParquetError;
+use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
+use parquet::file::reader::{ChunkReader, Length};
+use prism_model::window::{TimeRange, Window};
+use prism_model::{Batch, ColumnId, Origin, Signal, TableKind};
+
+use super::filter::TokenFilter;
+use super::meta::{FileMeta, GroupMeta, Stretch, TRAILER, Trailer};
+use super::rebuild::{self, Shape};
+use super::write::filter_path;
+use super::{cuckoo, damaged};
+use crate::cache::Cache;
+use crate::cold::schema::Outside;
+use crate::error::{Damage, StoreError};
+use crate::frame::bloom;
+use crate::frame::column::token_key;
+use crate::frame::stats::ColumnMeta;
+use crate::objects::Objects;
+use crate::unit::{Frame, FrameStats, ReadCost, Tier, Unit};
+
+/// Bytes of the end that are read at first: the footer of most files is within.
+const END_BYTES: u64 = 256 << 10;
+/// Bytes behind Parquet's footer: its length and `PAR1`.
+const FOOTER_TAIL: usize = 8;
+/// Unwanted bytes that are read rather than skipped: a read costs about as much as this.
+const GAP_BYTES: u64 = 128 << 10;
+
+/// Cold files by name, those used last remembered: their footers take a few hundred kilobytes each.
+pub struct ColdFiles {
+    objects: Arc<dyn Objects>,
+    known: Cache<String, Arc<ColdFile>>,
+}
+
+impl ColdFiles {
+    /// Files of an object store; footers of at most so many bytes in memory are remembered. Names are never used twice.
+    pub fn new(objects: Arc<dyn Objects>, bytes_max: usize) -> ColdFiles {
+        ColdFiles { objects, known: Cache::new(bytes_max) }
+    }
+
+    /// The file of a name and length, as [`ColdFile::open`].
+    ///
+    /// # Errors
+    /// As [`ColdFile::open`].
+    pub fn open(&self, name: &str, len: u64) -> Result<Arc<ColdFile>, StoreError> {
+        let key = name.to_owned();
+        if let Some(file) = self.known.get(&key) {
+            return Ok(file);
+        }
+        let file = ColdFile::open(self.objects.clone(), name, len)?;
+        self.known.put(key, file.clone(), file.memory_bytes());
+        Ok(file)
+    }
+}
+
+/// A cold file whose footer was read.
+pub struct ColdFile {
+    objects: Arc<dyn Objects>,
+    name: String,
+    parquet: Arc<ParquetMetaData>,
+    meta: FileMeta,
+    shape: Shape,
+    stats: Vec<FrameStats>,
+    filters: OnceLock<Filters>,
+    footer_bytes: u64,
+}
+
+/// The filters of all row groups: read together, once.
+struct Filters {
+    blooms: Vec<HashMap<String, Sbbf>>,
+    cuckoos: Vec<HashMap<String, Bytes>>,
+    tokens: Vec<Option<TokenFilter>>,
+}
+
+impl ColdFile {
+    /// Reads the footer of a file of a known length: one read, two where it is unusually long. Blocks.
+    ///
+    /// # Errors
+    /// `Retry` where the object store fails; `Bug` ([`Damage`]) where the bytes are not a file that this version wrote.
+    pub fn open(objects: Arc<dyn Objects>, name: &str, len: u64) -> Result<Arc<ColdFile>, StoreError> {
+        let end = read(&*objects, name, len.saturating_sub(END_BYTES)..len)?;
+        let (end, footer) = with_footer(&*objects, name, len, end)?;
+        let before = end.len() - FOOTER_TAIL - footer;
+        let trailer_at = before.checked_sub(TRAILER).ok_or(Damage::Short("footer"))?;
+        let trailer = end.get(trailer_at..).and_then(|b| b.first_chunk::<TRAILER>()).ok_or(Damage::Short("footer"))?;
+        let trailer = Trailer::read(trailer)?;
+        let footer_bytes = end.get(before..before + footer).ok_or(Damage::Short("footer"))?;
+        trailer.check(footer_bytes)?;
+        let meta_at = (len - (end.len() - trailer_at) as u64).checked_sub(trailer.meta_len as u64);
+        let meta_at = meta_at.ok_or(Damage::Bounds("length of a cold file's meta"))?;
+        let begin = len - end.len() as u64;
+        let meta = if meta_at >= begin {
+            let at = (meta_at - begin) as usize;
+            trailer.meta(end.get(at..trailer_at).ok_or(Damage::Short("meta"))?)?
+        } else {
+            trailer.meta(&read(&*objects, name, meta_at..meta_at + trailer.meta_len as u64)?)?
+        };
+        let parquet = ParquetMetaDataReader::decode_metadata(footer_bytes).map_err(damaged)?;
+        let footer_bytes = (FOOTER_TAIL + footer + TRAILER + trailer.meta_len) as u64;
+        ColdFile::checked(objects, name, len, parquet, meta, footer_bytes)
+    }
+
+    fn checked(
+        objects: Arc<dyn Objects>,
+        name: &str,
+        len: u64,
+        parquet: ParquetMetaData,
+        meta: FileMeta,
+        footer_bytes: u64,
+    ) -> Result<Arc<ColdFile>, StoreError> {
+        let same = parquet.num_row_groups() == meta.groups.len()
+            && parquet.row_groups().iter().zip(&meta.groups).all(|(p, own)| {
+                p.num_rows() as u64 == own.rows as u64
+                    && p.num_columns() == own.chunks.len()
+                    && p.columns().iter().all(|c| {
+                        c.data_page_offset() >= 0
+                            && c.compressed_size() >= 0
+                            && c.dictionary_page_offset().is_none_or(|o| o >= 0)
+                            && c.byte_range().0.checked_add(c.byte_range().1).is_some_and(|end| end <= len)
+                    })
+            });
+        if !same {
+            return Err(Damage::Bounds("row group").into());
+        }
+        let shape = Shape::of(&meta, &parquet);
+        let stats = meta.groups.iter().zip(parquet.row_groups()).map(|(own, group)| FrameStats {
+            rows: own.rows,
+            time_min: own.time_min,
+            time_max: own.time_max,
+            services: own.services.clone(),
+            bytes: group.columns().iter().map(|c| c.byte_range().1).sum(),
+        });
+        let stats = stats.collect();
+        let (name, parquet) = (name.to_owned(), Arc::new(parquet));
+        let filters = OnceLock::new();
+        Ok(Arc::new(ColdFile { objects, name, parquet, meta, shape, stats, filters, footer_bytes }))
+    }
+
+    /// The row groups that may hold rows of the range.
+    pub fn frames(self: &Arc<Self>, range: TimeRange) -> Vec<Frame> {
+        let touched = |s: &FrameStats| range.touches(s.time_min, s.time_max);
+        let groups = (0..self.stats.len()).filter(|i| touched(&self.stats[*i]));
+        groups.map(|index| Frame::new(Group { file: self.clone(), index })).collect()
+    }
+
+    /// The signal of the rows.
+    pub fn signal(&self) -> Signal {
+        self.meta.signal
+    }
+
+    /// Rows of the file.
+    pub fn rows(&self) -> u64 {
+        self.meta.groups.iter().map(|g| g.rows as u64).sum()
+    }
+
+    /// The rollup cube as bytes; `None` where the file has none.
+    ///
+    /// # Errors
+    /// `Retry` where the object store fails, `Bug` where the bytes are damaged.
+    pub fn cube(&self) -> Result<Option<Bytes>, StoreError> {
+        self.meta.cube.map(|stretch| self.own_bytes(stretch)).transpose()
+    }
+
+    /// Whether this file, by its filters, may hold rows of a trace: all of them with one or two reads.
+    pub fn may_contain_trace(&self, id: &[u8; 16]) -> bool {
+        (0..self.meta.groups.len()).any(|group| self.group_may_contain_trace(group, id))
+    }
+
+    /// Bytes in memory, about.
+    pub fn memory_bytes(&self) -> usize {
+        let column = |c: &ColumnMeta| size_of::<ColumnMeta>() + c.own_bytes();
+        let of_group =
+            |g: &GroupMeta| g.tables.iter().flat_map(|t| &t.columns).map(column).sum::<usize>() + g.chunks.len() * 4;
+        let own: usize = self.meta.groups.iter().map(of_group).sum();
+        let filters = |g: &GroupMeta| {
+            g.blooms.values().chain(g.cuckoos.values()).chain([&g.tokens]).map(|s| s.len as usize).sum::<usize>()
+        };
+        self.parquet.memory_size() + own + self.meta.groups.iter().map(filters).sum::<usize>() + size_of::<ColdFile>()
+    }
+
+    /// Bytes at the end that [`ColdFile::open`] needs.
+    pub fn footer_bytes(&self) -> u64 {
+        self.footer_bytes
+    }
+
+    /// Re-reads everything and compares it with its checksums: row groups, filters, cube.
+    ///
+    /// # Errors
+    /// `Retry` where the object store fails, `Bug` for the first damage.
+    pub fn verify(&self) -> Result<(), StoreError> {
+        for (group, own) in self.parquet.row_groups().iter().zip(&self.meta.groups) {
+            for (column, crc) in group.columns().iter().zip(&own.chunks) {
+                let (offset, len) = column.byte_range();
+                check(&read(&*self.objects, &self.name, offset..offset + len)?, *crc, "column chunk")?;
+            }
+            for stretch in own.blooms.values().chain(own.cuckoos.values()).chain([&own.tokens]) {
+                self.own_bytes(*stretch)?;
+            }
+        }
+        self.cube().map(|_| ())
+    }
+
+    fn own_bytes(&self, stretch: Stretch) -> Result<Bytes, StoreError> {
+        let end = stretch.offset.checked_add(u64::from(stretch.len)).ok_or(Damage::Bounds("own bytes"))?;
+        let bytes = read(&*self.objects, &self.name, stretch.offset..end)?;
+        check(&bytes, stretch.crc, "own bytes")?;
+        Ok(bytes)
+    }
+
+    /// The filters; what cannot be read is as if it were not there, which loses no row.
+    fn filters(&self) -> Option<&Filters> {
+        if let Some(filters) = self.filters.get() {
+            return Some(filters);
+        }
+        let filters = self.read_filters().ok()?;
+        Some(self.filters.get_or_init(|| filters))
+    }
+
+    fn read_filters(&self) -> Result<Filters, StoreError> {
+        let all = |g: &GroupMeta| -> Vec<Stretch> {
+            g.blooms.values().chain(g.cuckoos.values()).chain([&g.tokens]).copied().filter(|s| s.len > 0).collect()
+        };
+        let ranges: Vec<Range<u64>> = self
+            .meta
+            .groups
+            .iter()
+            .flat_map(all)
+            .map(|s| s.offset..s.offset.saturating_add(u64::from(s.len)))
+            .collect();
+        let stretches = Stretches::read(&*self.objects, &self.name, ranges)?;
+        let get = |stretch: &Stretch| -> Result<Bytes, StoreError> {
+            if stretch.len == 0 {
+                return Ok(Bytes::new());
+            }
+            let bytes = stretches.get(stretch.offset, stretch.len as usize).map_err(damaged)?;
+            check(&bytes, stretch.crc, "filter")?;
+            Ok(bytes)
+        };
+        let mut filters = Filters { blooms: Vec::new(), cuckoos: Vec::new(), tokens: Vec::new() };
+        for group in &self.meta.groups {
+            let mut blooms = HashMap::new();
+            for (path, stretch) in &group.blooms {
+                blooms.insert(path.clone(), Sbbf::from_bytes(&get(stretch)?).map_err(damaged)?);
+            }
+            let mut cuckoos = HashMap::new();
+            for (path, stretch) in &group.cuckoos {
+                cuckoos.insert(path.clone(), get(stretch)?);
+            }
+            filters.blooms.push(blooms);
+            filters.cuckoos.push(cuckoos);
+            let bytes = get(&group.tokens)?.to_vec();
+            filters.tokens.push(Some(TokenFilter { bytes, unknown: group.unknown.clone() }));
+        }
+        Ok(filters)
+    }
+
+    /// `None`: the column has no filter.
+    fn in_filter(&self, group: usize, path: &str, value: &[u8]) -> Option<bool> {
+        let filters = self.filters()?;
+        if let Some(bloom) = filters.blooms.get(group).and_then(|b| b.get(path)) {
+            return Some(bloom.check(value));
+        }
+        let cuckoo = filters.cuckoos.get(group).and_then(|c| c.get(path))?;
+        Some(cuckoo::may_contain(cuckoo, bloom::trace_hash(value)))
+    }
+
+    fn group_may_contain_trace(&self, group: usize, id: &[u8; 16]) -> bool {
+        let trace = ColumnId::Intrinsic(prism_model::Intrinsic::TraceId);
+        let has = |kind| self.meta.groups[group].table(kind).is_some_and(|t| t.columns.iter().any(|c| c.id == trace));
+        let items = Outside::Column(TableKind::Items, trace.clone());
+        let places = [
+            (TableKind::Items, items),
+            (TableKind::Links, Outside::Children(TableKind::Links)),
+            (TableKind::Exemplars, Outside::Children(TableKind::Exemplars)),
+        ];
+        places
+            .iter()
+            .any(|(kind, column)| has(*kind) && self.in_filter(group, &filter_path(column), id).unwrap_or(true))
+    }
+
+    fn group_may_contain_token(&self, group: usize, key: &str, value: &str) -> bool {
+        let known = self.filters().and_then(|f| f.tokens.get(group)?.as_ref()?.may_contain(key, value));
+        known.unwrap_or_else(|| self.columns_may_contain(group, key, value))
+    }
+
+    /// By the filters of the columns of a key that the token filter says nothing about.
+    fn columns_may_contain(&self, group: usize, key: &str, value: &str) -> bool {
+        let mut columns =
+            self.meta.groups[group].tables.iter().flat_map(|t| t.columns.iter().map(move |c| (t.kind, c)));
+        columns.any(|(kind, column)| match kind {
+            // Any key may be in it.
+            TableKind::Tail => true,
+            _ if token_key(&column.id) != Some(key) => false,
+            TableKind::Events | TableKind::Links | TableKind::Exemplars => true,
+            _ => {
+                let path = Outside::Column(kind, column.id.clone()).name();
+                self.in_filter(group, &path, value.as_bytes()).unwrap_or(true)
+            }
+        })
+    }
+
+    fn read_group(
+        &self,
+        index: usize,
+        want: &dyn Fn(TableKind, &ColumnId) -> bool,
+    ) -> Result<(Batch, ReadCost), StoreError> {
+        let own = &self.meta.groups[index];
+        let group = self.parquet.row_group(index);
+        let leaves = self.shape.wanted(own, group.columns(), want);
+        let ranges = leaves.iter().map(|leaf| {
+            let (offset, len) = group.column(*leaf).byte_range();
+            offset..offset + len
+        });
+        let stretches = Stretches::read(&*self.objects, &self.name, ranges.collect())?;
+        for leaf in &leaves {
+            let (offset, len) = group.column(*leaf).byte_range();
+            let bytes = stretches.get(offset, len as usize).map_err(damaged)?;
+            check(&bytes, own.chunks.get(*leaf).copied().unwrap_or_default(), "column chunk")?;
+        }
+        let cost = stretches.cost;
+        let columns = if leaves.is_empty() {
+            HashMap::new()
+        } else {
+            let schema = self.shape.arrow(&self.parquet, index)?;
+            let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true).with_schema(schema);
+            let metadata = ArrowReaderMetadata::try_new(self.parquet.clone(), options).map_err(damaged)?;
+            let mask = ProjectionMask::leaves(metadata.parquet_schema(), leaves);
+            let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(stretches, metadata)
+                .with_row_groups(vec![index])
+                .with_projection(mask)
+                .with_batch_size(own.rows.max(1))
+                .build()
+                .map_err(damaged)?;
+            rebuild::columns(reader, own.rows)?
+        };
+        let mut origin = Origin {
+            batch_id: [0; 16],
+            first_row: 0,
+            rows: own.rows as u32,
+            received_unix_nanos: self.meta.received,
+            redactions: Vec::new(),
+        };
+        if index == 0 {
+            origin.redactions = self.meta.redactions.clone();
+        }
+        let batch = rebuild::batch(self.meta.signal, vec![origin], own, columns, want)?;
+        Ok((batch, cost))
+    }
+}
+
+/// The last bytes so that all of Parquet's footer and the trailer before it are there, and the footer's length.
+fn with_footer(objects: &dyn Objects, name: &str, len: u64, end: Bytes) -> Result<(Bytes, usize), StoreError> {
+    let tail = end.len().checked_sub(FOOTER_TAIL).and_then(|at| end.get(at..)).ok_or(Damage::NotOurs("the file"))?;
+    let (footer, magic) = tail.split_at(4);
+    if magic != b"PAR1" {
+        return Err(Damage::NotOurs("the file").into());
+    }
+    let footer = footer.first_chunk::<4>().map_or(0, |b| u32::from_le_bytes(*b)) as usize;
+    let need = (footer + FOOTER_TAIL + TRAILER) as u64;
+    if need > len {
+        return Err(Damage::NotOurs("the file").into());
+    }
+    if need <= end.len() as u64 {
+        return Ok((end, footer));
+    }
+    Ok((read(objects, name, len - need..len)?, footer))
+}
+
+fn read(objects: &dyn Objects, name: &str, range: Range<u64>) -> Result<Bytes, StoreError> {
+    let wanted = range.end.saturating_sub(range.start);
+    let bytes = objects.read(name, range).map_err(|e| match e.kind() {
+        std::io::ErrorKind::UnexpectedEof => StoreError::Damaged(Damage::Short("cold file")),
+        _ => StoreError::io("read a cold file", e),
+    })?;
+    if bytes.len() as u64 == wanted { Ok(bytes) } else { Err(Damage::Short("cold file").into()) }
+}
+
+fn check(bytes: &[u8], crc: u32, what: &'static str) -> Result<(), StoreError> {
+    if crc32c::crc32c(bytes) == crc { Ok(()) } else { Err(Damage::Checksum(what).into()) }
+}
+
+/// Stretches of a file that were read, by offset.
+struct Stretches {
+    parts: Vec<(u64, Bytes)>,
+    cost: ReadCost,
+}
+
+impl Stretches {
+    /// Reads ranges; those that lie near each other together.
+    fn read(objects: &dyn Objects, name: &str, mut ranges: Vec<Range<u64>>) -> Result<Stretches, StoreError> {
+        ranges.sort_by_key(|r| r.start);
+        let mut joined: Vec<Range<u64>> = Vec::new();
+        for range in ranges {
+            match joined.last_mut() {
+                Some(last) if range.start <= last.end.saturating_add(GAP_BYTES) => last.end = last.end.max(range.end),
+                _ => joined.push(range),
+            }
+        }
+        let mut cost = ReadCost::default();
+        let mut parts = Vec::with_capacity(joined.len());
+        for range in joined {
+            let bytes = read(objects, name, range.clone())?;
+            cost.bytes += bytes.len() as u64;
+            cost.reads += 1;
+            parts.push((range.start, bytes));
+        }
+        Ok(Stretches { parts, cost })
+    }
+
+    fn get(&self, start: u64, length: usize) -> Result<Bytes, ParquetError> {
+        let missing = || ParquetError::EOF("bytes that were not read".into());
+        let i = self.parts.partition_point(|(at, _)| *at <= start);
+        let (at, bytes) = i.checked_sub(1).and_then(|i| self.parts.get(i)).ok_or_else(missing)?;
+        let from = (start - at) as usize;
+        let to = from.checked_add(length).filter(|to| *to <= bytes.len()).ok_or_else(missing)?;
+        Ok(bytes.slice(from..to))
+    }
+}
+
+impl Length for Stretches {
+    fn len(&self) -> u64 {
+        self.parts.last().map_or(0, |(at, bytes)| at + bytes.len() as u64)
+    }
+}
+
+impl ChunkReader for Stretches {
+    type T = bytes::buf::Reader<Bytes>;
+
+    fn get_read(&self, start: u64) -> Result<Self::T, ParquetError> {
+        let i = self.parts.partition_point(|(at, _)| *at <= start);
+        let part = i.checked_sub(1).and_then(|i| self.parts.get(i));
+        let (at, bytes) = part.ok_or_else(|| ParquetError::EOF("bytes that were not read".into()))?;
+        let from = ((start - at) as usize).min(bytes.len());
+        Ok(bytes::Buf::reader(bytes.slice(from..)))
+    }
+
+    fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes, ParquetError> {
+        self.get(start, length)
+    }
+}
+
+/// A row group of a file.
+struct Group {
+    file: Arc<ColdFile>,
+    index: usize,
+}
+
+impl Group {
+    fn meta(&self) -> &GroupMeta {
+        &self.file.meta.groups[self.index]
+    }
+}
+
+impl Unit for Group {
+    fn tier(&self) -> Tier {
+        Tier::Cold
+    }
+
+    fn name(&self) -> String {
+        let name = self.file.name.rsplit('/').next().unwrap_or_default();
+        format!("{name}/{}", self.index)
+    }
+
+    fn signal(&self) -> Signal {
+        self.file.meta.signal
+    }
+
+    fn window(&self) -> Window {
+        Window::of(self.stats().time_min)
+    }
+
+    fn stats(&self) -> &FrameStats {
+        &self.file.stats[self.index]
+    }
+
+    fn table_rows(&self, table: TableKind) -> usize {
+        self.meta().table(table).map_or(0, |t| t.rows)
+    }
+
+    fn columns(&self, table: TableKind) -> &[ColumnMeta] {
+        self.meta().table(table).map_or(&[], |t| &t.columns)
+    }
+
+    fn may_contain_trace(&self, id: &[u8; 16]) -> bool {
+        self.file.group_may_contain_trace(self.index, id)
+    }
+
+    fn may_contain_token(&self, key: &str, value: &str) -> bool {
+        self.file.group_may_contain_token(self.index, key, value)
+    }
+
+    fn read(&self, want: &dyn Fn(TableKind, &ColumnId) -> bool) -> Result<(Batch, ReadCost), StoreError> {
+        self.file.read_group(self.index, want)
+    }
+
+    fn origins(&self) -> Result<Vec<Origin>, StoreError> {
+        // The requests of rows that are so old are forgotten: nobody sends them again.
+        Ok(Vec::new())
+    }
+}

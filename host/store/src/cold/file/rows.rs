@@ -1,0 +1,253 @@
+//! The rows of all batches of a file in one order, without joining their columns first: each row group is gathered from the
+//! batches as they came.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow::array::{
+    Array, ArrayRef, AsArray, DictionaryArray, FixedSizeBinaryArray, StringArray, StringBuilder, UInt32Array,
+};
+use arrow::buffer::NullBuffer;
+use arrow::compute::{cast, interleave};
+use arrow::datatypes::{DataType, UInt32Type};
+use prism_model::reshape::default_array;
+use prism_model::{AttrType, Batch, Column, ColumnId, Intrinsic, Origin, Signal, Table, TableKind};
+
+use super::unwritable;
+use crate::error::StoreError;
+
+/// The interned tables, with the column of the items that points into each.
+pub(super) const INTERNED: [(TableKind, Intrinsic); 3] = [
+    (TableKind::Resources, Intrinsic::Resource),
+    (TableKind::Scopes, Intrinsic::Scope),
+    (TableKind::Descriptors, Intrinsic::Metric),
+];
+
+/// Whether a column holds tables together.
+pub(super) fn is_index(id: &ColumnId) -> bool {
+    use Intrinsic::*;
+    matches!(id, ColumnId::Intrinsic(Resource | Scope | Metric | Parent | Of))
+}
+
+/// All rows of a file.
+pub(super) struct Rows {
+    pub(super) signal: Signal,
+    /// All tables but the columns of the items: of these only the pointers into interned tables, before sorting.
+    pub(super) tables: Batch,
+    /// The columns of the items by batch.
+    pub(super) items: Vec<ItemColumn>,
+    /// Sorted row -> (batch, row of it).
+    pub(super) order: Vec<(usize, usize)>,
+    /// Sorted row -> row of the joined items.
+    pub(super) joined: Vec<u32>,
+    /// Event time by sorted row.
+    pub(super) times: Vec<i64>,
+}
+
+/// One column of the items, in its batches.
+pub(super) struct ItemColumn {
+    pub(super) id: ColumnId,
+    parts: Vec<ArrayRef>,
+    text: Text,
+    present: u64,
+}
+
+enum Text {
+    /// Not text, or plain text in some batch.
+    Plain,
+    /// Dictionaries in all batches: their distinct values together, and the number of each batch's.
+    Dictionary { values: StringArray, numbers: Vec<Vec<u32>> },
+}
+
+impl Rows {
+    /// The rows of batches of one signal, sorted by resource, then time; equal ones stay in their order.
+    pub(super) fn sort(signal: Signal, batches: Vec<Batch>) -> Result<Rows, StoreError> {
+        let slim: Vec<Batch> = batches.iter().map(slim).collect::<Result<_, _>>()?;
+        let tables = match &slim[..] {
+            [] => Batch::try_new(signal, Vec::new(), Vec::new()).map_err(unwritable)?,
+            slim => Batch::concat(slim).map_err(unwritable)?,
+        };
+        drop(slim);
+        let rank = ranks(&tables)?;
+        let resource = tables.items().index(Intrinsic::Resource);
+        let rows = tables.rows();
+        let mut unsorted_times = Vec::with_capacity(rows);
+        batches.iter().for_each(|b| unsorted_times.extend_from_slice(b.event_times().values()));
+        let key = |i: u32| {
+            let resource = resource.map_or(0, |r| r.value(i as usize));
+            (rank.get(resource as usize).copied().unwrap_or(0), unsorted_times[i as usize])
+        };
+        let mut keyed: Vec<((u32, i64), u32)> = (0..rows as u32).map(|i| (key(i), i)).collect();
+        keyed.sort_by_key(|(key, _)| *key);
+        let times = keyed.iter().map(|((_, time), _)| *time).collect();
+        let joined: Vec<u32> = keyed.into_iter().map(|(_, i)| i).collect();
+        let mut place = Vec::with_capacity(rows);
+        for (part, batch) in batches.iter().enumerate() {
+            place.extend((0..batch.rows()).map(|row| (part, row)));
+        }
+        let order = joined.iter().map(|&i| place[i as usize]).collect();
+        Ok(Rows { signal, tables, items: item_columns(&batches)?, order, joined, times })
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.order.len()
+    }
+}
+
+/// Everything but the columns of the items, which are gathered from where they are.
+fn slim(batch: &Batch) -> Result<Batch, StoreError> {
+    let mut tables: Vec<Table> = batch.tables().iter().filter(|t| t.kind() != TableKind::Items).cloned().collect();
+    let pointers = batch.items().columns().iter().filter(|c| is_index(&c.id)).cloned().collect();
+    tables.push(Table::try_new(TableKind::Items, batch.rows(), pointers).map_err(unwritable)?);
+    // Origins would be joined for nothing: they are summed.
+    let none: Vec<Origin> = Vec::new();
+    Batch::try_new(batch.signal, none, tables).map_err(unwritable)
+}
+
+/// Where each resource comes: by service, so that the rows of one lie together.
+fn ranks(tables: &Batch) -> Result<Vec<u32>, StoreError> {
+    let Some(resources) = tables.table(TableKind::Resources) else { return Ok(vec![0]) };
+    let mut order: Vec<u32> = (0..resources.rows() as u32).collect();
+    if let Some(services) = resources.column(&ColumnId::attr("service.name", AttrType::Str)) {
+        let plain = cast(services, &DataType::Utf8).map_err(unwritable)?;
+        let plain = plain.as_string::<i32>();
+        let service = |i: u32| plain.is_valid(i as usize).then(|| plain.value(i as usize));
+        order.sort_by(|a, b| service(*a).cmp(&service(*b)));
+    }
+    let mut ranks = vec![0; order.len()];
+    order.iter().enumerate().for_each(|(rank, row)| ranks[*row as usize] = rank as u32);
+    Ok(ranks)
+}
+
+fn item_columns(batches: &[Batch]) -> Result<Vec<ItemColumn>, StoreError> {
+    let longest = batches.iter().map(Batch::rows).max().unwrap_or(0);
+    let mut found: Vec<(ColumnId, Vec<Option<ArrayRef>>)> = Vec::new();
+    let mut places: HashMap<ColumnId, usize> = HashMap::new();
+    for (part, batch) in batches.iter().enumerate() {
+        for Column { id, array } in batch.items().columns().iter().filter(|c| !is_index(&c.id)) {
+            let place = *places.entry(id.clone()).or_insert_with(|| {
+                found.push((id.clone(), vec![None; batches.len()]));
+                found.len() - 1
+            });
+            found[place].1[part] = Some(array.clone());
+        }
+    }
+    found.sort_by(|a, b| a.0.cmp(&b.0));
+    found.into_iter().map(|(id, parts)| item_column(id, parts, longest)).collect()
+}
+
+fn item_column(id: ColumnId, parts: Vec<Option<ArrayRef>>, longest: usize) -> Result<ItemColumn, StoreError> {
+    let encoded = |a: &ArrayRef| matches!(a.data_type(), DataType::Dictionary(..));
+    let nothing = |a: &ArrayRef| a.null_count() == a.len();
+    let text = if parts.iter().flatten().any(encoded) && parts.iter().flatten().all(|a| encoded(a) || nothing(a)) {
+        dictionary(&parts)?
+    } else {
+        Text::Plain
+    };
+    let present = parts.iter().flatten().map(|a| (a.len() - a.null_count()) as u64).sum();
+    // One array of defaults serves every batch that does without the column, whatever its length.
+    let absent = default_array(&id, longest);
+    let plain = |a: ArrayRef| match a.data_type() {
+        DataType::Dictionary(..) if matches!(text, Text::Plain) => cast(&a, &DataType::Utf8).map_err(unwritable),
+        _ => Ok(a),
+    };
+    let parts = parts.into_iter().map(|p| p.map_or_else(|| Ok(absent.clone()), plain)).collect::<Result<_, _>>()?;
+    Ok(ItemColumn { id, parts, text, present })
+}
+
+fn dictionary(parts: &[Option<ArrayRef>]) -> Result<Text, StoreError> {
+    let mut known: HashMap<&str, u32> = HashMap::new();
+    let mut values = StringBuilder::new();
+    let mut numbers = Vec::with_capacity(parts.len());
+    for part in parts {
+        let dictionary = part.as_ref().and_then(|a| a.as_any().downcast_ref::<DictionaryArray<UInt32Type>>());
+        let texts: Option<&StringArray> = dictionary.map(|d| d.values().as_string());
+        let mut of_part = Vec::with_capacity(texts.map_or(0, Array::len));
+        for text in texts.into_iter().flatten() {
+            // A null among the values has no number.
+            of_part.push(text.map_or(NONE, |text| {
+                let next = known.len() as u32;
+                *known.entry(text).or_insert_with(|| {
+                    values.append_value(text);
+                    next
+                })
+            }));
+        }
+        numbers.push(of_part);
+    }
+    Ok(Text::Dictionary { values: values.finish(), numbers })
+}
+
+const NONE: u32 = u32::MAX;
+
+impl ItemColumn {
+    /// Its values at these places; a dictionary holds only values that are used, each once.
+    pub(super) fn gather(&self, places: &[(usize, usize)]) -> Result<ArrayRef, StoreError> {
+        match &self.text {
+            Text::Dictionary { values, numbers } => self.gather_dictionary(places, values, numbers),
+            Text::Plain => match self.id.data_type() {
+                DataType::FixedSizeBinary(width) => self.gather_fixed(places, width),
+                _ => {
+                    let parts: Vec<&dyn Array> = self.parts.iter().map(AsRef::as_ref).collect();
+                    interleave(&parts, places).map_err(unwritable)
+                }
+            },
+        }
+    }
+
+    fn gather_dictionary(
+        &self,
+        places: &[(usize, usize)],
+        values: &StringArray,
+        numbers: &[Vec<u32>],
+    ) -> Result<ArrayRef, StoreError> {
+        let parts: Vec<Option<&UInt32Array>> = self
+            .parts
+            .iter()
+            .map(|p| p.as_any().downcast_ref::<DictionaryArray<UInt32Type>>().map(DictionaryArray::keys))
+            .collect();
+        let mut local = vec![NONE; values.len()];
+        let mut used: Vec<u32> = Vec::new();
+        let mut keys = Vec::with_capacity(places.len());
+        let mut valid = Vec::with_capacity(places.len());
+        for &(part, row) in places {
+            let number = match parts[part] {
+                Some(keys) if keys.is_valid(row) => numbers[part][keys.value(row) as usize],
+                _ => NONE,
+            };
+            valid.push(number != NONE);
+            if number == NONE {
+                keys.push(0);
+                continue;
+            }
+            let key = &mut local[number as usize];
+            if *key == NONE {
+                *key = used.len() as u32;
+                used.push(number);
+            }
+            keys.push(*key);
+        }
+        let nulls = Some(NullBuffer::from(valid)).filter(|n| n.null_count() > 0);
+        let texts = StringArray::from_iter_values(used.iter().map(|&n| values.value(n as usize)));
+        let keys = UInt32Array::new(keys.into(), nulls);
+        Ok(Arc::new(DictionaryArray::try_new(keys, Arc::new(texts)).map_err(unwritable)?))
+    }
+
+    fn gather_fixed(&self, places: &[(usize, usize)], width: i32) -> Result<ArrayRef, StoreError> {
+        let parts: Vec<&FixedSizeBinaryArray> = self.parts.iter().map(|p| p.as_fixed_size_binary()).collect();
+        let size = width as usize;
+        let mut bytes = Vec::with_capacity(places.len() * size);
+        let mut valid = Vec::with_capacity(places.len());
+        for &(part, row) in places {
+            bytes.extend_from_slice(&parts[part].value_data()[row * size..(row + 1) * size]);
+            valid.push(parts[part].is_valid(row));
+        }
+        let nulls = Some(NullBuffer::from(valid)).filter(|n| n.null_count() > 0);
+        Ok(Arc::new(FixedSizeBinaryArray::try_new(width, bytes.into(), nulls).map_err(unwritable)?))
+    }
+
+    /// Rows with a value.
+    pub(super) fn present(&self) -> u64 {
+        self.present
+    }
+}
