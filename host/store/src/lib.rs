@@ -22,7 +22,6 @@ pub mod warm;
 pub mod cold;
 pub mod index;
 mod read;
-pub mod cold;
 pub mod control;
 pub mod keys;
 
