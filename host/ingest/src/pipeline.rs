@@ -21,7 +21,7 @@ use crate::decode::{self, DecodeError, Decoded, Rejected};
 use crate::json::{self, Format, JsonError};
 use crate::metrics::{IngestMetrics, SignalMetrics, add};
 use crate::queue::{Bounds, Full, Place, Queue, Room};
-use crate::seen::{Begun, First, Identity, Outcome, Seen, SeenBounds, Stored, UnderWay};
+use crate::seen::{Begun, Elsewhere, First, Identity, Outcome, Seen, SeenBounds, Stored, UnderWay};
 use crate::sizes::{REQUEST_BYTES_BOUNDS, REQUEST_ITEMS_BOUNDS, SMALL_BYTES};
 
 /// Settings of the pipeline. Sizes are bytes.
@@ -219,6 +219,7 @@ pub struct Pipeline {
     workers: Arc<Semaphore>,
     room: Room,
     seen: Arc<Seen>,
+    elsewhere: Arc<Elsewhere>,
     metrics: Arc<IngestMetrics>,
 }
 
@@ -273,8 +274,10 @@ impl Pipeline {
             tenant_entries: options.duplicate_tenant_entries_max,
             entries: options.duplicate_entries_max,
         };
+        let seen = Seen::new(seen, metrics.clone());
         Arc::new(Pipeline {
-            seen: Seen::new(seen, metrics.clone()),
+            elsewhere: Arc::new(Elsewhere { seen: seen.clone(), store: store.clone(), clock: clock.clone() }),
+            seen,
             queue: Queue::new(bounds, metrics.clone()),
             workers: Arc::new(Semaphore::new(workers)),
             room: Room::new(options.columns_bytes_max),
@@ -365,7 +368,21 @@ impl Pipeline {
         // With the worker in hand: while the disk does not keep up, nothing more is decoded.
         let _room = self.room.take(passed.cleared.batch().memory_bytes()).await;
         drop(worker);
-        let receipt = self.store.append(tenant, passed.cleared).await?;
+        let receipt = match &first {
+            None => self.store.append(tenant, passed.cleared).await?,
+            Some(right) => match self.store.append_once(tenant, passed.cleared, self.elsewhere.clone()).await {
+                Ok(receipt) => receipt,
+                // Another process was first: its copy is found now.
+                Err(error @ StoreError::Stored) => {
+                    let (identity, now) = (right.identity(), (self.clock)());
+                    return match self.seen.begin(tenant, signal, identity, now) {
+                        Begun::Stored(stored) => Ok(self.repeat(&request, counts, identity, &stored, now)),
+                        Begun::First(_) | Begun::UnderWay(_) => Err(error.into()),
+                    };
+                }
+                Err(error) => return Err(error.into()),
+            },
+        };
         add(&counts.items, stored);
         add(&counts.rejected, rejected.count);
         add(&counts.dropped, dropped);
@@ -373,7 +390,7 @@ impl Pipeline {
         // A request without items is no request to be told from another.
         if let Some(first) = first.filter(|_| stored + dropped + rejected.count > 0) {
             first.stored(Outcome {
-                rejected: rejected.count,
+                rejected: Some(rejected.count),
                 reason: rejected.reason.as_str().into(),
                 token: token.as_str().into(),
             });
@@ -460,16 +477,15 @@ impl Pipeline {
                  `Idempotency-Key` tells requests apart that are equal by intent"
             ),
         };
-        let Some(outcome) = &stored.outcome else {
+        let outcome = &stored.outcome;
+        if outcome.rejected.is_none() {
             reason.push_str("; what was rejected of it then is no longer known");
-            return Accepted { reason, duplicate: true, ..Accepted::default() };
-        };
-        if !outcome.reason.is_empty() {
+        } else if !outcome.reason.is_empty() {
             reason.push_str("; then: ");
             reason.push_str(&outcome.reason);
         }
         let token = outcome.token.to_string();
-        Accepted { rejected: outcome.rejected, reason, token, duplicate: true, ..Accepted::default() }
+        Accepted { rejected: outcome.rejected.unwrap_or(0), reason, token, duplicate: true, ..Accepted::default() }
     }
 
     fn count(&self, passed: &Passed) {

@@ -2,12 +2,14 @@
 //!
 //! ```text
 //! recall (frames of the window, once) -> begin: first | under way (wait for its end) | stored (a duplicate)
-//!                                          first -> stored, or dropped: then it never was
+//!                                          first -> look (what others wrote since) -> stored, or dropped: then it never was
 //! ```
 //!
 //! Known are the requests of this process, and those in the frames that any process had written when this one first met the
-//! tenant: what a client sends again after a crash between fdatasync and acknowledgement is among them. What another process
-//! stores after that is not known here. Rows are never compared: a request is the same or it is not.
+//! tenant: what a client sends again after a crash between fdatasync and acknowledgement is among them. Just before a group is
+//! written, what others wrote since is looked at, so that a request that was acknowledged anywhere is known everywhere. Two
+//! copies that are under way in two processes at the same moment, each written before the other could be seen, are stored
+//! twice. Rows are never compared: a request is the same or it is not.
 //!
 //! A body is named by 128 bits of xxh3, which keep accidents away (for a thousand million requests: 1 in 10^21) but not
 //! intent. The index is each tenant's own, so who makes two bodies collide loses the second of its own.
@@ -19,9 +21,10 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use prism_model::{BatchId, Signal, TenantId};
-use prism_store::Store;
+use prism_store::{Followed, Once, Store, Token};
 use tokio::sync::{OnceCell, watch};
 
+use crate::chains::Clock;
 use crate::metrics::{IngestMetrics, add};
 use kept::Kept;
 pub(crate) use kept::{Outcome, Stored};
@@ -71,7 +74,32 @@ struct Lane {
     kept: Kept,
     /// Requests that are being stored; who waits for one is woken when its sender is gone.
     under_way: HashMap<BatchId, watch::Receiver<()>>,
-    recalled: Arc<OnceCell<()>>,
+    others: Arc<Others>,
+}
+
+/// How far the frames of a lane were looked at.
+#[derive(Default)]
+struct Others {
+    recalled: OnceCell<()>,
+    followed: Mutex<Followed>,
+}
+
+/// What is asked before a group is written.
+pub(crate) struct Elsewhere {
+    pub(crate) seen: Arc<Seen>,
+    pub(crate) store: Arc<Store>,
+    pub(crate) clock: Clock,
+}
+
+impl Once for Elsewhere {
+    fn stored(&self, tenant: &TenantId, signal: Signal, batches: &[BatchId]) -> Vec<bool> {
+        let (lane, now) = ((tenant.clone(), signal), (self.clock)());
+        // Where others cannot be looked at the group is written: it would be worse to take nothing. It is counted.
+        let _counted_and_logged = self.seen.look(&self.store, &lane, now, batches);
+        let mut lanes = self.seen.lanes.lock();
+        let kept = &lanes.lane(&lane).kept;
+        batches.iter().map(|id| kept.find(id, now, self.seen.bounds.window).is_some()).collect()
+    }
 }
 
 /// What is known of a request that wants to begin.
@@ -118,41 +146,52 @@ impl Seen {
     /// Reads once what the frames of the window tell, also those of other processes and of one that crashed. Where they cannot
     /// be read the request goes on (it would be worse to take nothing), which is counted; the next one tries again.
     pub(crate) async fn recall(self: &Arc<Self>, store: &Arc<Store>, tenant: &TenantId, signal: Signal, now: i64) {
-        let recalled = {
+        let others = {
             let mut lanes = self.lanes.lock();
             self.sweep(&mut lanes, now);
-            lanes.lane(&(tenant.clone(), signal)).recalled.clone()
+            lanes.lane(&(tenant.clone(), signal)).others.clone()
         };
-        if recalled.initialized() {
+        if others.recalled.initialized() {
             return;
         }
-        let read = recalled.get_or_try_init(|| async {
+        let read = others.recalled.get_or_try_init(|| async {
             let (seen, store, lane) = (self.clone(), store.clone(), (tenant.clone(), signal));
-            tokio::task::spawn_blocking(move || seen.recall_now(&store, lane, now)).await.unwrap_or(Err(()))
+            let look = move || seen.look(&store, &lane, now, &[]);
+            tokio::task::spawn_blocking(look).await.unwrap_or(Err(()))
         });
         let _counted_and_logged = read.await;
     }
 
-    fn recall_now(&self, store: &Store, lane: (TenantId, Signal), now: i64) -> Result<(), ()> {
-        let mut found: HashMap<BatchId, i64> = HashMap::new();
+    /// Learns what the frames of a lane tell since the look before. `asked_for` are batches that are told even where nothing
+    /// confirms their frames yet.
+    fn look(&self, store: &Store, lane: &(TenantId, Signal), now: i64, asked_for: &[BatchId]) -> Result<(), ()> {
+        let others = self.lanes.lock().lane(lane).others.clone();
+        // One look at a time: the next one goes on where it ended.
+        let mut followed = others.followed.lock();
+        let mut found: HashMap<BatchId, (i64, Token)> = HashMap::new();
         let since = now.saturating_sub(self.bounds.window);
-        let read = store.origins_since(&lane.0, lane.1, since, &mut |origin| {
-            let at = found.entry(origin.batch_id).or_insert(origin.received_unix_nanos);
-            *at = origin.received_unix_nanos.max(*at);
-        });
+        let visit = &mut |stored: prism_store::Stored| {
+            let received = stored.origin.received_unix_nanos;
+            let known = found.entry(stored.origin.batch_id).or_insert_with(|| (received, stored.token));
+            known.0 = received.max(known.0);
+        };
+        let asked_for = |id: &BatchId| asked_for.contains(id);
+        let read = store.follow(&lane.0, lane.1, since, &asked_for, &mut followed, visit);
         let lost = read.as_ref().map_or(1, |unreadable| *unreadable as u64);
         add(&self.metrics.duplicate_window_unread, lost);
         if let Err(error) = read {
             tracing::warn!(tenant = %lane.0, signal = lane.1.as_str(), %error, "stored requests cannot be recalled");
             return Err(());
         }
-        let mut found: Vec<(i64, BatchId)> = found.into_iter().map(|(id, at)| (at, id)).collect();
-        found.sort_unstable();
+        let mut found: Vec<(i64, BatchId, Token)> =
+            found.into_iter().map(|(id, (at, token))| (at, id, token)).collect();
+        found.sort_unstable_by_key(|(at, id, _)| (*at, *id));
         let mut lanes = self.lanes.lock();
-        for (at, id) in found {
+        for (at, id, token) in found {
             // One that this process has stored itself, where an earlier look failed, tells more.
-            if lanes.lane(&lane).kept.find(&id, now, self.bounds.window).is_none() {
-                self.keep(&mut lanes, &lane, id, Stored { at, body: None, outcome: None });
+            if lanes.lane(lane).kept.find(&id, now, self.bounds.window).is_none() {
+                let outcome = Outcome { token: token.to_string().into(), ..Outcome::default() };
+                self.keep(&mut lanes, lane, id, Stored { at, body: None, outcome: Arc::new(outcome) });
             }
         }
         Ok(())
@@ -215,7 +254,7 @@ impl Seen {
         lanes.of.retain(|_, lane| {
             expired += lane.kept.expire(now, self.bounds.window);
             // One that is being recalled is in use though it is empty.
-            lane.kept.len() + lane.under_way.len() > 0 || Arc::strong_count(&lane.recalled) > 1
+            lane.kept.len() + lane.under_way.len() > 0 || Arc::strong_count(&lane.others) > 1
         });
         lanes.entries -= expired;
         self.metrics.duplicate_window_entries.store(lanes.entries as u64, std::sync::atomic::Ordering::Relaxed);
@@ -229,9 +268,14 @@ impl Lanes {
 }
 
 impl First {
+    /// Of which request.
+    pub(crate) fn identity(&self) -> Identity {
+        self.identity
+    }
+
     /// The request is durable: from now on the same is a duplicate.
     pub(crate) fn stored(self, outcome: Outcome) {
-        let stored = Stored { at: self.at, body: Some(self.identity.body), outcome: Some(Arc::new(outcome)) };
+        let stored = Stored { at: self.at, body: Some(self.identity.body), outcome: Arc::new(outcome) };
         self.seen.keep(&mut self.seen.lanes.lock(), &self.lane, self.identity.id, stored);
     }
 }
@@ -264,7 +308,7 @@ mod tests {
     fn store(seen: &Arc<Seen>, name: &str, n: u8, now: i64) -> bool {
         match seen.begin(&tenant(name), Signal::Logs, identity(n), now) {
             Begun::First(first) => {
-                first.stored(Outcome { rejected: n.into(), ..Outcome::default() });
+                first.stored(Outcome { rejected: Some(n.into()), ..Outcome::default() });
                 true
             }
             Begun::Stored(_) => false,
@@ -280,7 +324,7 @@ mod tests {
         assert!(store(&seen, "b", 1, 0), "another tenant's");
         assert!(matches!(seen.begin(&tenant("a"), Signal::Spans, identity(1), 0), Begun::First(_)), "another signal");
         let Begun::Stored(stored) = seen.begin(&tenant("a"), Signal::Logs, identity(1), 1) else { panic!() };
-        assert_eq!((stored.at, stored.body, stored.outcome.map(|o| o.rejected)), (0, Some(1), Some(1)));
+        assert_eq!((stored.at, stored.body, stored.outcome.rejected), (0, Some(1), Some(1)));
         assert!(store(&seen, "a", 1, 30 * MINUTE), "a duplicate does not lengthen the window");
     }
 

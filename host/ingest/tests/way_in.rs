@@ -393,6 +393,36 @@ async fn st_1_a_restarted_or_another_process_knows_what_the_frames_of_the_window
 }
 
 #[tokio::test]
+async fn st_1_what_one_process_acknowledged_another_that_runs_beside_it_knows() {
+    let a = Node::new(PipelineOptions::default());
+    let b = Node::on(a.root.clone(), PipelineOptions::default());
+    // Both have met the tenant: what follows is not known from then.
+    a.send(spans(&["0"])).await.unwrap();
+    b.send(spans(&["1"])).await.unwrap();
+    for round in 2..6 {
+        let name = round.to_string();
+        let (first, second) = if round % 2 == 0 { (&a, &b) } else { (&b, &a) };
+        let stored = first.send(spans(&[&name])).await.unwrap();
+        assert!(!stored.duplicate && second.send(spans(&[&format!("{name}+")])).await.is_ok());
+        let again = second.send(spans(&[&name])).await.unwrap();
+        assert!(again.duplicate, "{name}");
+        assert_eq!(again.token, stored.token, "answered as the first was");
+        assert!(second.send(spans(&[&name])).await.unwrap().duplicate);
+    }
+    // A third that has only just begun, and one of the two that begins anew.
+    for late in
+        [Node::on(a.root.clone(), PipelineOptions::default()), Node::on(a.root.clone(), PipelineOptions::default())]
+    {
+        assert!(late.send(spans(&["5"])).await.unwrap().duplicate);
+        assert!(late.take(keyed("k", spans(&["9"]))).await.is_ok());
+    }
+    assert!(b.take(keyed("k", spans(&["9"]))).await.unwrap().duplicate);
+    let counts = b.pipeline.metrics().spans.duplicates_by_body.load(Ordering::SeqCst);
+    assert_eq!(counts, 4);
+    assert_eq!(a.names(), ["0", "1", "2", "2+", "3", "3+", "4", "4+", "5", "5+", "9"]);
+}
+
+#[tokio::test]
 async fn a_tenant_chooses_what_counts_as_the_same_within_a_second() {
     let node = Node::new(PipelineOptions::default());
     let choose = |window| {

@@ -46,6 +46,9 @@ pub enum StoreError {
         /// The limit.
         limit: usize,
     },
+    /// The batch is stored: by another writer, since it was looked for.
+    #[error("the batch is stored already")]
+    Stored,
     /// The store is closed.
     #[error("the store is closed")]
     Closed,
@@ -151,6 +154,7 @@ impl Classify for StoreError {
             | StoreError::Undoing
             | StoreError::Uncertain
             | StoreError::Table(_)
+            | StoreError::Stored
             | StoreError::Closed => Kind::Retry,
             StoreError::Key(e) => e.kind(),
             StoreError::Busy { .. } => Kind::Wait,

@@ -29,6 +29,8 @@ pub use error::{Damage, StoreError};
 #[doc(hidden)]
 pub use frame::alone as frame_bytes;
 pub use frame::stats::{ColumnMeta, Range, TextRange};
+pub use hot::follow::{Followed, Stored};
+pub use hot::once::Once;
 pub use hot::takeover::{Looked, Observer, Patience};
 pub use hot::writer::{Receipt, Store, Surroundings};
 pub use metrics::Metrics;

@@ -9,7 +9,7 @@ use prism_model::samples::texts;
 use prism_model::window::{TimeRange, WINDOW_NANOS, Window};
 use prism_model::{Classify as _, Kind, Signal};
 use prism_store::disk::RealDisk;
-use prism_store::{Reader, Store, StoreOptions, Surroundings, Token};
+use prism_store::{Followed, Reader, Store, StoreOptions, Surroundings, Token};
 use support::{NOW, all, cleared, numbered, numbers, tenant};
 
 const SECOND: i64 = 1_000_000_000;
@@ -48,8 +48,21 @@ async fn st1_what_is_acknowledged_is_seen_by_any_other_reader_at_once() {
     assert!(other.tenants().unwrap() == vec![tenant()]);
 }
 
+/// What a look tells: the batches by number, with their tokens, of which a reader sees each.
+fn looked(store: &Store, since: i64, asked_for: &[u128], followed: &mut Followed) -> Vec<u128> {
+    let mut ids = BTreeSet::new();
+    let asked = |id: &prism_model::BatchId| asked_for.contains(&u128::from_le_bytes(*id));
+    let visit = &mut |stored: prism_store::Stored| {
+        assert!(store.reader().sees(&tenant(), &stored.token).unwrap());
+        ids.insert(u128::from_le_bytes(stored.origin.batch_id));
+    };
+    let unread = store.follow(&tenant(), Signal::Spans, since, &asked, followed, visit).unwrap();
+    assert_eq!(unread, 0);
+    Vec::from_iter(ids)
+}
+
 #[tokio::test]
-async fn origins_of_the_last_while_are_visited_whoever_wrote_them_and_wherever_their_rows_went() {
+async fn batches_of_the_last_while_are_told_whoever_wrote_them_and_wherever_their_rows_went() {
     let root = tempfile::tempdir().unwrap();
     let stores = [1, 2].map(|writer| open(root.path(), quick(), writer));
     // In its window, over two windows, long ago (late), in a frame that is not compressed whole, of another tenant.
@@ -58,18 +71,40 @@ async fn origins_of_the_last_while_are_visited_whoever_wrote_them_and_wherever_t
     stores[0].append(&tenant(), numbered(3, &[NOW - 100 * WINDOW_NANOS])).await.unwrap();
     stores[1].append(&tenant(), numbered(4, &[NOW; 3_000])).await.unwrap();
     stores[0].append(&"other".parse().unwrap(), numbered(5, &[NOW])).await.unwrap();
-    let visited = |since: i64| {
-        let mut ids = BTreeSet::new();
-        let visit = &mut |origin: &prism_model::Origin| {
-            ids.insert(u128::from_le_bytes(origin.batch_id));
-        };
-        let unread = stores[0].origins_since(&tenant(), Signal::Spans, since, visit).unwrap();
-        assert_eq!(unread, 0);
-        Vec::from_iter(ids)
-    };
+    for store in &stores {
+        store.close().await;
+    }
+    let visited = |since: i64| looked(&stores[0], since, &[], &mut Followed::default());
     assert_eq!(visited(NOW - 1_800 * SECOND), [1, 2, 3, 4]);
     assert_eq!(visited(NOW + 1), [0u128; 0]);
     assert_eq!(visited(NOW + 2 * WINDOW_NANOS + 1_800 * SECOND), [0u128; 0]);
+}
+
+#[tokio::test]
+async fn what_others_store_is_told_once_and_what_nothing_confirms_to_who_asks_for_it() {
+    let root = tempfile::tempdir().unwrap();
+    let stores = [1, 2].map(|writer| open(root.path(), quick(), writer));
+    let (mut followed, since) = (Followed::default(), NOW - 1_800 * SECOND);
+    let mut look = |asked_for: &[u128]| looked(&stores[0], since, asked_for, &mut followed);
+    assert_eq!(look(&[]), [0u128; 0]);
+    stores[1].append(&tenant(), numbered(1, &[NOW])).await.unwrap();
+    // Its writer knows that the frame stays; others know when they made it durable themselves.
+    assert_eq!(look(&[]), [0u128; 0]);
+    assert_eq!(look(&[9]), [0u128; 0]);
+    assert_eq!(look(&[1]), [1]);
+    stores[1].append(&tenant(), numbered(2, &[NOW, NOW - WINDOW_NANOS])).await.unwrap();
+    assert_eq!(look(&[]), [1], "confirmed by what follows it");
+    assert_eq!(look(&[2]), [2]);
+    // What one has written oneself is no news.
+    stores[0].append(&tenant(), numbered(3, &[NOW])).await.unwrap();
+    stores[1].close().await;
+    assert_eq!(look(&[3]), [2]);
+    assert_eq!(look(&[1, 2, 3]), [0u128; 0]);
+    // A writer that comes later.
+    let third = open(root.path(), quick(), 3);
+    third.append(&tenant(), numbered(4, &[NOW])).await.unwrap();
+    third.close().await;
+    assert_eq!(look(&[]), [4]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -10,7 +10,8 @@ use prism_model::BatchId;
 /// What the answer to a stored request said, as far as it is not the same for all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Outcome {
-    pub(crate) rejected: u64,
+    /// `None` where only a frame tells of the request, which does not say.
+    pub(crate) rejected: Option<u64>,
     pub(crate) reason: Box<str>,
     pub(crate) token: Box<str>,
 }
@@ -22,8 +23,8 @@ pub(crate) struct Stored {
     pub(crate) at: i64,
     /// A hash of its body; `None` where only a frame tells of it and it had a key.
     pub(crate) body: Option<u64>,
-    /// What was answered; `None` where only a frame tells of it.
-    pub(crate) outcome: Option<Arc<Outcome>>,
+    /// What was answered.
+    pub(crate) outcome: Arc<Outcome>,
 }
 
 /// Requests by id, and the order in which they leave.
@@ -98,7 +99,7 @@ mod tests {
     }
 
     fn at(at: i64) -> Stored {
-        Stored { at, body: None, outcome: None }
+        Stored { at, body: None, outcome: Arc::default() }
     }
 
     proptest! {

@@ -21,6 +21,7 @@ use crate::error::StoreError;
 use crate::frame::encode::{Encoded, encode};
 use crate::frame::schema::{Sibling, Siblings};
 use crate::hot::lease::Lease;
+use crate::hot::once::{Once, unstored};
 use crate::hot::segment::{Begin, Fate, Limbo, SegmentWriter};
 use crate::hot::split::{Slot, by_window, into_frames};
 use crate::hot::writer::Shared;
@@ -36,6 +37,8 @@ pub(crate) struct Item {
     pub(crate) batch: Cleared,
     /// When it was received, unix nanoseconds: decides what is late.
     pub(crate) now: i64,
+    /// Who is asked whether it is stored already; `None` where it is stored whatever there is.
+    pub(crate) once: Option<Arc<dyn Once>>,
     pub(crate) reply: oneshot::Sender<Result<Token, StoreError>>,
 }
 
@@ -70,6 +73,10 @@ impl LaneFiles {
         if !self.settled() {
             return items.into_iter().for_each(|i| drop(i.reply.send(Err(StoreError::Undoing))));
         }
+        let items = unstored(&self.tenant, self.signal, items);
+        if items.is_empty() {
+            return;
+        }
         let (batches, replies): (Vec<_>, Vec<_>) = items.into_iter().map(|i| ((i.batch, i.now), i.reply)).unzip();
         let rows = batches.iter().map(|(b, _)| b.batch().rows() as u64).sum();
         let alone = batches.len() == 1;
@@ -84,7 +91,7 @@ impl LaneFiles {
             // A batch that cannot be stored must not take its neighbours with it.
             Err(e) if e.kind() == Kind::Bug && !alone => {
                 for ((batch, received), reply) in batches.into_iter().zip(replies) {
-                    self.commit(shared, vec![Item { batch, now: received, reply }], now);
+                    self.commit(shared, vec![Item { batch, now: received, once: None, reply }], now);
                 }
             }
             Err(e) => {

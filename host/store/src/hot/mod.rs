@@ -4,6 +4,7 @@
 //! append -> writer (lanes, groups) -> split (windows) -> commit (encode, write, sync) -> segment (file)
 //! file -> scan (what stands in it) -> unit (its frames)
 //!             lease (of each writer) -> takeover (dead writers' segments are ended) -> list (which are)
+//!                                 \-> follow (which batches others stored) -> once (what is not written a second time) -> commit
 //! ```
 //!
 //! Formats are in `host/adr/0002-frames.md`. Not here: what becomes of a segment that is done (`seal`).
@@ -17,3 +18,5 @@ pub(crate) mod lease;
 pub(crate) mod takeover;
 #[allow(dead_code, reason = "sealing lists by it")]
 pub(crate) mod list;
+pub(crate) mod follow;
+pub(crate) mod once;

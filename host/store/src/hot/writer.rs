@@ -15,14 +15,16 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
 use prism_model::window::Window;
-use prism_model::{Cleared, Origin, Signal, TenantId};
+use prism_model::{BatchId, Cleared, Signal, TenantId};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::disk::{Disk, RealDisk, blocking, make_dirs};
 use crate::error::StoreError;
 use crate::hot::commit::{Item, LaneFiles};
+use crate::hot::follow::{Followed, Follower, Stored, Wanted};
 use crate::hot::lease::Lease;
+use crate::hot::once::Once;
 use crate::hot::segment::Folders;
 use crate::hot::takeover::Observer;
 use crate::keys::Keyring;
@@ -69,6 +71,7 @@ pub struct Store {
     lanes: Mutex<Option<BTreeMap<(TenantId, Signal), Lane>>>,
     tended: AtomicBool,
     reader: Reader,
+    follower: Follower,
 }
 
 pub(crate) struct Shared {
@@ -122,6 +125,11 @@ impl Shared {
             }
         }
         Err(io::Error::other("every writer id is known already"))
+    }
+
+    /// The writer that this process is now; what it was before has ended, and is looked at as any other.
+    pub(crate) fn now_writer(&self) -> u64 {
+        self.lease.lock().as_ref().map_or(self.writer, |lease| lease.writer)
     }
 
     /// Renews the lease, and looks after the writers of other processes.
@@ -208,6 +216,7 @@ impl Store {
     pub fn open_in(root: &Path, options: StoreOptions, around: Surroundings) -> Arc<Store> {
         let reader = Reader::keyed(around.disk.clone(), root, around.keys.clone());
         let observer = Observer::new(around.writer, options.patience(), around.keys.clone());
+        let follower = Follower::new(around.disk.clone(), root, around.keys.clone());
         let shared = Shared {
             room: Arc::new(Semaphore::new(kib(options.inflight_bytes_max as u64) as usize)),
             commits: Arc::new(Semaphore::new(options.parallel())),
@@ -231,7 +240,7 @@ impl Store {
             search: AtomicBool::new(false),
         };
         let lanes = Mutex::new(Some(BTreeMap::new()));
-        Arc::new(Store { shared: Arc::new(shared), lanes, tended: AtomicBool::new(false), reader })
+        Arc::new(Store { shared: Arc::new(shared), lanes, tended: AtomicBool::new(false), reader, follower })
     }
 
     /// Keeps a batch. When this returns `Ok`, its rows are durable and in every later snapshot exactly once (ST-1). When it
@@ -241,13 +250,35 @@ impl Store {
     /// # Errors
     /// `Wait` where too many bytes wait for the disk, `Retry` where it is full, failing, or the store is closed.
     pub async fn append(&self, tenant: &TenantId, batch: Cleared) -> Result<Receipt, StoreError> {
+        self.keep(tenant, batch, None).await
+    }
+
+    /// Keeps a batch as [`Store::append`] does, unless `once` knows at the last moment that it is stored.
+    ///
+    /// # Errors
+    /// As [`Store::append`], and [`StoreError::Stored`].
+    pub async fn append_once(
+        &self,
+        tenant: &TenantId,
+        batch: Cleared,
+        once: Arc<dyn Once>,
+    ) -> Result<Receipt, StoreError> {
+        self.keep(tenant, batch, Some(once)).await
+    }
+
+    async fn keep(
+        &self,
+        tenant: &TenantId,
+        batch: Cleared,
+        once: Option<Arc<dyn Once>>,
+    ) -> Result<Receipt, StoreError> {
         let signal = batch.batch().signal;
         if batch.batch().rows() == 0 {
             return Ok(Receipt { token: Token { signal, frames: Vec::new() } });
         }
         let room = self.room(batch.batch().memory_bytes() as u64).await?;
         let (reply, answer) = oneshot::channel();
-        let mut queued = Queued { item: Item { batch, now: (self.shared.clock)(), reply }, _room: room };
+        let mut queued = Queued { item: Item { batch, now: (self.shared.clock)(), once, reply }, _room: room };
         loop {
             let lane = self.lane(tenant, signal)?;
             match lane.send(queued).await {
@@ -265,28 +296,33 @@ impl Store {
         self.reader.clone()
     }
 
-    /// Visits the origins of the rows that were received since a time (unix nanoseconds), by this and any other writer: what
-    /// a process that was restarted knows requests by. Reads no column, and per frame one stretch of the disk. A batch that
-    /// was cut is visited for each of its frames. Gives how many frames and segments could not be read. Blocks on the disk.
+    /// Visits the batches that were received since a time (unix nanoseconds): of all writers at the first look, then what other
+    /// writers stored since the one before. Told are batches that stay: those of frames that nothing confirms yet come at a
+    /// later look, but for the ones that `asked_for` names, which are made durable. A batch that was cut is visited for each of
+    /// its frames. Reads no column, and per frame one stretch of the disk. Gives how many frames and segments could not be
+    /// read. Blocks on the disk.
     ///
     /// # Errors
     /// `Retry` where a folder cannot be listed.
-    pub fn origins_since(
+    pub fn follow(
         &self,
         tenant: &TenantId,
         signal: Signal,
         since_unix_nanos: i64,
-        visit: &mut dyn FnMut(&Origin),
+        asked_for: &dyn Fn(&BatchId) -> bool,
+        followed: &mut Followed,
+        visit: &mut dyn FnMut(Stored),
     ) -> Result<usize, StoreError> {
         let lateness = i64::try_from(self.shared.options.lateness_ms).unwrap_or(i64::MAX).saturating_mul(1_000_000);
         // What came since then went to a window that was open then: not older than the lateness, or the one of late rows. One
         // window more, because the clock of another writer may differ.
         let late_from = Window::of(since_unix_nanos).number() - 1;
         let from = Window::of(since_unix_nanos.saturating_sub(lateness)).number() - 1;
-        let wanted = |window: Window, late| window.number() >= if late { late_from } else { from };
-        self.reader.origins(tenant, signal, &wanted, &mut |origin| {
-            if origin.received_unix_nanos >= since_unix_nanos {
-                visit(origin);
+        let window = |window: Window, late| window.number() >= if late { late_from } else { from };
+        let wanted = Wanted { tenant, signal, writer: self.shared.now_writer(), window: &window, batch: asked_for };
+        self.follower.look(&wanted, followed, &mut |stored| {
+            if stored.origin.received_unix_nanos >= since_unix_nanos {
+                visit(stored);
             }
         })
     }

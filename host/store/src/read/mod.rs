@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use prism_model::window::{TimeRange, Window};
-use prism_model::{Origin, Signal, TenantId};
+use prism_model::{Signal, TenantId};
 
 use crate::disk::{Disk, RealDisk};
 use crate::error::StoreError;
@@ -166,40 +166,6 @@ impl Reader {
     pub fn snapshot(&self, tenant: &TenantId, signal: Signal, range: TimeRange) -> Result<Snapshot, StoreError> {
         let first = self.0.snapshot(tenant, signal, range)?;
         if first.vanished { self.0.snapshot(tenant, signal, range) } else { Ok(first) }
-    }
-
-    /// Visits the origins of all rows in the segments of the wanted windows (told whether they are of late rows), whoever
-    /// wrote them. Reads no column. A batch that was cut has an origin in each of its frames. Gives how many frames and
-    /// segments could not be read. Blocks on the disk.
-    ///
-    /// # Errors
-    /// `Retry` where a folder cannot be listed.
-    pub(crate) fn origins(
-        &self,
-        tenant: &TenantId,
-        signal: Signal,
-        wanted: &dyn Fn(Window, bool) -> bool,
-        visit: &mut dyn FnMut(&Origin),
-    ) -> Result<usize, StoreError> {
-        let names = self.0.hot.segments(tenant, signal, wanted)?;
-        let sealed = HashSet::new();
-        let mut look = self.0.hot.look(tenant, signal, &sealed);
-        let mut unreadable = 0;
-        for name in names {
-            let mut of_segment = Snapshot::new(self.0.grace);
-            look.add(&name, TimeRange::ALL, &mut of_segment);
-            unreadable += of_segment.unreadable.len();
-            for frame in &of_segment.frames {
-                match frame.origins() {
-                    Ok(origins) => origins.iter().for_each(&mut *visit),
-                    Err(error) => {
-                        tracing::warn!(frame = frame.name(), %error, "the origins of a frame cannot be read");
-                        unreadable += 1;
-                    }
-                }
-            }
-        }
-        Ok(unreadable)
     }
 
     /// Whether a batch that was acknowledged with this token is in the snapshots from now on. Blocks on the disk.

@@ -1,0 +1,267 @@
+//! What other writers stored of a tenant's signal, told once: what makes a request known to every process.
+//!
+//! A look lists the windows that may hold new rows and goes on in each file where the one before ended, so that it costs what
+//! others wrote since. Told are only frames that cannot be undone any more: a later header or the end of their segment
+//! confirms them. One that nothing confirms yet is made durable by whoever asks for a batch in it, and told if it still stands.
+//!
+//! Not here: who remembers what was told, and for how long (`prism-ingest`).
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use prism_model::window::Window;
+use prism_model::{BatchId, Origin, Signal, TenantId};
+
+use crate::cache::Cache;
+use crate::disk::{Disk, File};
+use crate::error::{Damage, StoreError};
+use crate::framed::{Filters, Framed, Source};
+use crate::hot::scan::{Entry, NoIndex, SegmentIndex};
+use crate::hot::segment::end_link;
+use crate::keys::Keyring;
+use crate::place::{SegmentName, Token, parse_window_dir, signal_dir};
+use crate::unit::Tier;
+
+/// Bytes of remembered headers of segments that others write: those of some 3,000 frames of 80 columns.
+const INDEX_CACHE_BYTES: usize = 32 << 20;
+
+/// How far one has looked at a tenant's signal. A new one has seen nothing.
+#[derive(Debug, Default)]
+pub struct Followed {
+    segments: BTreeMap<SegmentName, Told>,
+    /// Whether the own segments were told, of which nothing new is to be learnt after.
+    begun: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Told {
+    frames: usize,
+    /// The segment is ended and all of it told: it is not opened again.
+    done: bool,
+}
+
+/// A batch that is stored.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Stored {
+    /// Where its rows came from; where a batch was cut, of one part.
+    pub origin: Origin,
+    /// Names its frames.
+    pub token: Token,
+}
+
+/// Looks at what others write.
+pub(crate) struct Follower {
+    disk: Arc<dyn Disk>,
+    root: PathBuf,
+    keys: Keyring,
+    indexes: Cache<PathBuf, Arc<SegmentIndex>>,
+    filters: Arc<Filters>,
+}
+
+/// What one look is for.
+pub(crate) struct Wanted<'a> {
+    pub(crate) tenant: &'a TenantId,
+    pub(crate) signal: Signal,
+    /// The own one, whose new rows are no news.
+    pub(crate) writer: u64,
+    /// Which windows may hold new rows; told whether they are of late rows.
+    pub(crate) window: &'a dyn Fn(Window, bool) -> bool,
+    /// Batches that are told even where nothing confirms them yet.
+    pub(crate) batch: &'a dyn Fn(&BatchId) -> bool,
+}
+
+impl Follower {
+    pub(crate) fn new(disk: Arc<dyn Disk>, root: &Path, keys: Keyring) -> Follower {
+        let indexes = Cache::new(INDEX_CACHE_BYTES);
+        Follower { disk, root: root.to_owned(), keys, indexes, filters: Arc::default() }
+    }
+
+    /// Visits the batches of all segments at first, and then of what others wrote since. Gives how many frames and segments
+    /// could not be read; those are tried again at the next look.
+    pub(crate) fn look(
+        &self,
+        wanted: &Wanted<'_>,
+        followed: &mut Followed,
+        visit: &mut dyn FnMut(Stored),
+    ) -> Result<usize, StoreError> {
+        let names = self.segments(wanted, !followed.begun)?;
+        followed.segments.retain(|name, _| (wanted.window)(name.window, name.late));
+        let mut unread = 0;
+        for name in names {
+            let told = followed.segments.entry(name).or_default();
+            if told.done {
+                continue;
+            }
+            match self.segment(wanted, name, told, visit) {
+                Ok(()) | Err(NoIndex::Absent | NoIndex::Vanished) => {}
+                Err(NoIndex::Io(error)) => {
+                    tracing::warn!(segment = name.file_name(), %error, "the requests of a segment cannot be read");
+                    unread += 1;
+                }
+                Err(NoIndex::Locked(error)) => {
+                    tracing::warn!(segment = name.file_name(), %error, "the requests of a segment cannot be read");
+                    unread += 1;
+                }
+                Err(NoIndex::Damaged(error)) => {
+                    tracing::warn!(segment = name.file_name(), %error, "the requests of a segment cannot be read");
+                    unread += 1;
+                    // It does not become readable by looking at it again.
+                    told.done = true;
+                }
+            }
+        }
+        followed.begun = true;
+        Ok(unread)
+    }
+
+    /// Segments of the wanted windows in order: others', or all.
+    fn segments(&self, wanted: &Wanted<'_>, own: bool) -> Result<Vec<SegmentName>, StoreError> {
+        let list = |dir: &Path| match self.disk.list(dir) {
+            Ok(names) => Ok(names),
+            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(Vec::new()),
+            Err(e) => Err(StoreError::io("listed segments", e)),
+        };
+        let dir = self.root.join(signal_dir(wanted.tenant, wanted.signal));
+        let mut names = Vec::new();
+        for shard_name in list(&dir)? {
+            let Ok(shard) = shard_name.parse::<u32>() else { continue };
+            let shard_dir = dir.join(&shard_name);
+            for window_name in list(&shard_dir)? {
+                let Some((window, late)) = parse_window_dir(&window_name) else { continue };
+                if (wanted.window)(window, late) {
+                    let files = list(&shard_dir.join(&window_name))?;
+                    names.extend(files.iter().filter_map(|f| SegmentName::parse(shard, window, late, f)));
+                }
+            }
+        }
+        names.retain(|name| own || name.writer != wanted.writer);
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    fn segment(
+        &self,
+        wanted: &Wanted<'_>,
+        name: SegmentName,
+        told: &mut Told,
+        visit: &mut dyn FnMut(Stored),
+    ) -> Result<(), NoIndex> {
+        let (index, linked) = self.index(wanted, &name)?;
+        let source: Arc<dyn Source> = Arc::new(self.file(wanted, &name, index.inode));
+        for (number, entry) in index.frames.iter().enumerate().skip(told.frames) {
+            let settled = entry.end() <= index.confirmed;
+            let frame = Framed::frame(&source, &self.filters, entry.at, name.window, entry.meta.clone());
+            let origins = frame.origins().map_err(broken)?;
+            let asked_for = !settled && origins.iter().any(|origin| (wanted.batch)(&origin.batch_id));
+            if !settled && !(asked_for && self.settle(wanted, &name, entry)?) {
+                // Those behind it are not confirmed either.
+                return Ok(());
+            }
+            let token = || Token { signal: wanted.signal, frames: frames_of(&name, number, entry) };
+            origins.into_iter().for_each(|origin| visit(Stored { origin, token: token() }));
+            if settled {
+                told.frames = number + 1;
+            }
+        }
+        told.done = linked || index.is_closed();
+        Ok(())
+    }
+
+    /// What stands in a segment, and whether a link ends it.
+    fn index(&self, wanted: &Wanted<'_>, name: &SegmentName) -> Result<(Arc<SegmentIndex>, bool), NoIndex> {
+        let path = self.path(wanted, name);
+        let valid = match self.disk.read_link(&end_link(&path)) {
+            // One that is no number ends the segment at once: it was meant to.
+            Ok(text) => Some(text.parse().unwrap_or(0)),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => None,
+            Err(e) => return Err(NoIndex::Io(e)),
+        };
+        let before = self.indexes.get(&path);
+        let header = name.header(wanted.tenant, wanted.signal);
+        let index = Arc::new(SegmentIndex::read(&*self.disk, &path, &header, valid, before.as_deref(), &self.keys)?);
+        self.indexes.put(path, index.clone(), index.memory_bytes());
+        Ok((index, valid.is_some()))
+    }
+
+    /// Makes the group of a frame durable that nothing confirms yet; whether it stands after that. Its writer can undo it only
+    /// where its own sync failed, and then does so before anybody is answered; a dead one undoes nothing.
+    fn settle(&self, wanted: &Wanted<'_>, name: &SegmentName, entry: &Entry) -> Result<bool, NoIndex> {
+        let mut last: HashMap<SegmentName, usize> = HashMap::from([(*name, entry.meta.header.number as usize)]);
+        for s in entry.siblings.iter() {
+            let other = SegmentName { window: Window::from_number(s.window), late: s.late, file: s.file, ..*name };
+            last.insert(other, s.frame as usize);
+        }
+        for other in last.keys() {
+            match self.disk.open(&self.path(wanted, other)).and_then(|file| file.sync_data()) {
+                Ok(()) => {}
+                Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
+                Err(e) => return Err(NoIndex::Io(e)),
+            }
+        }
+        for (other, frame) in &last {
+            match self.index(wanted, other) {
+                Ok((index, _)) if index.frames.len() > *frame => {}
+                Ok(_) | Err(NoIndex::Absent | NoIndex::Vanished) => return Ok(false),
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(true)
+    }
+
+    fn path(&self, wanted: &Wanted<'_>, name: &SegmentName) -> PathBuf {
+        self.root.join(name.dir(wanted.tenant, wanted.signal)).join(name.file_name())
+    }
+
+    fn file(&self, wanted: &Wanted<'_>, name: &SegmentName, inode: u64) -> OthersFile {
+        OthersFile { disk: self.disk.clone(), path: self.path(wanted, name), name: name.file_name(), inode }
+    }
+}
+
+/// The last frame of a batch in each of its segments, as its acknowledgement names them.
+fn frames_of(name: &SegmentName, number: usize, entry: &Entry) -> Vec<(SegmentName, u32)> {
+    if entry.siblings.is_empty() {
+        return vec![(*name, u32::try_from(number).unwrap_or(u32::MAX))];
+    }
+    let one = |s: &crate::frame::schema::Sibling| {
+        let other = SegmentName { window: Window::from_number(s.window), late: s.late, file: s.file, ..*name };
+        (other, s.frame)
+    };
+    entry.siblings.iter().map(one).collect()
+}
+
+fn broken(error: StoreError) -> NoIndex {
+    match error {
+        StoreError::Damaged(damage) => NoIndex::Damaged(damage),
+        other => NoIndex::Io(io::Error::other(other)),
+    }
+}
+
+/// A file of another writer.
+struct OthersFile {
+    disk: Arc<dyn Disk>,
+    path: PathBuf,
+    name: String,
+    inode: u64,
+}
+
+impl Source for OthersFile {
+    fn open(&self) -> Result<Arc<dyn File>, StoreError> {
+        let failed = |e| StoreError::read("read a frame", e);
+        let file = self.disk.open(&self.path).map_err(failed)?;
+        if file.identity().map_err(failed)?.0 == self.inode { Ok(file) } else { Err(Damage::Foreign("frame").into()) }
+    }
+
+    fn identity(&self) -> u64 {
+        self.inode
+    }
+
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    fn tier(&self) -> Tier {
+        Tier::Hot
+    }
+}
