@@ -91,7 +91,8 @@ impl App {
     pub(crate) fn open(config: Config) -> anyhow::Result<Arc<App>> {
         let root = &config.data_dir;
         let tls = Tls::open(&config.tls)?;
-        let store = Store::open(root, config.store.clone()).with_context(|| {
+        let keys = config.keyring()?;
+        let store = Store::open_with(root, config.store.clone(), keys.clone()).with_context(|| {
             format!("the data folder `{}` cannot be opened; `prism doctor` says more", root.display())
         })?;
         let log = access::log(root)?;

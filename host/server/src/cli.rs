@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use prism_ingest::settings::DuplicateWindow;
 use prism_model::{Signal, TenantId};
+use prism_store::keys::Scheme;
 
 use crate::access::{Expiry, Role};
 use crate::config::{Flags, LogFormat};
@@ -58,6 +59,9 @@ pub(crate) enum Command {
     /// Keys of tenants and operators
     #[command(subcommand)]
     Key(KeyCommand),
+    /// How tenants' data is encrypted, and the keys that do it
+    #[command(subcommand)]
+    Encryption(EncryptionCommand),
     /// Plugins, and which tenant's data runs through them
     #[command(subcommand)]
     Plugin(PluginCommand),
@@ -248,6 +252,41 @@ pub(crate) enum TenantCommand {
         /// Idempotency-Key, else its whole body; the default), `keys` (its Idempotency-Key alone) or `off`
         #[arg(long, value_name = "off|keys|bodies")]
         duplicate_window: DuplicateWindow,
+    },
+    /// Erase a tenant: its keys, data in every tier, settings, plugins and access keys, for good and beside running servers.
+    /// Its name is never used again
+    Erase {
+        /// Which
+        name: TenantId,
+        /// Do it; without, nothing is changed
+        #[arg(long, required_unless_present = "dry_run")]
+        yes: bool,
+        /// Show what would go
+        #[arg(long, conflicts_with = "yes")]
+        dry_run: bool,
+    },
+}
+
+/// `prism encryption`
+#[derive(Debug, Subcommand)]
+pub(crate) enum EncryptionCommand {
+    /// Show how tenants are encrypted, with the versions of their keys
+    Status {
+        /// Only this tenant
+        tenant: Option<TenantId>,
+    },
+    /// Make a new version of a tenant's key; what is written from now on uses it, on every server within two seconds. Older
+    /// versions stay for what they encrypted
+    Rotate {
+        /// Whose
+        tenant: TenantId,
+    },
+    /// Change how a tenant is encrypted from now on
+    Set {
+        /// Whose
+        tenant: TenantId,
+        /// `off`, `local` (keys in a folder) or `kms` (keys that AWS KMS opens)
+        scheme: Scheme,
     },
 }
 

@@ -1,13 +1,15 @@
 //! What the commands do that are not a server.
 //!
 //! ```text
-//! access (tenants, keys), plugins (bindings): control objects of the data folder; servers notice within a second
+//! access (tenants, keys), erase, encryption, plugins (bindings): control objects of the data folder; servers notice within a second
 //! ask (query, trace): a server over HTTP, shown as text
 //! files (recordings and progress) -> ingest (as they are) | replay (times moved, at their pace) -> send (server or data folder)
 //!   -> tally (what became of it)
 //! ```
 
 pub(crate) mod access;
+pub(crate) mod erase;
+pub(crate) mod encryption;
 pub(crate) mod plugin;
 pub(crate) mod ask;
 mod files;

@@ -62,6 +62,7 @@ fn run(cli: &cli::Cli) -> anyhow::Result<ExitCode> {
             print(&text);
             return Ok(if sound { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
+        cli::Command::Encryption(command) => commands::encryption::run(command, config, &screen)?,
         cli::Command::Plugin(command) => commands::plugin::run(command, config, &screen)?,
         cli::Command::Serve(_) => return serve::run(config),
     };

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use prism_store::keys::{Erasure, SWEEP_AGE_MS};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
@@ -21,6 +22,9 @@ use crate::config::Config;
 use crate::http::caller::DEV_TENANT;
 use crate::http::connections::{self, Listener};
 use crate::{commands, grpc, http};
+
+/// Between two looks for what erased tenants have again: some small listings.
+const SWEEP_EVERY: Duration = Duration::from_secs(10);
 
 /// Runs a server until it is told to stop.
 ///
@@ -56,6 +60,7 @@ async fn serve(config: Config) -> anyhow::Result<ExitCode> {
     if let Some(tls) = app.tls.clone() {
         tokio::spawn(tls.watch(stopped.clone()));
     }
+    tokio::spawn(sweep_erased(commands::erase::erasure(&config)?, stopped.clone()));
     app.set_ready(true);
     announce(&config, http_addr, grpc_addr);
 
@@ -89,6 +94,24 @@ async fn serve(config: Config) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Removes what erased tenants get again by writes that were under way: of all of them at the start, then of the recent ones.
+async fn sweep_erased(erasure: Erasure, mut stop: watch::Receiver<bool>) {
+    let mut age_max_ms = i64::MAX;
+    loop {
+        let erasure = erasure.clone();
+        let swept = tokio::task::spawn_blocking(move || erasure.sweep(commands::now_unix_ms(), age_max_ms)).await;
+        match swept {
+            Ok(Ok(_)) => age_max_ms = SWEEP_AGE_MS,
+            Ok(Err(error)) => tracing::warn!(%error, "what erased tenants left cannot be looked for"),
+            Err(error) => tracing::error!(%error, "looking for what erased tenants left panicked"),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(SWEEP_EVERY) => {}
+            _ = stop.changed() => return,
+        }
+    }
+}
+
 async fn bind(text: &str, flag: &str) -> anyhow::Result<TcpListener> {
     let addr: SocketAddr =
         text.parse().with_context(|| format!("expected ADDRESS:PORT with {flag}, found `{text}`"))?;
@@ -97,6 +120,7 @@ async fn bind(text: &str, flag: &str) -> anyhow::Result<TcpListener> {
 
 fn open(config: Config) -> anyhow::Result<Arc<App>> {
     if config.auth.dev {
+        commands::erase::refuse_erased(&config, &DEV_TENANT.parse()?)?;
         let log = access::log(&config.data_dir)?;
         access::change(&log, |directory| {
             let name = DEV_TENANT.parse().map_err(|_| access::DirectoryError::NoRole)?;

@@ -50,6 +50,27 @@ impl Log {
         Ok(Log { dir: checked(folder, name)?, temp: folder.join(".temp"), private: true })
     }
 
+    /// Removes the objects before a number, for good: what they said may not be kept. The latest must stay.
+    ///
+    /// # Errors
+    /// `Retry` where the disk fails: then some are left.
+    pub fn forget_before(&self, number: u64) -> Result<(), StoreError> {
+        let latest = self.latest_number()?.unwrap_or(0);
+        let work = || -> io::Result<()> {
+            for entry in fs::read_dir(&self.dir)? {
+                let name = entry?.file_name();
+                if name.to_str().and_then(parse_number).is_some_and(|n| n < number.min(latest)) {
+                    fs::remove_file(self.dir.join(name))?;
+                }
+            }
+            fs::File::open(&self.dir)?.sync_all()
+        };
+        match work() {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(StoreError::io("removed objects", e)),
+            _ => Ok(()),
+        }
+    }
+
     /// Removes all objects and the log's folder; what is gone already is no error.
     pub(crate) fn remove(&self) -> Result<(), StoreError> {
         match fs::remove_dir_all(&self.dir) {
@@ -63,7 +84,7 @@ impl Log {
         }
     }
 
-    /// The latest object with its number; numbers begin at 1 and have no gaps.
+    /// The latest object with its number; numbers begin at 1 and have no gaps but where older ones were forgotten.
     ///
     /// # Errors
     /// `Retry` where the disk fails, `Bug` where the object is damaged.

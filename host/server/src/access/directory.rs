@@ -149,6 +149,15 @@ impl Directory {
         Ok(())
     }
 
+    /// Takes a tenant out with all its keys; gives their ids. None is no error.
+    pub(crate) fn remove_tenant(&mut self, name: &TenantId) -> Vec<String> {
+        self.tenants.remove(name);
+        let (gone, kept): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.keys).into_iter().partition(|k| k.holder.tenant() == Some(name));
+        self.keys = kept;
+        gone.into_iter().map(|k| k.id).collect()
+    }
+
     /// Makes a key valid, until `expires_unix_ms` where there is an end.
     ///
     /// # Errors

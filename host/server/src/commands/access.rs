@@ -19,7 +19,13 @@ pub(crate) fn tenant(command: &TenantCommand, config: &Config, screen: &Screen) 
     let log = log(&config.data_dir)?;
     match command {
         TenantCommand::Create { name } => {
+            super::erase::refuse_erased(config, name)?;
             change(&log, |directory| directory.create_tenant(name, now_unix_ms()))?;
+            // An erasure that began meanwhile did not see it.
+            if let Err(erased) = super::erase::refuse_erased(config, name) {
+                super::erase::forget_access(config, name)?;
+                return Err(erased);
+            }
             Ok(format!("tenant `{name}` is created; next: prism key create --tenant {name} --role ingest,query\n"))
         }
         TenantCommand::List => {
@@ -45,9 +51,11 @@ pub(crate) fn tenant(command: &TenantCommand, config: &Config, screen: &Screen) 
             grid.push(vec!["created".to_owned(), shown(tenant.created_unix_ms, screen)]);
             grid.push(vec!["keys".to_owned(), keys.to_string()]);
             grid.push(vec!["plugin bindings".to_owned(), bindings.len().to_string()]);
+            grid.push(vec!["encryption".to_owned(), super::encryption::told(name, config)?]);
             grid.push(vec!["duplicate window".to_owned(), told(settings.duplicate_window, config)]);
             Ok(grid.render(screen))
         }
+        TenantCommand::Erase { name, yes, dry_run: _ } => super::erase::run(name, *yes, config, screen),
         TenantCommand::Set { name, duplicate_window } => {
             let (_, directory) = read(&log)?;
             if !directory.tenants.contains_key(name) {

@@ -315,7 +315,7 @@ impl Folder {
         let root: &Path = &config.data_dir;
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         let entered = runtime.enter();
-        let store = Store::open(root, config.store.clone())
+        let store = Store::open_with(root, config.store.clone(), config.keyring()?)
             .with_context(|| format!("the data folder `{}` cannot be opened", root.display()))?;
         let host = PluginHost::new(config.plugin_options()).context("the plugin host cannot start")?;
         let clock: Clock = Arc::new(crate::app::now_unix_nanos);

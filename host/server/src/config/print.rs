@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 use toml::{Table, Value};
 
 use super::settings::{
-    AuthSettings, Config, CorsSettings, HttpSettings, LogSettings, QuerySettings, TelemetrySettings, TlsSettings,
+    AuthSettings, Config, CorsSettings, EncryptionSettings, HttpSettings, LogSettings, QuerySettings,
+    TelemetrySettings, TlsSettings,
 };
 use super::sources::{Loaded, Source};
 
@@ -88,6 +89,7 @@ fn section_docs(name: &str) -> Docs<'static> {
         "limits" => fields_of(LIMITS),
         "ingest" => fields_of(INGEST),
         "store" => fields_of(STORE),
+        "encryption" => own(EncryptionSettings::DOCS),
         "query" => own(QuerySettings::DOCS),
         "plugin" => fields_of(PLUGIN),
         "log" => own(LogSettings::DOCS),

@@ -2,9 +2,11 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use prism_query::EngineOptions;
+use prism_store::keys::{KeyService, Keyring, Kms, KmsOptions, Scheme};
 use serde::{Deserialize, Serialize};
 
 /// A section of the configuration: the struct, its defaults, and its doc comments as text for `prism config print`.
@@ -66,6 +68,8 @@ section! {
         ingest: prism_ingest::PipelineOptions = prism_ingest::PipelineOptions::default(),
         /// How rows come to disk.
         store: prism_store::StoreOptions = prism_store::StoreOptions::default(),
+        /// Who can read what lies on disk and in the bucket.
+        encryption: EncryptionSettings = EncryptionSettings::default(),
         /// What queries may use.
         query: QuerySettings = QuerySettings::default(),
         /// What guests may use.
@@ -161,6 +165,45 @@ impl TlsSettings {
     /// Whether connections are secured.
     pub(crate) fn is_on(&self) -> bool {
         !self.cert_file.as_os_str().is_empty()
+    }
+}
+
+section! {
+    /// Who can read what lies on disk and in the bucket.
+    EncryptionSettings {
+        /// Of tenants that were told nothing else (`prism encryption set`): `local` (keys in a folder), `kms` (keys that AWS KMS
+        /// opens) or `off`. On by default: it costs under 2 % of what keeping spans costs.
+        default: Scheme = Scheme::Local,
+        /// Folder of the keys. Empty: `keys` in `data_dir`; another disk keeps them apart from what they encrypt. Who loses them
+        /// loses the data; servers that share data share them.
+        keys_dir: PathBuf = PathBuf::new(),
+        /// Key of AWS KMS, by id, ARN or alias, that tenants' keys are made by. Needed where a tenant's are `kms`.
+        kms_key: String = String::new(),
+        /// Its region. Empty: that of its ARN, else `AWS_REGION`. Credentials are found as for S3.
+        kms_region: String = String::new(),
+        /// Another endpoint of KMS than AWS's own, such as a private one.
+        kms_url: String = String::new(),
+    }
+}
+
+impl Config {
+    /// The keys of all tenants. Asks nothing of KMS yet.
+    ///
+    /// # Errors
+    /// In words for the user.
+    pub(crate) fn keyring(&self) -> anyhow::Result<Keyring> {
+        let settings = &self.encryption;
+        let beside = self.data_dir.join("keys");
+        let folder = if settings.keys_dir.as_os_str().is_empty() { &beside } else { &settings.keys_dir };
+        let (key, region, url) = (settings.kms_key.clone(), settings.kms_region.clone(), settings.kms_url.clone());
+        let service = match key.is_empty() {
+            true => None,
+            false => {
+                let kms = Kms::open(&KmsOptions { key, region, url }).map_err(anyhow::Error::msg)?;
+                Some(Arc::new(kms) as Arc<dyn KeyService>)
+            }
+        };
+        Ok(Keyring::open(&self.data_dir, folder, settings.default, service))
     }
 }
 
@@ -271,6 +314,11 @@ impl Config {
         ];
         if let Some((setting, _)) = positive.iter().find(|(_, value)| *value == 0) {
             return Err(format!("`{setting}`: expected a number above 0, found `0`"));
+        }
+        if self.encryption.default == Scheme::Kms && self.encryption.kms_key.is_empty() {
+            return Err(
+                "`encryption.kms_key`: expected a key, because `encryption.default` is `kms`, found none".to_owned()
+            );
         }
         self.check_http()?;
         self.check_tls()?;

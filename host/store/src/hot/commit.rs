@@ -69,6 +69,10 @@ impl LaneFiles {
 
     /// Keeps the items and answers each.
     pub(crate) fn commit(&mut self, shared: &Shared, items: Vec<Item>, now: Instant) {
+        // Files of an erased tenant have no name any more: what is written to them would be acknowledged and gone.
+        if let Err(e) = shared.folders.keys.admit(&self.tenant, false) {
+            return items.into_iter().for_each(|i| drop(i.reply.send(Err(e.clone().into()))));
+        }
         self.undo_leftovers(shared);
         if !self.settled() {
             return items.into_iter().for_each(|i| drop(i.reply.send(Err(StoreError::Undoing))));

@@ -19,7 +19,7 @@ use crate::frame::crypt::{Crypt, DataKey};
 use crate::frame::encode::{Encoded, Position};
 use crate::frame::header::{FRAME_HEADER, FrameHeader, SEGMENT_HEADER};
 use crate::frame::schema::{SegmentSchema, Siblings};
-use crate::keys::Keyring;
+use crate::keys::{KeyError, Keyring};
 use crate::place::{END_SUFFIX, SegmentName};
 
 /// The first extent where nothing is known of the rate; each next one is twice as long. 3,000 quiet segments hold 48 MiB.
@@ -161,7 +161,14 @@ impl SegmentWriter {
             Ok(file)
         });
         // An empty or torn file is skipped by readers, also one that was made though the reply said otherwise.
-        let file = begun.inspect_err(|_| folders.discard(path.clone()))?;
+        let file = begun.inspect_err(|e| {
+            folders.discard(path.clone());
+            // Of an erased tenant not even folders stay.
+            if e.get_ref().is_some_and(|e| e.is::<KeyError>()) {
+                let hot = folders.root.join("hot");
+                dir.ancestors().take_while(|d| **d != hot).take_while(|d| disk.remove_dir(d).is_ok()).for_each(drop);
+            }
+        })?;
         Ok(SegmentWriter {
             name,
             path,

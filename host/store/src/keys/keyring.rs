@@ -210,7 +210,7 @@ impl Inner {
     fn admit(&self, tenant: &TenantId) -> Result<(), KeyError> {
         let mut erased = self.erased.lock();
         if erased.1.is_none_or(|seen| seen.elapsed() >= REFRESH) {
-            erased.0 = super::tombs(&self.root)?.into_iter().collect();
+            erased.0 = super::tomb::names(&self.root)?.into_iter().collect();
             erased.1 = Some(Instant::now());
         }
         if erased.0.contains(tenant) { Err(KeyError::Erased) } else { Ok(()) }

@@ -7,18 +7,21 @@
 //! A data key encrypts the frames of one file and stands in that file, wrapped by the newest version of its tenant's key. So
 //! reading needs the file and one small key of the tenant; to rotate is to make a new version; and to erase a tenant is to
 //! remove its versions, under a tombstone. Which scheme a tenant has is told by its newest version and, before there is any, by the
-//! configuration. Not here: how frames are encrypted (`frame/crypt`), what else a tenant leaves behind (`erase` in `life`).
+//! configuration. Not here: how frames are encrypted (`frame/crypt`).
 
 mod error;
 mod record;
 mod tomb;
 mod keyring;
+mod kms;
+mod erase;
 
+pub use erase::{Erasure, Remains, SWEEP_AGE_MS};
 pub use error::KeyError;
 pub(crate) use keyring::NewKey;
 pub use keyring::{Keyring, VersionStatus};
+pub use kms::{Kms, KmsOptions};
 pub use record::Scheme;
-pub(crate) use tomb::tombs;
 
 use prism_model::TenantId;
 

@@ -131,6 +131,14 @@ impl Objects for LocalObjects {
             done => done,
         }
     }
+
+    fn remove_folder(&self, folder: &str) -> io::Result<()> {
+        use io::ErrorKind::{DirectoryNotEmpty, NotADirectory, NotFound};
+        match self.0.disk.remove_dir(&self.0.path(folder)?) {
+            Err(e) if matches!(e.kind(), NotFound | DirectoryNotEmpty | NotADirectory) => Ok(()),
+            done => done,
+        }
+    }
 }
 
 /// A file aside.

@@ -68,6 +68,11 @@ pub trait Objects: Send + Sync {
 
     /// Removes an object; none is no error.
     fn delete(&self, name: &str) -> io::Result<()>;
+
+    /// Removes an empty folder, where folders are something by themselves; none, or one that is not empty, is no error.
+    fn remove_folder(&self, _folder: &str) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// An object that is being written. Dropped before it is finished, it never was.
