@@ -21,6 +21,7 @@ mod unit;
 pub mod warm;
 pub mod cold;
 pub mod index;
+pub mod seal;
 mod read;
 pub mod control;
 pub mod keys;

@@ -9,7 +9,7 @@ use super::buffer::{self, Buffer, Lines};
 use super::column::{self, ColumnDir};
 use super::crypt::{Blocks, DataKey, Place};
 use super::encode::SERVICES_MAX;
-use super::header::FrameHeader;
+use super::header::{FRAME_HEADER, FrameHeader};
 use super::origins;
 use super::schema::{self, Siblings, TableColumn};
 use super::stats::{self, ColumnMeta};
@@ -171,6 +171,25 @@ impl FrameMeta {
         size_of::<FrameMeta>() + self.lines.len() + columns
     }
 
+    /// Where the parts of the payload stand that are read alone (offset, length), in order.
+    pub(super) fn payload_blocks(&self) -> Result<Vec<(u64, u64)>, Damage> {
+        if self.header.whole {
+            return Ok(vec![(0, self.header.payload_len)]);
+        }
+        let mut buffers = vec![self.origins];
+        for table in &self.tables {
+            for i in 0..table.columns.len() {
+                buffers.extend(self.dir(table, i)?.buffers());
+            }
+        }
+        Ok(buffers.iter().filter(|b| b.stored > 0).map(|b| (b.offset, u64::from(b.stored))).collect())
+    }
+
+    /// The columns of all tables in the frame's order.
+    pub(crate) fn table_columns(&self) -> Vec<TableColumn> {
+        self.tables.iter().flat_map(|t| t.columns.iter().map(|c| (t.kind, c.id.clone()))).collect()
+    }
+
     /// The wanted columns with the place of each, by table.
     fn wanted(&self, want: &dyn Fn(TableKind, &ColumnId) -> bool) -> Vec<(&TableMeta, Vec<usize>)> {
         let wanted = |t: &TableMeta, id: &ColumnId| is_index(id) || want(t.kind, id);
@@ -212,7 +231,7 @@ impl FrameMeta {
         if self.header.whole { (0, self.header.payload_len) } else { (self.origins.offset, self.origins.stored.into()) }
     }
 
-    fn blocks(&self) -> Result<Blocks<'_>, Damage> {
+    pub(super) fn blocks(&self) -> Result<Blocks<'_>, Damage> {
         Blocks::open(&self.header, self.key.as_deref())
     }
 
@@ -245,6 +264,17 @@ impl FrameMeta {
             return Err(Damage::Checksum("blooms"));
         }
         Blooms::read(&self.blocks()?.take(Place::Blooms, stored)?)
+    }
+
+    /// The wanted columns out of a body that is there as a whole: all behind the header.
+    pub(crate) fn rows_in(&self, want: &dyn Fn(TableKind, &ColumnId) -> bool, body: &[u8]) -> Result<Batch, Damage> {
+        let payload = body.get(self.header.payload_at() as usize - FRAME_HEADER..).ok_or(Damage::Short("frame"))?;
+        let bytes = |(at, len): (u64, u64)| {
+            let stretch = payload.get(at as usize..(at + len) as usize).ok_or(Damage::Short("frame"))?;
+            Ok((at, stretch.to_vec()))
+        };
+        let stretches = self.stretches(want)?.into_iter().map(bytes).collect::<Result<Vec<_>, Damage>>()?;
+        self.rows_of(want, &stretches)
     }
 
     /// The wanted columns out of the stretches of [`FrameMeta::stretches`], with their bytes.

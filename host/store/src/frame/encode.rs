@@ -10,6 +10,7 @@ use super::bloom;
 use super::buffer::{Sink, compress, unpack};
 use super::column::{self, Encoder};
 use super::crypt::{Blocks, Crypt, Place, TAG_BYTES};
+use super::decode::FrameMeta;
 use super::header::{FRAME_BYTES_MAX, FRAME_HEADER, FrameHeader};
 use super::origins;
 use super::schema::TableColumn;
@@ -127,6 +128,35 @@ impl Encoded {
     /// The meta block as it was before it was compressed.
     pub(crate) fn raw_meta(&self) -> Result<Cow<'_, [u8]>, Damage> {
         unpack(&self.meta, self.meta_raw)
+    }
+
+    /// A frame as it stands in a file, to be placed in another one; `body` is all behind its header, as its hash tells.
+    pub(crate) fn stored(meta: &FrameMeta, body: &[u8]) -> Result<Encoded, Damage> {
+        let (header, blocks) = (&meta.header, meta.blocks()?);
+        let part = |at: u64, len: u64| {
+            let from = at as usize - FRAME_HEADER;
+            body.get(from..from + len as usize).ok_or(Damage::Short("frame"))
+        };
+        let meta_at = FRAME_HEADER as u64 + u64::from(header.schema_len);
+        let (mut payload, mut lens) = (Vec::with_capacity(header.payload_len as usize), Vec::new());
+        for (at, len) in meta.payload_blocks()? {
+            let block = blocks.take(Place::Payload(at), part(header.payload_at() + at, len)?)?;
+            lens.push(block.len() as u32);
+            payload.extend_from_slice(&block);
+        }
+        Ok(Encoded {
+            columns: meta.table_columns(),
+            rows: header.rows,
+            time_min: header.time_min,
+            time_max: header.time_max,
+            whole: header.whole,
+            meta: blocks.take(Place::Meta, part(meta_at, header.meta_len.into())?)?.into_owned(),
+            meta_raw: header.meta_raw,
+            bloom: blocks.take(Place::Blooms, part(header.bloom_at(), header.bloom_len.into())?)?.into_owned(),
+            payload,
+            payload_raw: header.payload_raw,
+            blocks: lens,
+        })
     }
 
     /// Header and body of the frame at its place.

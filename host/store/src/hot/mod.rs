@@ -16,7 +16,6 @@ pub(crate) mod segment;
 pub(crate) mod scan;
 pub(crate) mod lease;
 pub(crate) mod takeover;
-#[allow(dead_code, reason = "sealing lists by it")]
 pub(crate) mod list;
 pub(crate) mod follow;
 pub(crate) mod once;

@@ -74,7 +74,10 @@ pub struct Block {
     places: Vec<Place>,
     cube: Option<Section>,
     key: Option<Arc<DataKey>>,
-    hash: u128,
+    /// Of the object, but for its tail.
+    pub(crate) hash: u128,
+    /// The hash of the block before it, as that was when this one was made; 0 where there was none.
+    pub(crate) previous: u128,
     name: BlockName,
     source: Arc<dyn Source>,
     objects: Arc<dyn Objects>,
@@ -143,6 +146,7 @@ impl Block {
             cube: directory.section(CUBE),
             key,
             hash: tail.hash,
+            previous: directory.previous,
             name,
             source: Arc::new(source),
             objects: objects.clone(),

@@ -79,6 +79,8 @@ impl Section {
 pub(super) struct Directory {
     pub(super) name: BlockName,
     pub(super) created: i64,
+    /// Hash of the block before it in its shard; 0 where there was none when it was made.
+    pub(super) previous: u128,
     pub(super) rows: u64,
     pub(super) time_min: i64,
     pub(super) time_max: i64,
@@ -99,6 +101,7 @@ impl Directory {
         out.u32(self.name.shard);
         out.u64(self.name.seq);
         out.i64(self.created);
+        out.extend_from_slice(&self.previous.to_le_bytes());
         out.u64(self.rows);
         out.i64(self.time_min);
         out.i64(self.time_max);
@@ -123,7 +126,9 @@ impl Directory {
         let signal: Signal = *Signal::ALL.get(usize::from(take.u8()?)).ok_or(Damage::Bounds("signal"))?;
         let tenant: TenantId = take.string()?.parse().map_err(|_| Damage::Bounds("tenant"))?;
         let (shard, seq) = (take.u32()?, take.u64()?);
-        let (created, rows) = (take.i64()?, take.u64()?);
+        let created = take.i64()?;
+        let previous = u128::from_le_bytes(take.array()?);
+        let rows = take.u64()?;
         let (time_min, time_max) = (take.i64()?, take.i64()?);
         let count = take.var_max(SECTIONS_MAX)?;
         let mut sections = Vec::with_capacity(count);
@@ -138,7 +143,7 @@ impl Directory {
         }
         take.end()?;
         let name = BlockName { tenant, signal, shard, seq };
-        Ok(Directory { name, created, rows, time_min, time_max, sections, key })
+        Ok(Directory { name, created, previous, rows, time_min, time_max, sections, key })
     }
 
     pub(super) fn section(&self, kind: u8) -> Option<Section> {

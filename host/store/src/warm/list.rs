@@ -50,6 +50,11 @@ impl Blocks {
         &self.0.objects
     }
 
+    /// The keys of tenants that they are read with.
+    pub(crate) fn keys(&self) -> &Keyring {
+        &self.0.keys
+    }
+
     /// The shards that have a folder, ascending.
     ///
     /// # Errors

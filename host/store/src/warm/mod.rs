@@ -11,7 +11,6 @@
 
 pub(crate) mod name;
 pub(crate) mod footer;
-#[cfg_attr(not(test), expect(dead_code, reason = "sealing comes next"))]
 pub(crate) mod write;
 mod block;
 mod list;

@@ -52,7 +52,7 @@ impl Folder {
 
     /// A block of these batches, a frame each, in windows that follow each other.
     fn write(&self, seq: u64, batches: &[Batch], cube: Option<Vec<u8>>) -> Create {
-        let mut writer = BlockWriter::begin(&*self.objects, &self.keys, Folder::name(seq), NOW).unwrap();
+        let mut writer = BlockWriter::begin(&*self.objects, &self.keys, Folder::name(seq), NOW, 0).unwrap();
         let mut sources = Vec::new();
         for (i, batch) in batches.iter().enumerate() {
             let window = Window::from_number(6_000_000 + i as i64);
@@ -127,7 +127,7 @@ fn lists_and_reads_back(folder: &Folder) {
 fn a_footer_longer_than_the_first_read_is_read_by_a_second() {
     let folder = Folder::new();
     let one = batch(Signal::Spans, 12, NOW, 1);
-    let mut writer = BlockWriter::begin(&*folder.objects, &folder.keys, Folder::name(1), NOW).unwrap();
+    let mut writer = BlockWriter::begin(&*folder.objects, &folder.keys, Folder::name(1), NOW, 0).unwrap();
     writer.frame(&encode(&one, 1).unwrap(), Window::of(NOW)).unwrap();
     let mut random = Random(5);
     let source = |rows: usize, random: &mut Random| {

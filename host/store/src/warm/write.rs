@@ -19,6 +19,7 @@ use crate::objects::{Objects, Upload};
 pub(crate) struct BlockWriter {
     name: BlockName,
     created: i64,
+    previous: u128,
     fingerprint: u64,
     /// Of frames and footer, and its form that is stored. Another attempt at a block of this name has another one.
     key: Option<NewKey>,
@@ -39,15 +40,18 @@ pub(crate) struct Written {
     pub(crate) bytes: u64,
     pub(crate) frames: u32,
     pub(crate) rows: u64,
+    pub(crate) hash: u128,
 }
 
 impl BlockWriter {
-    /// Begins the block of this name; `created` in unix nanoseconds.
+    /// Begins the block of this name; `created` in unix nanoseconds. `previous`: the hash of the block before it, 0 where there
+    /// is none.
     pub(crate) fn begin(
         objects: &dyn Objects,
         keys: &Keyring,
         name: BlockName,
         created: i64,
+        previous: u128,
     ) -> Result<BlockWriter, StoreError> {
         let key = keys.data_key(&name.tenant, &name.to_header())?;
         let upload = objects.upload(&name.object()).map_err(failed)?;
@@ -55,6 +59,7 @@ impl BlockWriter {
         let mut writer = BlockWriter {
             name,
             created,
+            previous,
             fingerprint,
             key,
             upload,
@@ -115,6 +120,7 @@ impl BlockWriter {
         let directory = Directory {
             name: self.name.clone(),
             created: self.created,
+            previous: self.previous,
             rows: self.rows,
             time_min: self.times.0,
             time_max: self.times.1,
@@ -123,17 +129,18 @@ impl BlockWriter {
         };
         let directory = directory.to_bytes();
         self.put(&directory)?;
+        let hash = self.hash.digest128();
         let tail = Tail {
             listed_at,
             directory_len: directory.len() as u32,
             directory_crc: crc32c::crc32c(&directory),
             encrypted: self.key.is_some(),
-            hash: self.hash.digest128(),
+            hash,
         };
         self.put(&tail.to_bytes())?;
         let (bytes, frames, rows) = (self.at, self.frames, self.rows);
         let created = self.upload.finish().map_err(failed)?;
-        Ok(Written { created, bytes, frames, rows })
+        Ok(Written { created, bytes, frames, rows, hash })
     }
 
     fn section(&mut self, kind: u8, raw: Vec<u8>) -> Result<Section, StoreError> {

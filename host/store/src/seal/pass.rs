@@ -1,0 +1,232 @@
+//! One pass: what is due becomes blocks under the next numbers.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use prism_model::{Batch, ColumnId, Signal, TableKind, TenantId};
+
+use super::plan::{Ended, Plan, plan};
+use super::reframe::{Closed, Reframe, Segment, Visit};
+use super::{SealEnv, is_void, listing, shards};
+use crate::control::Create;
+use crate::error::StoreError;
+use crate::hot::list::segments;
+use crate::place::SegmentName;
+use crate::warm::Block;
+use crate::warm::name::BlockName;
+use crate::warm::write::BlockWriter;
+
+/// Times that a pass decides again after others took its number. Each time at least one block was made, by somebody.
+const ATTEMPTS: usize = 5;
+
+/// What a pass did, or in a dry run would do now.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SealReport {
+    /// The blocks, in order.
+    pub blocks: Vec<Sealed>,
+    /// Segments that are ended and not due yet.
+    pub waiting: usize,
+    /// Segments that are not ended.
+    pub open: usize,
+    /// Segments of which acknowledged rows cannot be read, by file name, and why. What stands in them is sealed all the same;
+    /// their files are kept.
+    pub damaged: Vec<(String, String)>,
+    /// Others sealed at the same time, again and again: the next pass goes on.
+    pub outrun: bool,
+}
+
+/// A block.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sealed {
+    /// Its shard.
+    pub shard: u32,
+    /// Its number.
+    pub seq: u64,
+    /// File names of its segments.
+    pub sources: Vec<String>,
+    /// Items.
+    pub rows: u64,
+    /// Frames; 0 in a dry run.
+    pub frames: u32,
+    /// Bytes of its segments.
+    pub bytes_hot: u64,
+    /// Bytes of the object; 0 in a dry run.
+    pub bytes: u64,
+}
+
+/// Seals what is due of a tenant's signal at `now` (unix nanoseconds). Blocks on disk and store; memory holds a few frames and
+/// the footer of a block.
+///
+/// # Errors
+/// `Retry` where disk or store fail, `Bug` where a block is damaged: nothing can be sealed behind one whose sources are
+/// unknown. Blocks that were made before stay.
+pub fn pass(
+    env: &SealEnv<'_>,
+    tenant: &TenantId,
+    signal: Signal,
+    now: i64,
+    dry_run: bool,
+) -> Result<SealReport, StoreError> {
+    let mut report = SealReport::default();
+    for shard in shards(env, tenant, signal)? {
+        Pass { env, tenant, signal, shard, now }.run(dry_run, &mut report)?;
+    }
+    Ok(report)
+}
+
+/// How far the numbers of a shard have come.
+struct Last {
+    seq: u64,
+    hash: u128,
+}
+
+struct Pass<'a> {
+    env: &'a SealEnv<'a>,
+    tenant: &'a TenantId,
+    signal: Signal,
+    shard: u32,
+    now: i64,
+}
+
+impl Pass<'_> {
+    fn run(&self, dry_run: bool, report: &mut SealReport) -> Result<(), StoreError> {
+        for _ in 0..ATTEMPTS {
+            // In this order: see the module's docs.
+            let blocks = self.env.blocks.list(self.tenant, self.signal, self.shard, 0)?;
+            let covered = (self.env.covered)(self.tenant, self.signal, self.shard)?;
+            let mut last = last(&blocks, covered);
+            let plan = self.plan(&blocks, covered)?;
+            if dry_run {
+                return self.foresee(&plan, last.seq, report);
+            }
+            let mut lost = false;
+            for block in &plan.blocks {
+                match self.block(block, &last, report)? {
+                    None => {}
+                    Some((Create::Created, next)) => last = next,
+                    Some((Create::Lost, _)) => {
+                        lost = true;
+                        break;
+                    }
+                }
+            }
+            if !lost {
+                report.waiting += plan.waiting;
+                report.open += plan.open;
+                return Ok(());
+            }
+        }
+        report.outrun = true;
+        Ok(())
+    }
+
+    fn plan(&self, blocks: &[Arc<Block>], covered: u64) -> Result<Plan, StoreError> {
+        let stand = blocks.iter().filter(|b| !is_void(b, blocks, covered));
+        let sealed: HashSet<SegmentName> = stand.flat_map(|b| b.sources.iter().map(|s| s.name)).collect();
+        let mut listed =
+            segments(self.env.disk, self.env.root, self.tenant, self.signal, &|_, _| true).map_err(listing)?;
+        listed.retain(|s| s.name.shard == self.shard);
+        Ok(plan(&listed, &sealed, self.now, self.env.options))
+    }
+
+    /// What the plan comes to, without doing it.
+    fn foresee(&self, plan: &Plan, mut seq: u64, report: &mut SealReport) -> Result<(), StoreError> {
+        report.waiting += plan.waiting;
+        report.open += plan.open;
+        for block in &plan.blocks {
+            let mut sealed = self.none_yet(seq + 1);
+            for ended in block {
+                if let Some(segment) = self.open(ended, report)? {
+                    sealed.add(ended, segment.rows());
+                }
+            }
+            if !sealed.sources.is_empty() {
+                seq += 1;
+                report.blocks.push(sealed);
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes a block of these segments; `None` where nothing is left of them.
+    fn block(&self, of: &[Ended], last: &Last, report: &mut SealReport) -> Result<Option<(Create, Last)>, StoreError> {
+        let name = BlockName { tenant: self.tenant.clone(), signal: self.signal, shard: self.shard, seq: last.seq + 1 };
+        let objects = &**self.env.blocks.objects();
+        let mut sealed = self.none_yet(name.seq);
+        let mut writer = BlockWriter::begin(objects, self.env.blocks.keys(), name.clone(), self.now, last.hash)?;
+        let mut damaged = Vec::new();
+        let mut sources = Vec::new();
+        let mut cube = NoCube;
+        let mut reframe = Reframe::new(&mut writer, self.env.options, &mut cube);
+        for ended in of {
+            let Some(segment) = self.open(ended, report)? else { continue };
+            let taken = reframe.take(&segment)?;
+            if let Some(damage) = taken.damage {
+                damaged.push((ended.name.file_name(), damage.to_string()));
+            }
+            sealed.add(ended, taken.source.rows);
+            sources.push(taken.source);
+        }
+        reframe.flush()?;
+        if sources.is_empty() {
+            return Ok(None);
+        }
+        let written = writer.finish(&sources, None)?;
+        let next = Last { seq: name.seq, hash: written.hash };
+        if written.created == Create::Lost {
+            return Ok(Some((Create::Lost, next)));
+        }
+        (sealed.frames, sealed.bytes) = (written.frames, written.bytes);
+        report.blocks.push(sealed);
+        report.damaged.extend(damaged);
+        Ok(Some((Create::Created, next)))
+    }
+
+    /// A segment with anything in it.
+    fn open(&self, ended: &Ended, report: &mut SealReport) -> Result<Option<Segment>, StoreError> {
+        match Segment::open(self.env.disk, self.env.root, self.tenant, self.signal, ended, self.env.blocks.keys())? {
+            Ok(segment) if segment.is_empty() => Ok(None),
+            Ok(segment) => Ok(Some(segment)),
+            Err(Closed::Gone) => Ok(None),
+            // Nothing of it can be sealed: it stays where it is, and readers say that it cannot be read.
+            Err(Closed::Damaged(damage)) => {
+                let found = (ended.name.file_name(), damage.to_string());
+                if !report.damaged.contains(&found) {
+                    report.damaged.push(found);
+                }
+                Ok(None)
+            }
+        }
+    }
+
+    fn none_yet(&self, seq: u64) -> Sealed {
+        Sealed { shard: self.shard, seq, sources: Vec::new(), rows: 0, frames: 0, bytes_hot: 0, bytes: 0 }
+    }
+}
+
+impl Sealed {
+    fn add(&mut self, ended: &Ended, rows: u64) {
+        self.sources.push(ended.name.file_name());
+        self.rows += rows;
+        self.bytes_hot += ended.valid;
+    }
+}
+
+/// The last number that was taken, whether its block is still there or not.
+fn last(blocks: &[Arc<Block>], covered: u64) -> Last {
+    match blocks.last() {
+        Some(block) if block.seq >= covered => Last { seq: block.seq, hash: block.hash },
+        _ => Last { seq: covered, hash: 0 },
+    }
+}
+
+/// Builds nothing.
+struct NoCube;
+
+impl Visit for NoCube {
+    fn wants(&self, _: TableKind, _: &ColumnId) -> bool {
+        false
+    }
+
+    fn rows(&mut self, _: &Batch) {}
+}
