@@ -18,6 +18,7 @@ mod hot;
 mod cache;
 mod framed;
 mod unit;
+pub mod rollup;
 pub mod warm;
 pub mod cold;
 pub mod index;

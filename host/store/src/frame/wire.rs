@@ -125,6 +125,11 @@ impl<'a> Take<'a> {
         std::str::from_utf8(self.text()?).map_err(|_| Damage::Bounds(self.what))
     }
 
+    /// What is not taken yet.
+    pub(crate) fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+
     pub(crate) fn left(&self) -> usize {
         self.rest.len()
     }

@@ -1,0 +1,319 @@
+//! A quantile sketch: counts by buckets of doubles whose width is 1/64 of their lower bound, so that a bucket's middle is
+//! within 0.8 % of every value in it. Few values are kept as they are. Sketches merge in any order to the same result.
+//! Quantiles of queries and the durations of rollups are made of them.
+//!
+//! The idea is that of HdrHistogram and DDSketch (<https://arxiv.org/abs/1908.10693>); taking the bucket from the bits of
+//! the double costs a shift instead of a logarithm.
+
+use std::collections::BTreeMap;
+
+/// Bits of the mantissa that tell buckets apart: 2^6 buckets for each power of two.
+const MANTISSA_BITS: u32 = 6;
+const SHIFT: u32 = 52 - MANTISSA_BITS;
+/// Below this many values they are kept one by one, and quantiles are exact: most groups of a query with many are small.
+const EXACT_MAX: usize = 32;
+/// Buckets of a dense run, 128 powers of two; a sketch that spans more (which sane durations do not) keeps a tree.
+const DENSE_MAX: usize = 128 << MANTISSA_BITS;
+
+/// The bucket of infinity, the last one.
+const BUCKET_MAX: u32 = (f64::INFINITY.to_bits() >> SHIFT) as u32;
+
+/// Counts by bucket of the values above 0, or of the negated ones below.
+#[derive(Clone, Debug, Default, PartialEq)]
+enum Buckets {
+    #[default]
+    Empty,
+    Dense {
+        first: u32,
+        counts: Vec<u64>,
+    },
+    Sparse(BTreeMap<u32, u64>),
+}
+
+/// The sketch of some doubles. NaN is no value.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Sketch {
+    /// All values, while they are few.
+    exact: Vec<f64>,
+    zeros: u64,
+    above: Buckets,
+    below: Buckets,
+    count: u64,
+}
+
+fn bucket_of(positive: f64) -> u32 {
+    (positive.to_bits() >> SHIFT) as u32
+}
+
+/// The middle of a bucket; the bucket of infinity is infinity alone.
+fn middle(bucket: u32) -> f64 {
+    let low = f64::from_bits(u64::from(bucket) << SHIFT);
+    let high = f64::from_bits(u64::from(bucket + 1) << SHIFT);
+    if low.is_infinite() {
+        low
+    } else if high.is_infinite() || high.is_nan() {
+        low * (1.0 + 0.5 / f64::from(1u32 << MANTISSA_BITS))
+    } else {
+        low + (high - low) / 2.0
+    }
+}
+
+impl Buckets {
+    fn add(&mut self, bucket: u32, n: u64) {
+        if let Buckets::Empty = self {
+            // Room on both sides: neighbours come next.
+            let first = bucket.saturating_sub(64);
+            *self = Buckets::Dense { first, counts: vec![0; 128] };
+        }
+        match self {
+            Buckets::Dense { first, counts } => {
+                let at = bucket.wrapping_sub(*first) as usize;
+                if let Some(count) = counts.get_mut(at) {
+                    *count += n;
+                    return;
+                }
+                let low = bucket.min(*first);
+                let high = (bucket + 1).max(*first + counts.len() as u32);
+                if (high - low) as usize <= DENSE_MAX {
+                    let grown = ((high - low) as usize).next_multiple_of(64);
+                    let mut wider = vec![0; grown];
+                    let offset = (*first - low) as usize;
+                    wider[offset..offset + counts.len()].copy_from_slice(counts);
+                    wider[(bucket - low) as usize] += n;
+                    (*first, *counts) = (low, wider);
+                } else {
+                    let mut tree: BTreeMap<u32, u64> = self.iter().collect();
+                    *tree.entry(bucket).or_default() += n;
+                    *self = Buckets::Sparse(tree);
+                }
+            }
+            Buckets::Sparse(tree) => *tree.entry(bucket).or_default() += n,
+            Buckets::Empty => {}
+        }
+    }
+
+    /// Buckets that hold values, ascending.
+    fn iter(&self) -> Box<dyn DoubleEndedIterator<Item = (u32, u64)> + '_> {
+        match self {
+            Buckets::Empty => Box::new(std::iter::empty()),
+            Buckets::Dense { first, counts } => {
+                Box::new(counts.iter().enumerate().filter(|(_, n)| **n > 0).map(|(i, n)| (*first + i as u32, *n)))
+            }
+            Buckets::Sparse(tree) => Box::new(tree.iter().map(|(b, n)| (*b, *n))),
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        match self {
+            Buckets::Empty => 0,
+            Buckets::Dense { counts, .. } => counts.capacity() * 8,
+            Buckets::Sparse(tree) => tree.len() * 32,
+        }
+    }
+}
+
+impl Sketch {
+    /// Adds a value.
+    #[inline]
+    pub fn add(&mut self, value: f64) {
+        if value.is_nan() {
+            return;
+        }
+        self.count += 1;
+        if self.count as usize <= EXACT_MAX {
+            self.exact.push(value);
+        } else {
+            if !self.exact.is_empty() {
+                self.spread();
+            }
+            self.add_bucket(value, 1);
+        }
+    }
+
+    fn spread(&mut self) {
+        for value in std::mem::take(&mut self.exact) {
+            self.add_bucket(value, 1);
+        }
+    }
+
+    #[inline]
+    fn add_bucket(&mut self, value: f64, n: u64) {
+        if value > 0.0 {
+            self.above.add(bucket_of(value), n);
+        } else if value < 0.0 {
+            self.below.add(bucket_of(-value), n);
+        } else {
+            self.zeros += n;
+        }
+    }
+
+    /// Adds all values of another.
+    pub fn merge(&mut self, other: &Sketch) {
+        let count = self.count + other.count;
+        if count as usize <= EXACT_MAX {
+            self.exact.extend_from_slice(&other.exact);
+        } else {
+            self.spread();
+            other.exact.iter().for_each(|v| self.add_bucket(*v, 1));
+            self.zeros += other.zeros;
+            other.above.iter().for_each(|(b, n)| self.above.add(b, n));
+            other.below.iter().for_each(|(b, n)| self.below.add(b, n));
+        }
+        self.count = count;
+    }
+
+    /// The value at a rank: the smallest that at least `q` of all values do not exceed, within 0.8 %. `None` of nothing.
+    pub fn quantile(&self, q: f64) -> Option<f64> {
+        if self.count == 0 {
+            return None;
+        }
+        let rank = ((q * self.count as f64).ceil() as u64).clamp(1, self.count);
+        if !self.exact.is_empty() {
+            let mut sorted = self.exact.clone();
+            sorted.sort_by(f64::total_cmp);
+            return sorted.get(rank as usize - 1).copied();
+        }
+        let below = self.below.iter().rev().map(|(b, n)| (-middle(b), n));
+        let above = self.above.iter().map(|(b, n)| (middle(b), n));
+        let mut seen = 0;
+        for (value, n) in below.chain(std::iter::once((0.0, self.zeros))).chain(above) {
+            seen += n;
+            if seen >= rank {
+                return Some(value);
+            }
+        }
+        None
+    }
+
+    /// Bytes in memory, about.
+    pub fn bytes(&self) -> usize {
+        size_of::<Sketch>() + self.exact.capacity() * 8 + self.above.bytes() + self.below.bytes()
+    }
+
+    /// How many values.
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// All values, while they are few enough to be kept one by one; in no order.
+    pub fn exact(&self) -> &[f64] {
+        &self.exact
+    }
+
+    /// Appends the sketch's bytes; the same values give the same bytes, in whatever order they came.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        put(out, self.exact.len() as u64);
+        let mut sorted = self.exact.clone();
+        sorted.sort_by(f64::total_cmp);
+        sorted.iter().for_each(|v| out.extend(v.to_bits().to_le_bytes()));
+        if !self.exact.is_empty() {
+            return;
+        }
+        put(out, self.zeros);
+        for buckets in [&self.above, &self.below] {
+            put(out, buckets.iter().count() as u64);
+            let mut last = 0;
+            for (bucket, n) in buckets.iter() {
+                put(out, u64::from(bucket - last));
+                put(out, n);
+                last = bucket;
+            }
+        }
+    }
+
+    /// Reads what [`Sketch::write`] wrote, from the front of `bytes`; `None` where that is something else.
+    pub fn read(bytes: &mut &[u8]) -> Option<Sketch> {
+        let mut sketch = Sketch::default();
+        let exact = take(bytes)?;
+        if exact > EXACT_MAX as u64 {
+            return None;
+        }
+        for _ in 0..exact {
+            let (word, rest) = bytes.split_first_chunk::<8>()?;
+            *bytes = rest;
+            sketch.add(f64::from_bits(u64::from_le_bytes(*word)));
+        }
+        if exact > 0 {
+            return (sketch.count == exact).then_some(sketch);
+        }
+        sketch.zeros = take(bytes)?;
+        sketch.count = sketch.zeros;
+        for above in [true, false] {
+            let mut bucket = 0u32;
+            for _ in 0..take(bytes)? {
+                bucket = bucket.checked_add(u32::try_from(take(bytes)?).ok()?)?;
+                let n = take(bytes)?;
+                if bucket > BUCKET_MAX {
+                    return None;
+                }
+                sketch.count = sketch.count.checked_add(n)?;
+                if above { &mut sketch.above } else { &mut sketch.below }.add(bucket, n);
+            }
+        }
+        Some(sketch)
+    }
+}
+
+/// LEB128.
+fn put(out: &mut Vec<u8>, mut n: u64) {
+    while n >= 0x80 {
+        out.push(n as u8 | 0x80);
+        n >>= 7;
+    }
+    out.push(n as u8);
+}
+
+/// Reads what [`put`] wrote.
+fn take(bytes: &mut &[u8]) -> Option<u64> {
+    let mut n = 0u64;
+    for shift in (0..64).step_by(7) {
+        let (byte, rest) = bytes.split_first()?;
+        *bytes = rest;
+        n |= u64::from(byte & 0x7f) << shift;
+        if byte & 0x80 == 0 {
+            return Some(n);
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn values() -> impl Strategy<Value = Vec<f64>> {
+        let value = prop_oneof![
+            4 => (0u64..10_000_000_000).prop_map(|n| n as f64),
+            1 => (-1_000i64..1_000).prop_map(|n| n as f64 / 8.0),
+            1 => any::<f64>().prop_filter("numbers", |v| !v.is_nan() && (v.is_infinite() || *v == 0.0 || v.abs() > 1e-290)),
+        ];
+        proptest::collection::vec(value, 0..200)
+    }
+
+    proptest! {
+        #[test]
+        fn quantiles_are_within_one_percent(values in values(), q in 0.0f64..=1.0, split in 0usize..200) {
+            let (mut a, mut b) = (Sketch::default(), Sketch::default());
+            let (left, right) = values.split_at(split.min(values.len()));
+            left.iter().for_each(|v| a.add(*v));
+            right.iter().for_each(|v| b.add(*v));
+            let mut bytes = Vec::new();
+            b.write(&mut bytes);
+            let back = Sketch::read(&mut bytes.as_slice()).unwrap();
+            a.merge(&back);
+            let mut sorted = values.clone();
+            sorted.sort_by(f64::total_cmp);
+            let rank = ((q * sorted.len() as f64).ceil() as usize).max(1);
+            match (a.quantile(q), sorted.get(rank - 1)) {
+                (None, None) => {}
+                (Some(found), Some(expected)) => {
+                    let close = found == *expected || (found - expected).abs() <= expected.abs() * 0.01;
+                    prop_assert!(close, "{} for {}", found, expected);
+                }
+                other => prop_assert!(false, "{:?}", other),
+            }
+        }
+    }
+}
