@@ -23,6 +23,7 @@ pub mod warm;
 pub mod cold;
 pub mod index;
 pub mod seal;
+pub mod cold;
 mod read;
 pub mod control;
 pub mod keys;

@@ -375,6 +375,9 @@ async fn folders_go_while_writers_make_files_in_them() {
         let store = store(&disk, root.path(), writer);
         for _ in 0..3 {
             let kept = store.append(&tenant(), numbered(next, &[NOW; 4])).await;
+            if let Err(e) = &kept {
+                eprintln!("{e}: {:?}", std::error::Error::source(e));
+            }
             known.insert(next, kept.is_ok());
             next += 4;
         }

@@ -29,6 +29,8 @@ const EXTENT_BYTES_MAX: u64 = 16 << 20;
 /// A first extent is this part of what the segment before took: a busy tenant seldom asks for more room, and holds at most
 /// about as much again as it writes.
 const EXTENT_PART: u64 = 4;
+/// Times that a folder is made again which went before the file in it was made.
+const FOLDER_ATTEMPTS: usize = 8;
 /// Zeros that follow a frame, where the next header will be: bytes of an attempt that failed must not stand there.
 const END_MARK: [u8; 8] = [0; 8];
 
@@ -150,10 +152,21 @@ impl SegmentWriter {
         // First, so that nothing is there where the key is not to be had.
         let (key, wrapped) = folders.keys.data_key(tenant, &header.to_bytes())?.unzip();
         let below = name.dir(tenant, signal);
-        create_dirs(&*disk, &folders.known, &folders.root, &below)?;
         let dir = folders.root.join(&below);
         let path = dir.join(name.file_name());
-        let begun = disk.create_new(&path).and_then(|file| {
+        let make = || {
+            create_dirs(&*disk, &folders.known, &folders.root, &below)?;
+            disk.create_new(&path)
+        };
+        // A folder that is empty is removed when its segments are (`seal`), and may have been between the two.
+        let mut made = make();
+        for _ in 0..FOLDER_ATTEMPTS {
+            if !made.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::NotFound) {
+                break;
+            }
+            made = make();
+        }
+        let begun = made.and_then(|file| {
             file.write_all_at(&header.with_key(wrapped.as_ref()), 0)?;
             disk.sync_dir(&dir)?;
             // An erasure that listed the folder before the file was there leaves its removal to this writer.

@@ -268,7 +268,7 @@ impl Totals {
 }
 
 /// Whether a resource has a `service.name` that is in no column: cells would not know it.
-fn service_in_tail(batch: &Batch) -> bool {
+pub(super) fn service_in_tail(batch: &Batch) -> bool {
     let Some(tail) = batch.table(TableKind::Tail) else { return false };
     let Some(keys) = tail.intrinsic(Intrinsic::Key) else { return false };
     let mut texts = Texts::default();

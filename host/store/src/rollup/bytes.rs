@@ -140,7 +140,7 @@ fn read(raw: &[u8]) -> Result<Cube, Damage> {
         0 => Ok(None),
         n => texts.get(n - 1).cloned().map(Some).ok_or_else(bad),
     };
-    let mut column =
+    let column =
         |take: &mut Take<'_>| (0..count).map(|_| text(take.var_max(texts.len())?)).collect::<Result<Vec<_>, _>>();
     let (services, names) = (column(&mut take)?, column(&mut take)?);
     let small = |take: &mut Take<'_>| {

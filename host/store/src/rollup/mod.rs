@@ -23,6 +23,7 @@ use std::sync::Arc;
 use prism_model::Signal;
 use prism_model::sketch::Sketch;
 
+pub(crate) use build::wants;
 pub use build::{CubeBuilder, CubeLimits};
 
 /// The rollup of some rows.

@@ -56,6 +56,9 @@ pub struct SealOptions {
     pub zstd_level: i32,
     /// Entries of a block's rollup; one that would have more is left out, and rows answer.
     pub cube_entries_max: usize,
+    /// Spans of a block that are remembered while it is made, some 60 bytes each, to tell calls between services; where there
+    /// are more its rollup has none.
+    pub cube_spans_max: usize,
     /// Segments stay so long behind their block, for queries that listed them: twice the longest query.
     pub read_grace_ms: u64,
 }
@@ -69,7 +72,8 @@ impl Default for SealOptions {
             block_bytes_max: 256 << 20,
             frame_rows: 16_384,
             zstd_level: 1,
-            cube_entries_max: 200_000,
+            cube_entries_max: 100_000,
+            cube_spans_max: 500_000,
             read_grace_ms: 120_000,
         }
     }

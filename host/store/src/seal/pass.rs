@@ -7,11 +7,12 @@ use prism_model::{Batch, ColumnId, Signal, TableKind, TenantId};
 
 use super::plan::{Ended, Plan, plan};
 use super::reframe::{Closed, Reframe, Segment, Visit};
-use super::{SealEnv, is_void, listing, shards};
+use super::{SealEnv, SealOptions, is_void, listing, shards};
 use crate::control::Create;
 use crate::error::StoreError;
 use crate::hot::list::segments;
 use crate::place::SegmentName;
+use crate::rollup::{self, CubeBuilder, CubeLimits};
 use crate::warm::Block;
 use crate::warm::name::BlockName;
 use crate::warm::write::BlockWriter;
@@ -156,8 +157,8 @@ impl Pass<'_> {
         let mut writer = BlockWriter::begin(objects, self.env.blocks.keys(), name.clone(), self.now, last.hash)?;
         let mut damaged = Vec::new();
         let mut sources = Vec::new();
-        let mut cube = NoCube;
-        let mut reframe = Reframe::new(&mut writer, self.env.options, &mut cube);
+        let mut rollup = Rollup::new(self.signal, self.env.options);
+        let mut reframe = Reframe::new(&mut writer, self.env.options, &mut rollup);
         for ended in of {
             let Some(segment) = self.open(ended, report)? else { continue };
             let taken = reframe.take(&segment)?;
@@ -171,7 +172,8 @@ impl Pass<'_> {
         if sources.is_empty() {
             return Ok(None);
         }
-        let written = writer.finish(&sources, None)?;
+        let cube = rollup.cube.finish().map(|cube| cube.to_bytes()).transpose()?;
+        let written = writer.finish(&sources, cube)?;
         let next = Last { seq: name.seq, hash: written.hash };
         if written.created == Create::Lost {
             return Ok(Some((Create::Lost, next)));
@@ -220,13 +222,25 @@ fn last(blocks: &[Arc<Block>], covered: u64) -> Last {
     }
 }
 
-/// Builds nothing.
-struct NoCube;
+/// Builds the block's rollup.
+struct Rollup {
+    signal: Signal,
+    cube: CubeBuilder,
+}
 
-impl Visit for NoCube {
-    fn wants(&self, _: TableKind, _: &ColumnId) -> bool {
-        false
+impl Rollup {
+    fn new(signal: Signal, options: &SealOptions) -> Rollup {
+        let limits = CubeLimits { entries: options.cube_entries_max, edge_spans: options.cube_spans_max };
+        Rollup { signal, cube: CubeBuilder::new(signal, limits) }
+    }
+}
+
+impl Visit for Rollup {
+    fn wants(&self, table: TableKind, id: &ColumnId) -> bool {
+        rollup::wants(self.signal, table, id)
     }
 
-    fn rows(&mut self, _: &Batch) {}
+    fn rows(&mut self, batch: &Batch) {
+        self.cube.add(batch);
+    }
 }

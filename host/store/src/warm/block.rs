@@ -16,6 +16,7 @@ use crate::framed::{Filters, Framed, Source};
 use crate::keys::Keyring;
 use crate::objects::{ObjectFile, Objects};
 use crate::place::SegmentName;
+use crate::rollup::Cube;
 use crate::unit::{Frame, Tier};
 
 /// Bytes of the one read that lists most blocks: index and sources of some 50 frames of 80 columns.
@@ -174,6 +175,14 @@ impl Block {
         let touched = |p: &&Place| range.touches(p.meta.header.time_min, p.meta.header.time_max);
         let frame = |p: &Place| Framed::frame(&self.source, &self.filters, p.at, p.window, p.meta.clone());
         self.places.iter().filter(touched).map(frame).collect()
+    }
+
+    /// Its rollup; `None` where it has none: then rows answer. Blocks on the store.
+    ///
+    /// # Errors
+    /// `Retry` where the store fails, `Bug` where the bytes are damaged or of a newer version.
+    pub fn cube(&self) -> Result<Option<Cube>, StoreError> {
+        Ok(self.cube_bytes()?.map(|bytes| Cube::from_bytes(&bytes)).transpose()?)
     }
 
     /// The bytes of its cube; `None` where it has none. Blocks on the store.

@@ -75,11 +75,6 @@ impl BlockWriter {
         Ok(writer)
     }
 
-    /// Bytes so far.
-    pub(crate) fn bytes(&self) -> u64 {
-        self.at
-    }
-
     /// Adds a frame of rows that were written to a window.
     pub(crate) fn frame(&mut self, frame: &Encoded, window: Window) -> Result<(), StoreError> {
         let (block, new) = self.schema.block(&frame.columns, &Siblings::new());
