@@ -61,6 +61,15 @@ fn frame(c: &mut Criterion<CpuTime>) {
         group.bench_function(format!("decode all {rows}"), |b| {
             b.iter(|| frame_bytes::decode(black_box(&bytes), &|_, _| true))
         });
+        let key = [7; 32];
+        let Ok(sealed) = frame_bytes::encrypt(&batch, 1, &key) else { return };
+        eprintln!("  encrypted: {:.1} bytes a span more", (sealed.len() - bytes.len()) as f64 / rows as f64);
+        group.bench_function(format!("encode encrypted {rows}"), |b| {
+            b.iter(|| frame_bytes::encrypt(black_box(&batch), 1, &key))
+        });
+        group.bench_function(format!("decode all encrypted {rows}"), |b| {
+            b.iter(|| frame_bytes::decrypt(black_box(&sealed), &key, &|_, _| true))
+        });
         let status = ColumnId::attr("http.response.status_code", AttrType::Int);
         let one = |kind: TableKind, id: &ColumnId| kind == TableKind::Items && *id == status;
         group.bench_function(format!("decode one int {rows}"), |b| {

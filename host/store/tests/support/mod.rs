@@ -2,6 +2,7 @@
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses a part")]
 #![allow(clippy::unwrap_used, reason = "a test that fails here should say where")]
 
+pub mod moto;
 pub mod turnstile;
 pub mod disk;
 pub mod bucket;
