@@ -85,6 +85,10 @@ impl Content {
                 from += sector.len();
             }
         }
+        // So is its length, where it was cut.
+        if keep_all || (self.live.len() < self.durable.len() && random.one_in(2)) {
+            self.durable.resize(self.live.len(), 0);
+        }
     }
 }
 
@@ -264,7 +268,8 @@ impl State {
         nodes.extend(self.nodes.iter().map(|(p, n)| (p.clone(), n.clone())));
         let mut contents: BTreeMap<u64, Arc<Mutex<Content>>> = BTreeMap::new();
         for (path, node) in &nodes {
-            let parent_kept = path.parent().is_none_or(|p| after.nodes.contains_key(p) || !nodes.contains_key(p));
+            // The root comes first.
+            let parent_kept = after.nodes.is_empty() || path.parent().is_some_and(|p| after.nodes.contains_key(p));
             let sure = self.durable.contains(path) || back.contains(path);
             if !parent_kept || (!sure && after.random.one_in(2)) {
                 continue;
