@@ -116,7 +116,7 @@ pub(crate) fn end_of(disk: &dyn Disk, path: &Path) -> io::Result<Option<u64>> {
 }
 
 /// The valid length of a segment that its writer ended by its mark.
-fn marked(
+pub(crate) fn marked(
     disk: &dyn Disk,
     path: &Path,
     name: &SegmentName,

@@ -22,7 +22,7 @@ use prism_model::{Signal, TenantId};
 use crate::disk::Disk;
 use crate::frame::header::SEGMENT_HEADER;
 use crate::hot::lease::{fence_token, is_fence, lease_name, parse_lease, parse_writer, writer_dir, writers_dir};
-use crate::hot::list::{end_of, names, of_writers, siblings};
+use crate::hot::list::{end_of, marked, names, of_writers, siblings};
 use crate::hot::scan::{Entry, NoIndex, SegmentIndex};
 use crate::hot::segment::end_link;
 use crate::keys::{KeyError, Keyring};
@@ -298,6 +298,14 @@ impl Lane<'_> {
         SegmentIndex::read(self.disk, &path, &name.header(self.tenant, self.signal), valid, None, self.keys)
     }
 
+    /// Whether it has its end mark at its end, where listings look.
+    fn is_marked(&self, name: &SegmentName) -> io::Result<bool> {
+        match marked(self.disk, &self.path(name), name, self.tenant, self.signal) {
+            Err(NoIndex::Io(e)) => Err(e),
+            found => Ok(found.is_ok_and(|mark| mark.is_some())),
+        }
+    }
+
     /// Ends a segment of a fenced writer behind its last frame that stands.
     fn end(&self, name: &SegmentName) -> io::Result<Ending> {
         let path = self.path(name);
@@ -306,7 +314,8 @@ impl Lane<'_> {
                 return Ok(Ending::Was);
             }
             let valid = match self.read(name) {
-                Ok(index) if index.is_closed() => return Ok(Ending::Was),
+                // A mark before the end of the file is of a close whose cut was lost with the power: listings do not find it.
+                Ok(index) if index.is_closed() && self.is_marked(name)? => return Ok(Ending::Was),
                 Ok(index) if index.fault.as_ref().is_some_and(|f| f.lost) => return Ok(Ending::Damaged),
                 Ok(index) => match self.standing(name, &index)? {
                     Some(valid) => valid,

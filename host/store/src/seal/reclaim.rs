@@ -177,6 +177,8 @@ fn holds_nothing(
     let header = segment.name.header(tenant, signal);
     match SegmentIndex::read(env.disk, &path, &header, Some(valid), None, env.blocks.keys()) {
         Ok(index) => Ok(index.frames.is_empty() && index.fault.is_none()),
+        // It was never begun: a crash tore its header.
+        Err(NoIndex::Absent) => Ok(true),
         Err(NoIndex::Io(e)) => Err(StoreError::io("read a segment", e)),
         Err(_) => Ok(false),
     }
