@@ -9,7 +9,7 @@ use std::sync::Arc;
 use prism_model::window::{TimeRange, Window};
 use prism_model::{Signal, TenantId};
 
-use super::{Snapshot, Unreadable};
+use super::{Ask, Snapshot, Unreadable, moved_on};
 use crate::cache::Cache;
 use crate::disk::{Disk, File};
 use crate::error::{Damage, StoreError};
@@ -175,9 +175,9 @@ impl Look<'_> {
         Ok(true)
     }
 
-    /// Adds the frames of a segment that may hold rows of the range.
-    pub(super) fn add(&mut self, name: &SegmentName, range: TimeRange, to: &mut Snapshot) {
-        if self.outside(name, range) {
+    /// Adds the frames of a segment that may hold what is asked for.
+    pub(super) fn add(&mut self, name: &SegmentName, ask: &Ask<'_>, to: &mut Snapshot) {
+        if self.outside(name, ask.range) {
             return;
         }
         let path = self.path(name);
@@ -190,7 +190,7 @@ impl Look<'_> {
             Ok(index) => index,
             Err(NoIndex::Absent) => return,
             // It was sealed since it was listed.
-            Err(NoIndex::Vanished) => return to.vanished(unreadable(0, "it moved on while it was read".into())),
+            Err(NoIndex::Vanished) => return to.vanished(unreadable(0, moved_on())),
             Err(NoIndex::Io(e)) => {
                 tracing::error!(path = %path.display(), error = %e, "a segment cannot be read");
                 return to.unreadable.push(unreadable(0, "the disk failed".into()));
@@ -208,26 +208,30 @@ impl Look<'_> {
         }
         let source: Arc<dyn Source> =
             Arc::new(HotFile { disk: self.hot.disk.clone(), path: path.clone(), inode: index.inode });
-        to.tiers.hot.parts += 1;
+        let (mut frames, mut standing) = (Vec::new(), 0);
         for entry in &index.frames {
             let header = &entry.meta.header;
-            if !range.touches(header.time_min, header.time_max) {
-                to.tiers.hot.pruned += 1;
+            if !ask.range.touches(header.time_min, header.time_max) {
+                standing += 1;
                 continue;
             }
             match self.stands(name, &index, entry) {
                 Ok(true) => {}
                 Ok(false) => break,
                 Err(NoIndex::Vanished) => {
-                    return to.vanished(unreadable(entry.at, "it moved on while it was read".into()));
+                    to.vanished(unreadable(entry.at, moved_on()));
+                    break;
                 }
                 Err(e) => {
                     tracing::error!(path = %path.display(), error = ?e, "the other part of a batch cannot be read");
-                    return to.unreadable.push(unreadable(entry.at, "the other part of a batch cannot be read".into()));
+                    to.unreadable.push(unreadable(entry.at, "the other part of a batch cannot be read".into()));
+                    break;
                 }
             }
-            to.frames.push(Framed::frame(&source, &self.hot.filters, entry.at, name.window, entry.meta.clone()));
+            standing += 1;
+            frames.push(Framed::frame(&source, &self.hot.filters, entry.at, name.window, entry.meta.clone()));
         }
+        to.add(Tier::Hot, ask, frames, standing);
     }
 
     /// Whether the frame of a token stands.

@@ -109,7 +109,7 @@ fn shards(env: &SealEnv<'_>, tenant: &TenantId, signal: Signal) -> Result<Vec<u3
 }
 
 /// Whether a block is void (see above): the next one names another before it, or is gone already though newer ones are there.
-fn is_void(block: &Block, blocks: &[Arc<Block>], covered: u64) -> bool {
+pub(crate) fn is_void(block: &Block, blocks: &[Arc<Block>], covered: u64) -> bool {
     match blocks.iter().find(|b| b.seq == block.seq + 1) {
         Some(next) => next.previous != block.hash,
         None => block.seq <= covered && blocks.last().is_some_and(|newest| newest.seq > block.seq),

@@ -258,7 +258,7 @@ fn judge(objects: &dyn Objects, name: &BlockName, damage: Damage) -> Result<Dama
 }
 
 fn failed(e: io::Error) -> StoreError {
-    StoreError::io("read a block", e)
+    StoreError::read("read a block", e)
 }
 
 /// A block's object, in which frames lie.

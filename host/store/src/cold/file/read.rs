@@ -157,6 +157,16 @@ impl ColdFile {
         self.meta.signal
     }
 
+    /// How many row groups it has.
+    pub fn groups(&self) -> usize {
+        self.stats.len()
+    }
+
+    /// The name of its object.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Rows of the file.
     pub fn rows(&self) -> u64 {
         self.meta.groups.iter().map(|g| g.rows as u64).sum()
@@ -379,7 +389,7 @@ fn read(objects: &dyn Objects, name: &str, range: Range<u64>) -> Result<Bytes, S
     let wanted = range.end.saturating_sub(range.start);
     let bytes = objects.read(name, range).map_err(|e| match e.kind() {
         std::io::ErrorKind::UnexpectedEof => StoreError::Damaged(Damage::Short("cold file")),
-        _ => StoreError::io("read a cold file", e),
+        _ => StoreError::read("read a cold file", e),
     })?;
     if bytes.len() as u64 == wanted { Ok(bytes) } else { Err(Damage::Short("cold file").into()) }
 }
