@@ -27,6 +27,7 @@ use crate::exec::ScanExec;
 use crate::field::{From as FieldFrom, Types};
 use crate::finish::finish;
 use crate::names::{nearest, row_fields};
+use crate::prune;
 use crate::running::Superseded;
 use crate::scan::{Deadline, Scan};
 use crate::show;
@@ -59,6 +60,9 @@ pub struct RunOptions {
     /// Read every frame of the range: for tests of QU-2.
     #[doc(hidden)]
     pub without_pruning: bool,
+    /// Answer from rows alone: for tests of QU-4.
+    #[doc(hidden)]
+    pub without_rollups: bool,
 }
 
 /// Answers queries over one store. Cheap to clone.
@@ -150,6 +154,9 @@ impl Engine {
             frames_total: scan.frames.len() as u64 + frames_outside,
             frames_pruned: count(&counters.frames_pruned) + frames_outside,
             frames_read: count(&counters.frames_read),
+            index_reads: 0,
+            rollups_read: count(&counters.rollups_read),
+            rows_from_rollups: count(&counters.rows_from_rollups),
             tiers: std::array::from_fn(|tier| TierStats {
                 parts: tiers[tier].parts as u64,
                 frames_read: count(&counters.tiers[tier].frames_read),
@@ -178,7 +185,11 @@ impl Engine {
     fn prepare(&self, mut plan: Plan, asked: Asked, restarts: bool) -> Result<Prepared, QueryError> {
         let snapshot = self.reader.snapshot(&asked.tenant, plan.signal, plan.range)?;
         let mut partial: Vec<Partial> = snapshot.unreadable.iter().map(Partial::of_unreadable).collect();
-        let superseded = match Superseded::find(plan.signal, &snapshot.frames) {
+        let asked_of = |frame: &Frame| {
+            let may_hold = |condition| prune::may_hold(condition, &plan.fields, frame);
+            asked.options.without_pruning || plan.conditions.iter().all(may_hold)
+        };
+        let superseded = match Superseded::find(plan.signal, &snapshot.frames, &asked_of) {
             Err(error @ StoreError::Vanished(_)) if restarts => return Err(error.into()),
             Err(error) => {
                 partial.push(Partial { what: "ends of running spans".into(), why: error.to_string() });
@@ -189,7 +200,9 @@ impl Engine {
         check_fields(&mut plan, &snapshot, asked.options.strict)?;
         let warnings = std::mem::take(&mut plan.warnings);
         let (holds, limit, tiers) = (snapshot.holds_until(), snapshot.grace(), snapshot.tiers);
-        let mut scan = Scan::new(plan, snapshot.frames, superseded, !asked.options.without_pruning);
+        let rolled = if asked.options.without_rollups { Vec::new() } else { snapshot.rolled };
+        let mut scan = Scan::new(plan, snapshot.frames, rolled, superseded, !asked.options.without_pruning);
+        scan.superseded.costs.iter().for_each(|(tier, cost)| scan.counters.read(*tier, *cost));
         scan.bytes_max = asked.bytes_max;
         let voids = holds.map(|at| Deadline { at, limit, setting: "store.read_grace_ms" });
         scan.deadline = asked.deadline.into_iter().chain(voids).min_by_key(|deadline| deadline.at);
@@ -205,8 +218,7 @@ impl Engine {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             n => n,
         };
-        // A frame is the unit of work.
-        let partitions = threads.min(scan.frames.len()).max(1);
+        let partitions = threads.min(scan.jobs()).max(1);
         let leaf = Arc::new(ScanExec::new(scan.clone(), partitions));
         let plan: Arc<dyn ExecutionPlan> = Arc::new(CoalescePartitionsExec::new(leaf));
         let context = self.context()?;

@@ -20,6 +20,7 @@ mod group;
 mod bind;
 mod prune;
 mod running;
+mod rollup;
 mod scan;
 mod sink;
 mod exec;

@@ -4,8 +4,9 @@ use std::collections::HashSet;
 
 use arrow::array::{Array, AsArray};
 use arrow::buffer::BooleanBuffer;
+use prism_model::window::WINDOW_NANOS;
 use prism_model::{Batch, ColumnId, Intrinsic, Signal, TableKind};
-use prism_store::{Frame, StoreError};
+use prism_store::{Frame, Range, ReadCost, StoreError, Tier};
 
 /// Trace id and span id.
 type SpanKey = ([u8; 16], [u8; 8]);
@@ -14,36 +15,58 @@ type SpanKey = ([u8; 16], [u8; 8]);
 #[derive(Debug, Default)]
 pub(crate) struct Superseded {
     ended: HashSet<SpanKey>,
+    /// What it took to find them, frame by frame.
+    pub(crate) costs: Vec<(Tier, ReadCost)>,
 }
 
-fn has_running(frame: &Frame) -> bool {
-    frame.columns(TableKind::Items).iter().any(|c| c.id == ColumnId::Intrinsic(Intrinsic::Running))
+/// Whether some span of a frame may be marked.
+pub(crate) fn has_running(frame: &Frame) -> bool {
+    let column = frame.columns(TableKind::Items).iter().find(|c| c.id == ColumnId::Intrinsic(Intrinsic::Running));
+    column.is_some_and(|column| !matches!(column.range, Some(Range::Bool { any_true: false, .. })))
 }
 
 impl Superseded {
-    /// Looks for them, which costs nothing where no span is marked. Blocks on the disk.
+    /// Looks for them, which costs nothing where no span is marked. `asked`: whether rows of a frame may be in the answer.
+    ///
+    /// A span's time is its start, which its mark and its end have in common, so that the end is looked for only in frames
+    /// about the time of a mark, in whatever tier, and there only where the filter knows its trace. Blocks on the disk.
     ///
     /// # Errors
     /// Where a frame cannot be read.
-    pub(crate) fn find(signal: Signal, frames: &[Frame]) -> Result<Superseded, StoreError> {
+    pub(crate) fn find(
+        signal: Signal,
+        frames: &[Frame],
+        asked: &dyn Fn(&Frame) -> bool,
+    ) -> Result<Superseded, StoreError> {
         let mut superseded = Superseded::default();
-        if signal != Signal::Spans || !frames.iter().any(has_running) {
+        let marked: Vec<&Frame> = frames.iter().filter(|f| has_running(f) && asked(f)).collect();
+        if signal != Signal::Spans || marked.is_empty() {
             return Ok(superseded);
         }
         let columns = Superseded::columns();
-        let read =
-            |frame: &Frame| frame.read(&|table, id| table == TableKind::Items && columns.contains(id)).map(|(b, _)| b);
         let mut running = HashSet::new();
-        for frame in frames.iter().filter(|f| has_running(f)) {
-            let batch = read(frame)?;
-            visit(&[batch], |_, key, runs| {
+        let mut traces = HashSet::new();
+        let (mut first, mut last) = (i64::MAX, i64::MIN);
+        for frame in marked {
+            let wanted = |id: &ColumnId| *id == ColumnId::Intrinsic(Intrinsic::Time) || columns.contains(id);
+            let (batch, cost) = frame.read(&|table, id| table == TableKind::Items && wanted(id))?;
+            superseded.costs.push((frame.tier(), cost));
+            let times = batch.event_times();
+            visit(&[batch], |row, key, runs| {
                 if runs {
+                    traces.insert(key.0);
                     running.insert(key);
+                    (first, last) = (first.min(times.value(row)), last.max(times.value(row)));
                 }
             });
         }
-        for frame in frames.iter().filter(|f| running.iter().any(|(trace, _)| f.may_contain_trace(trace))) {
-            let batch = read(frame)?;
+        // Clocks that were set in between move the start by little.
+        let (first, last) = (first.saturating_sub(WINDOW_NANOS), last.saturating_add(WINDOW_NANOS));
+        let near = |frame: &&Frame| frame.stats().time_min <= last && frame.stats().time_max >= first;
+        let known = |frame: &&Frame| traces.iter().any(|trace| frame.may_contain_trace(trace));
+        for frame in frames.iter().filter(near).filter(known) {
+            let (batch, cost) = frame.read(&|table, id| table == TableKind::Items && columns.contains(id))?;
+            superseded.costs.push((frame.tier(), cost));
             visit(&[batch], |_, key, runs| {
                 if !runs && running.contains(&key) {
                     superseded.ended.insert(key);

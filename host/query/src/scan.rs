@@ -14,8 +14,10 @@ use arrow::datatypes::{DataType, Field as ArrowField, Schema, SchemaRef};
 use datafusion::execution::TaskContext;
 use datafusion::execution::memory_pool::MemoryConsumer;
 use parking_lot::Mutex;
+use prism_model::window::TimeRange;
 use prism_model::{Batch, ColumnId, Intrinsic, TableKind};
-use prism_store::{Frame, ReadCost, StoreError, Tier};
+use prism_store::rollup::Cell;
+use prism_store::{Frame, ReadCost, Rolled, StoreError, Tier};
 
 use crate::answer::Partial;
 use crate::bind::query::{Plan, Shape};
@@ -24,7 +26,9 @@ use crate::eval::node::{Level, Node};
 use crate::eval::vals::Scalar;
 use crate::eval::{self, Rows};
 use crate::frame::FrameRows;
+use crate::group::Many;
 use crate::prune;
+use crate::rollup::{Cells, Fit};
 use crate::running::Superseded;
 use crate::sink::Sink;
 
@@ -40,6 +44,8 @@ pub(crate) struct Counters {
     pub(crate) reads: AtomicU64,
     pub(crate) frames_read: AtomicU64,
     pub(crate) frames_pruned: AtomicU64,
+    pub(crate) rollups_read: AtomicU64,
+    pub(crate) rows_from_rollups: AtomicU64,
     pub(crate) busy_nanos: AtomicU64,
     /// In the order of [`crate::TIERS`].
     pub(crate) tiers: [TierCounters; 3],
@@ -58,7 +64,7 @@ impl Counters {
         &self.tiers[tier as usize]
     }
 
-    fn read(&self, tier: Tier, cost: ReadCost) {
+    pub(crate) fn read(&self, tier: Tier, cost: ReadCost) {
         let of_tier = self.tier(tier);
         for (counter, n) in [(&self.bytes_read, cost.bytes), (&of_tier.bytes_read, cost.bytes)] {
             add(counter, n);
@@ -74,6 +80,8 @@ pub(crate) struct Scan {
     pub(crate) plan: Plan,
     /// In the order in which they are taken.
     pub(crate) frames: Vec<Frame>,
+    jobs: Vec<Job>,
+    fit: Option<Fit>,
     pub(crate) superseded: Superseded,
     pub(crate) counters: Counters,
     pub(crate) partial: Mutex<Vec<Partial>>,
@@ -90,6 +98,14 @@ pub(crate) struct Scan {
     next: AtomicUsize,
     /// The time that a row must beat to be among the first, where the order begins with time.
     pub(crate) bound: Option<Bound>,
+}
+
+/// What a thread takes at a time.
+enum Job {
+    /// A frame, by number.
+    Frame(usize),
+    /// A unit whose rollup answers instead of its frames, where it can be read.
+    Rolled(Rolled),
 }
 
 /// The end of a query's time.
@@ -111,7 +127,14 @@ pub(crate) struct Bound {
 type Wanted = HashMap<TableKind, HashSet<ColumnId>>;
 
 impl Scan {
-    pub(crate) fn new(plan: Plan, mut frames: Vec<Frame>, superseded: Superseded, prune: bool) -> Scan {
+    /// `rolled`: the units that have rollups, which answer where they can; none where rows must.
+    pub(crate) fn new(
+        plan: Plan,
+        mut frames: Vec<Frame>,
+        rolled: Vec<Rolled>,
+        superseded: Superseded,
+        prune: bool,
+    ) -> Scan {
         let by_time = plan
             .order
             .first()
@@ -127,9 +150,13 @@ impl Scan {
             }
             _ => None,
         };
+        let fit = if rolled.is_empty() { None } else { Fit::of(&plan) };
+        let jobs = jobs(&plan, &frames, rolled, fit.as_ref());
         Scan {
             plan,
             frames,
+            jobs,
+            fit,
             superseded,
             counters: Counters::default(),
             partial: Mutex::new(Vec::new()),
@@ -142,6 +169,11 @@ impl Scan {
             next: AtomicUsize::new(0),
             bound,
         }
+    }
+
+    /// How many pieces the work has.
+    pub(crate) fn jobs(&self) -> usize {
+        self.jobs.len()
     }
 
     /// The form of the batches that partitions give.
@@ -159,10 +191,12 @@ impl Scan {
         let started = Instant::now();
         let mut since_check = 0;
         while !self.stop.load(Ordering::Relaxed) {
-            let number = self.next.fetch_add(1, Ordering::Relaxed);
-            let Some(frame) = self.frames.get(number) else { break };
+            let Some(job) = self.jobs.get(self.next.fetch_add(1, Ordering::Relaxed)) else { break };
             self.in_time()?;
-            self.frame(number, frame, &mut sink)?;
+            match job {
+                Job::Frame(number) => self.frame(*number, None, &mut sink)?,
+                Job::Rolled(unit) => self.rolled(unit, &mut sink)?,
+            }
             since_check += 1;
             if since_check >= MEMORY_CHECK_FRAMES {
                 since_check = 0;
@@ -186,22 +220,78 @@ impl Scan {
         }
     }
 
-    /// One frame. A frame that cannot be read makes the answer partial.
-    fn frame(&self, number: usize, frame: &Frame, sink: &mut Sink) -> Result<(), QueryError> {
+    /// One unit: its rollup for whole minutes, rows for the others. A rollup that cannot be read is done without.
+    fn rolled(&self, unit: &Rolled, sink: &mut Sink) -> Result<(), QueryError> {
+        let frames = unit.frames.clone();
+        let answered = match &self.fit {
+            // What no row fulfils needs no rollup either.
+            Some(fit) if !(self.prune && frames.clone().all(|number| self.hopeless(&self.frames[number]))) => {
+                match unit.cube() {
+                    // Marks of spans that have started are in no cell.
+                    Ok(Some((cube, _))) if cube.running() > 0 => None,
+                    Ok(Some((cube, cost))) => {
+                        self.counters.read(unit.tier, cost);
+                        self.cells(fit, &Cells::of(cube.cells(), self.plan.signal, fit.minutes)?, sink)?;
+                        Some(fit.minutes)
+                    }
+                    Ok(None) => None,
+                    Err(error @ StoreError::Vanished(_)) if self.restarts => return Err(error.into()),
+                    Err(error) => {
+                        tracing::warn!(unit = unit.name, %error, "a rollup cannot be read: rows answer instead");
+                        None
+                    }
+                }
+            }
+            _ => None,
+        };
+        for number in frames {
+            let stats = self.frames[number].stats();
+            if !answered.is_some_and(|minutes| minutes.covers(stats.time_min, stats.time_max)) {
+                self.in_time()?;
+                self.frame(number, answered, sink)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The cells of a rollup, as rows that each stand for many.
+    fn cells(&self, fit: &Fit, cells: &Cells<'_>, sink: &mut Sink) -> Result<(), QueryError> {
+        let columns = FrameRows::new(&self.plan.fields, cells, cells.parts(), cells.len(), None);
+        let mut mask = BooleanBuffer::new_set(cells.len());
+        for condition in &self.plan.conditions {
+            mask = &mask & &eval::mask_at(condition, Level::Row, &columns)?;
+        }
+        let selection = UInt32Array::from_iter_values(mask.set_indices().map(|i| i as u32));
+        let found: Vec<&Cell<'_>> = mask.set_indices().map(|cell| cells.get(cell)).collect();
+        let rows = found.iter().map(|cell| cell.count).sum();
+        add(&self.counters.rollups_read, 1);
+        add(&self.counters.rows_from_rollups, rows);
+        add(&self.counters.rows_matched, rows);
+        let rows = FrameRows::new(&self.plan.fields, cells, cells.parts(), cells.len(), Some(&selection));
+        sink.add_many(&self.plan, &rows, &Many { cells: &found, duration: fit.duration })
+    }
+
+    /// Whether no row of a frame fulfils the conditions.
+    fn hopeless(&self, frame: &Frame) -> bool {
+        self.plan.conditions.iter().any(|condition| !prune::may_hold(condition, &self.plan.fields, frame))
+    }
+
+    /// One frame, `but` for the rows of a time that were answered already. A frame that cannot be read makes the answer
+    /// partial.
+    fn frame(&self, number: usize, but: Option<TimeRange>, sink: &mut Sink) -> Result<(), QueryError> {
+        let frame = &self.frames[number];
         let late = |bound: &Bound| {
             let time = bound.time.load(Ordering::Relaxed);
             if bound.descending { frame.stats().time_max < time } else { frame.stats().time_min > time }
         };
-        let conditions = &self.plan.conditions;
-        let hopeless = || conditions.iter().any(|c| !prune::may_hold(c, &self.plan.fields, frame));
-        if self.bound.as_ref().is_some_and(late) || (self.prune && hopeless()) {
+        if self.bound.as_ref().is_some_and(late) || (self.prune && self.hopeless(frame)) {
             add(&self.counters.frames_pruned, 1);
             return Ok(());
         }
         add(&self.counters.frames_read, 1);
         add(&self.counters.tier(frame.tier()).frames_read, 1);
         add(&self.counters.rows_scanned, frame.rows() as u64);
-        let mut reading = Reading { scan: self, frame, parts: Vec::new(), have: Wanted::new() };
+        let mut reading = Reading { scan: self, frame, but, parts: Vec::new(), have: Wanted::new() };
         match reading.matching() {
             Ok(Matching::None) => Ok(()),
             Ok(matching) => {
@@ -238,7 +328,7 @@ impl Scan {
     pub(crate) fn fetch(&self, number: usize, rows: &UInt32Array) -> Result<Option<Vec<eval::Vals>>, QueryError> {
         self.in_time()?;
         let frame = &self.frames[number];
-        let mut reading = Reading { scan: self, frame, parts: Vec::new(), have: Wanted::new() };
+        let mut reading = Reading { scan: self, frame, but: None, parts: Vec::new(), have: Wanted::new() };
         let read = reading.load(self.plan.columns.iter().map(|c| &c.node));
         if self.give_up(read, frame)? {
             return Ok(None);
@@ -247,6 +337,20 @@ impl Scan {
         let columns = self.plan.columns.iter().map(|c| eval::vals_at(&c.node, Level::Row, &rows));
         Ok(Some(columns.collect::<Result<_, _>>()?))
     }
+}
+
+/// Units that a rollup may answer first, since they may hold many frames; then the other frames.
+fn jobs(plan: &Plan, frames: &[Frame], rolled: Vec<Rolled>, fit: Option<&Fit>) -> Vec<Job> {
+    let mut single = vec![true; frames.len()];
+    let mut jobs = Vec::with_capacity(frames.len());
+    for unit in rolled {
+        if fit.is_some_and(|fit| fit.holds(plan, &frames[unit.frames.clone()])) {
+            single[unit.frames.clone()].fill(false);
+            jobs.push(Job::Rolled(unit));
+        }
+    }
+    jobs.extend((0..frames.len()).filter(|number| single[*number]).map(Job::Frame));
+    jobs
 }
 
 fn add(counter: &AtomicU64, n: u64) {
@@ -264,6 +368,8 @@ enum Matching {
 struct Reading<'s> {
     scan: &'s Scan,
     frame: &'s Frame,
+    /// Rows of this time were answered already.
+    but: Option<TimeRange>,
     parts: Vec<Batch>,
     have: Wanted,
 }
@@ -384,14 +490,16 @@ impl Reading<'_> {
     fn in_range(&mut self) -> Result<Option<BooleanBuffer>, QueryError> {
         let plan = &self.scan.plan;
         let stats = self.frame.stats();
-        if plan.range.covers(stats.time_min, stats.time_max) {
+        let but = self.but.filter(|but| but.touches(stats.time_min, stats.time_max));
+        if but.is_none() && plan.range.covers(stats.time_min, stats.time_max) {
             return Ok(None);
         }
+        let wanted = |time| plan.range.contains(time) && !but.is_some_and(|but| but.contains(time));
         self.load(std::iter::once(&plan.time))?;
         let times = eval::vals_at(&plan.time, Level::Row, &self.rows(None))?;
-        let inside = |row: usize| matches!(times.get(row), Scalar::Int(time) if plan.range.contains(time));
+        let inside = |row: usize| matches!(times.get(row), Scalar::Int(time) if wanted(time));
         Ok(Some(match times.int.as_ref() {
-            Some(ints) => BooleanBuffer::collect_bool(times.len, |row| plan.range.contains(ints.value(row))),
+            Some(ints) => BooleanBuffer::collect_bool(times.len, |row| wanted(ints.value(row))),
             None => BooleanBuffer::collect_bool(times.len, inside),
         }))
     }

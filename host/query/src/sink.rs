@@ -13,7 +13,7 @@ use crate::error::QueryError;
 use crate::eval::node::{Level, Node};
 use crate::eval::{self, Rows};
 use crate::frame::FrameRows;
-use crate::group::Groups;
+use crate::group::{Groups, Many};
 use crate::scan::Scan;
 
 /// What the rows become.
@@ -55,7 +55,7 @@ impl Sink {
         selection: Option<&UInt32Array>,
     ) -> Result<(), QueryError> {
         match (self, &scan.plan.shape) {
-            (Sink::Groups(groups), Shape::Groups { spec, .. }) => Ok(groups.add(spec, rows)?),
+            (Sink::Groups(groups), Shape::Groups { spec, .. }) => Ok(groups.add(spec, rows, None)?),
             (Sink::First { heap, limit }, _) if *limit > 0 => {
                 let keys = scan.plan.order.iter().map(|key| eval::vals_at(&key.node, Level::Row, rows));
                 let keys: Vec<eval::Vals> = keys.collect::<Result<_, _>>()?;
@@ -94,6 +94,14 @@ impl Sink {
                 Ok(())
             }
             _ => Ok(()),
+        }
+    }
+
+    /// Adds rows that each stand for many.
+    pub(crate) fn add_many(&mut self, plan: &Plan, rows: &FrameRows<'_>, many: &Many<'_>) -> Result<(), QueryError> {
+        match (self, &plan.shape) {
+            (Sink::Groups(groups), Shape::Groups { spec, .. }) => Ok(groups.add(spec, rows, Some(many))?),
+            _ => Err(QueryError::Engine("plain rows of a rollup".into())),
         }
     }
 

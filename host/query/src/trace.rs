@@ -1,15 +1,15 @@
-//! One trace by its id, without a time range: every frame's filter is asked, only those that may hold it are read.
+//! One trace by its id, without a time range: an index tells which files of the table may hold it, filters which frames of
+//! blocks and segments; only those are read.
 
 use std::collections::HashSet;
 use std::time::Instant;
 
 use arrow::array::{Array, AsArray, UInt32Array};
 use arrow::row::{RowConverter, SortField};
-use prism_model::window::TimeRange;
 use prism_model::{Batch, Intrinsic, Signal, TableKind, TenantId};
-use prism_store::Frame;
+use prism_store::{Frame, Reader, StoreError};
 
-use crate::answer::{Partial, Stats};
+use crate::answer::{Partial, Stats, TierStats};
 use crate::engine::{Engine, blocking, nanos};
 use crate::error::QueryError;
 use crate::running::Superseded;
@@ -38,38 +38,49 @@ impl Engine {
     /// `Retry` where the store cannot be listed. Parts that cannot be read make the answer partial instead.
     pub async fn trace(&self, tenant: &TenantId, id: &[u8; 16]) -> Result<TraceAnswer, QueryError> {
         let (reader, tenant, id) = (self.reader.clone(), tenant.clone(), *id);
-        blocking(move || {
-            let started = Instant::now();
-            let snapshot = reader.snapshot(&tenant, Signal::Spans, TimeRange::ALL)?;
-            let mut stats = Stats {
-                from: i64::MIN,
-                to: i64::MAX,
-                complete_through: i64::MAX,
-                frames_total: snapshot.frames.len() as u64,
-                ..Stats::default()
-            };
-            stats.partial = snapshot.unreadable.iter().map(Partial::of_unreadable).collect();
-            let frames: Vec<Frame> = snapshot.frames.into_iter().filter(|f| f.may_contain_trace(&id)).collect();
-            stats.frames_pruned = stats.frames_total - frames.len() as u64;
-            let superseded = Superseded::find(Signal::Spans, &frames)?;
-            let mut batches = Vec::new();
-            for frame in &frames {
-                match of_frame(frame, &id, &superseded, &mut stats) {
-                    Ok(batch) => batches.extend(batch),
-                    Err(QueryError::Store(error)) => {
-                        tracing::error!(frame = frame.name(), %error, "a frame cannot be read");
-                        stats.partial.push(Partial { what: format!("frame {}", frame.name()), why: error.to_string() });
-                    }
-                    Err(other) => return Err(other),
-                }
-            }
-            let batches = once(batches)?;
-            stats.elapsed_nanos = nanos(started.elapsed());
-            stats.cpu_nanos = stats.elapsed_nanos;
-            Ok(TraceAnswer { batches, stats })
+        blocking(move || match spans(&reader, &tenant, &id, true) {
+            // What it read moved to a colder tier meanwhile: it begins anew, once.
+            Err(QueryError::Store(StoreError::Vanished(_))) => spans(&reader, &tenant, &id, false),
+            answered => answered,
         })
         .await
     }
+}
+
+/// Reads a trace. What vanishes is an error where it `restarts`, and makes the answer partial else. Blocks on the disk.
+fn spans(reader: &Reader, tenant: &TenantId, id: &[u8; 16], restarts: bool) -> Result<TraceAnswer, QueryError> {
+    let started = Instant::now();
+    let snapshot = reader.trace(tenant, Signal::Spans, id)?;
+    let (frames, tiers) = (snapshot.frames, [snapshot.tiers.hot, snapshot.tiers.warm, snapshot.tiers.cold]);
+    let pruned = tiers.map(|found| found.pruned as u64).iter().sum::<u64>();
+    let mut stats = Stats {
+        from: i64::MIN,
+        to: i64::MAX,
+        complete_through: i64::MAX,
+        frames_total: frames.len() as u64 + pruned,
+        frames_pruned: pruned,
+        index_reads: snapshot.index_reads,
+        tiers: tiers.map(|found| TierStats { parts: found.parts as u64, ..TierStats::default() }),
+        ..Stats::default()
+    };
+    stats.partial = snapshot.unreadable.iter().map(Partial::of_unreadable).collect();
+    let superseded = Superseded::find(Signal::Spans, &frames, &|_| true)?;
+    superseded.costs.iter().for_each(|(tier, cost)| stats.read(*tier, *cost));
+    let mut batches = Vec::new();
+    for frame in &frames {
+        match of_frame(frame, id, &superseded, &mut stats) {
+            Ok(batch) => batches.extend(batch),
+            Err(QueryError::Store(error)) if !(restarts && matches!(error, StoreError::Vanished(_))) => {
+                tracing::error!(frame = frame.name(), %error, "a frame cannot be read");
+                stats.partial.push(Partial { what: format!("frame {}", frame.name()), why: error.to_string() });
+            }
+            Err(other) => return Err(other),
+        }
+    }
+    let batches = once(batches)?;
+    stats.elapsed_nanos = nanos(started.elapsed());
+    stats.cpu_nanos = stats.elapsed_nanos;
+    Ok(TraceAnswer { batches, stats })
 }
 
 /// The trace's spans in a frame: its ids first, everything else only where they are.
@@ -82,9 +93,9 @@ fn of_frame(
     let ids = Superseded::columns();
     let (batch, cost) = frame.read(&|table, column| table == TableKind::Items && ids.contains(column))?;
     stats.frames_read += 1;
+    stats.tiers[frame.tier() as usize].frames_read += 1;
     stats.rows_scanned += frame.rows() as u64;
-    stats.bytes_read += cost.bytes;
-    stats.reads += cost.reads;
+    stats.read(frame.tier(), cost);
     let Some(traces) = batch.items().intrinsic(Intrinsic::TraceId) else { return Ok(None) };
     let traces = traces.as_fixed_size_binary();
     let stays = superseded.others(std::slice::from_ref(&batch));
@@ -96,8 +107,7 @@ fn of_frame(
     }
     stats.rows_matched += rows.len() as u64;
     let (whole, cost) = frame.read(&|_, _| true)?;
-    stats.bytes_read += cost.bytes;
-    stats.reads += cost.reads;
+    stats.read(frame.tier(), cost);
     Ok(Some(whole.select(&rows).map_err(|e| QueryError::Engine(e.to_string()))?))
 }
 

@@ -2,7 +2,7 @@
 
 mod arrow;
 
-use prism_store::Tier;
+use prism_store::{ReadCost, Tier};
 use serde_json::{Map, Value as Json, json};
 
 use crate::eval::node::Unit;
@@ -75,6 +75,12 @@ pub struct Stats {
     pub frames_pruned: u64,
     /// Frames of which anything was evaluated.
     pub frames_read: u64,
+    /// Reads of the index of traces, for a trace by id.
+    pub index_reads: u64,
+    /// Rollups that answered instead of the rows of their blocks or files.
+    pub rollups_read: u64,
+    /// Rows that fulfilled all conditions by what rollups tell.
+    pub rows_from_rollups: u64,
     /// What of it lay where, hot to cold.
     pub tiers: [TierStats; 3],
     /// Wall time, nanoseconds.
@@ -195,6 +201,9 @@ impl Stats {
             "frames_total": self.frames_total,
             "frames_pruned": self.frames_pruned,
             "frames_read": self.frames_read,
+            "index_reads": self.index_reads,
+            "rollups_read": self.rollups_read,
+            "rows_from_rollups": self.rows_from_rollups,
             "tiers": self.tiers_json(),
             "elapsed_ns": self.elapsed_nanos,
             "cpu_ns": self.cpu_nanos,
@@ -206,6 +215,13 @@ impl Stats {
 }
 
 impl Stats {
+    /// Counts a read.
+    pub(crate) fn read(&mut self, tier: Tier, cost: ReadCost) {
+        let of_tier = &mut self.tiers[tier as usize];
+        (self.bytes_read, of_tier.bytes_read) = (self.bytes_read + cost.bytes, of_tier.bytes_read + cost.bytes);
+        (self.reads, of_tier.reads) = (self.reads + cost.reads, of_tier.reads + cost.reads);
+    }
+
     /// `{"hot": {…}, …}`: the tiers in which there is anything.
     fn tiers_json(&self) -> Json {
         let tier = |(tier, of): (Tier, &TierStats)| {

@@ -19,6 +19,8 @@ use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
 
+use prism_store::rollup::Cell;
+
 use crate::encode;
 use crate::eval::builder::ValsBuilder;
 use crate::eval::node::{Level, Node, Unit};
@@ -77,6 +79,21 @@ pub(crate) enum Output {
     Top(usize),
 }
 
+/// What rows tell that each stand for many.
+pub(crate) struct Many<'a> {
+    /// Of each row.
+    pub(crate) cells: &'a [&'a Cell<'a>],
+    /// The field whose values are the cells' durations.
+    pub(crate) duration: Option<usize>,
+}
+
+impl Many<'_> {
+    /// Whether durations are accumulated.
+    fn of_durations(&self, accumulator: &Accumulator) -> bool {
+        matches!(accumulator.arg, Some(Node::Field(field)) if self.duration == Some(field))
+    }
+}
+
 /// How rows are grouped and what is made of each group.
 #[derive(Clone, Debug)]
 pub(crate) struct GroupSpec {
@@ -127,8 +144,8 @@ impl Groups {
         self.keys.bytes() + self.states.iter().map(State::bytes).sum::<usize>()
     }
 
-    /// Adds the rows of a frame.
-    pub(crate) fn add(&mut self, spec: &GroupSpec, rows: &dyn Rows) -> Result<(), ArrowError> {
+    /// Adds the rows of a frame, or those that each stand for `many`.
+    pub(crate) fn add(&mut self, spec: &GroupSpec, rows: &dyn Rows, many: Option<&Many<'_>>) -> Result<(), ArrowError> {
         let len = rows.len(Level::Row);
         if len == 0 {
             return Ok(());
@@ -153,8 +170,15 @@ impl Groups {
         for (accumulator, state) in spec.accumulators.iter().zip(&mut self.states) {
             state.grow(count);
             let filter = accumulator.filter.as_ref().map(|f| eval::mask_at(f, Level::Row, rows)).transpose()?;
+            if let Some(many) = many.filter(|many| many.of_durations(accumulator)) {
+                state.update_durations(groups, len, filter.as_ref(), many);
+                continue;
+            }
             let arg = accumulator.arg.as_ref().map(|a| eval::vals_at(a, Level::Row, rows)).transpose()?;
-            state.update(groups, len, arg.as_ref(), filter.as_ref(), times.as_ref());
+            match many {
+                Some(many) => state.update_many(groups, len, arg.as_ref(), filter.as_ref(), many),
+                None => state.update(groups, len, arg.as_ref(), filter.as_ref(), times.as_ref()),
+            }
         }
         Ok(())
     }

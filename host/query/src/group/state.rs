@@ -9,7 +9,7 @@ use prism_model::Value;
 
 use super::distinct::Distinct;
 use super::sketch::{Sketch, put, take};
-use super::{AccumulatorKind, Output, seen};
+use super::{AccumulatorKind, Many, Output, seen};
 use crate::encode;
 use crate::eval::vals::{Scalar, Text, Vals};
 
@@ -194,6 +194,61 @@ impl State {
                     add_top(&mut tops[group], &bytes, 1);
                 });
             }
+        }
+    }
+
+    /// Adds rows that each stand for many. Only what [`crate::rollup::Fit`] lets through is asked for.
+    pub(crate) fn update_many(
+        &mut self,
+        groups: Option<&[u32]>,
+        len: usize,
+        arg: Option<&Vals>,
+        filter: Option<&BooleanBuffer>,
+        many: &Many<'_>,
+    ) {
+        let group = |row: usize| groups.map_or(0, |g| g[row] as usize);
+        let seen = seen(len, arg, filter);
+        let rows = (0..len).filter(|row| seen.as_ref().is_none_or(|seen| seen.value(*row)));
+        match (self, arg) {
+            (State::Count(counts), _) => rows.for_each(|row| counts[group(row)] += many.cells[row].count),
+            (State::Top(tops), Some(arg)) => {
+                let mut bytes = Vec::new();
+                rows.for_each(|row| {
+                    bytes.clear();
+                    encode::encode(&arg.get(row), &mut bytes);
+                    add_top(&mut tops[group(row)], &bytes, many.cells[row].count);
+                });
+            }
+            // A value counts once, however many rows have it.
+            (state, arg) => state.update(groups, len, arg, filter, None),
+        }
+    }
+
+    /// Adds the durations of rows that each stand for many.
+    pub(crate) fn update_durations(
+        &mut self,
+        groups: Option<&[u32]>,
+        len: usize,
+        filter: Option<&BooleanBuffer>,
+        many: &Many<'_>,
+    ) {
+        let group = |row: usize| groups.map_or(0, |g| g[row] as usize);
+        let rows = (0..len).filter(|row| filter.is_none_or(|filter| filter.value(*row)));
+        let each = rows.filter_map(|row| Some((group(row), many.cells[row], many.cells[row].durations?)));
+        match self {
+            State::Count(counts) => each.for_each(|(group, _, sketch)| counts[group] += sketch.count()),
+            State::Quantile(sketches) => each.for_each(|(group, _, sketch)| sketches[group].merge(sketch)),
+            State::Sum(sums) => each.for_each(|(group, cell, sketch)| {
+                sums[group].ints += cell.duration_sum;
+                sums[group].count += sketch.count();
+            }),
+            State::Best(better, best) => each.for_each(|(group, cell, _)| {
+                let Some((least, greatest)) = cell.duration_range else { return };
+                let mut bytes = Vec::new();
+                encode::int(if *better == Ordering::Less { least } else { greatest }, &mut bytes);
+                offer(*better, &mut best[group], &bytes);
+            }),
+            _ => debug_assert!(false, "no other accumulator is made of a cell's durations"),
         }
     }
 

@@ -1,0 +1,81 @@
+//! A store whose rows move to colder tiers when a test says so, as a server moves them.
+#![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
+
+use std::cell::Cell;
+use std::path::Path;
+use std::sync::Arc;
+
+use prism_model::{Batch, Signal};
+use prism_query::{Engine, EngineOptions};
+use prism_store::disk::{Disk, RealDisk};
+use prism_store::keys::Keyring;
+use prism_store::objects::{LocalObjects, Objects};
+use prism_store::seal::{self, SealEnv, SealOptions};
+use prism_store::warm::Blocks;
+use prism_store::{Reader, Store, StoreOptions, Surroundings};
+
+use crate::support::{NOW, cleared, tenant};
+
+/// When all windows of the tests are over, and late rows due.
+const LATER: i64 = NOW + 7_200_000_000_000;
+
+pub struct Moved {
+    root: tempfile::TempDir,
+    disk: Arc<dyn Disk>,
+    objects: Arc<dyn Objects>,
+    blocks: Blocks,
+    writers: Cell<u64>,
+}
+
+impl Moved {
+    pub fn new() -> Moved {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::create_dir(root.path().join("objects")).unwrap();
+        let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+        let objects: Arc<dyn Objects> = Arc::new(LocalObjects::new(disk.clone(), &root.path().join("objects"), 1));
+        let blocks = Blocks::open(objects.clone(), Keyring::default());
+        Moved { root, disk, objects, blocks, writers: Cell::new(0) }
+    }
+
+    pub fn root(&self) -> &Path {
+        self.root.path()
+    }
+
+    pub fn reader(&self) -> Reader {
+        Reader::open_on(self.disk.clone(), self.root())
+    }
+
+    pub fn engine(&self) -> Engine {
+        Engine::new(self.reader(), EngineOptions::default())
+    }
+
+    /// Writes a batch to segments of its own, which are ended.
+    pub async fn add(&self, batch: Batch) {
+        self.writers.set(self.writers.get() + 1);
+        let writer = self.writers.get();
+        let around =
+            Surroundings { disk: self.disk.clone(), clock: Arc::new(|| NOW), writer, keys: Keyring::default() };
+        let options = StoreOptions { commit_delay_ms: 0, frame_rows: 64, ..StoreOptions::default() };
+        let store = Store::open_in(self.root(), options, around);
+        store.append(&tenant(), cleared(batch)).await.unwrap();
+        store.close().await;
+    }
+
+    /// All segments become a block, and go.
+    pub fn seal(&self, signal: Signal) {
+        let options = SealOptions { frame_rows: 50, seal_bytes_min: 0, ..SealOptions::default() };
+        let covered = |_: &_, _, _| Ok(0);
+        let env = SealEnv {
+            disk: &*self.disk,
+            root: self.root(),
+            blocks: &self.blocks,
+            options: &options,
+            covered: &covered,
+        };
+        let report = seal::pass(&env, &tenant(), signal, LATER, false).unwrap();
+        assert!(!report.blocks.is_empty(), "{report:?}");
+    }
+
+    /// All blocks come to the table.
+    pub fn promote(&self, _signal: Signal) {}
+}
