@@ -13,6 +13,7 @@ use prism_model::samples::{batch, texts};
 use prism_model::window::{TimeRange, Window};
 use prism_model::{Batch, Column, Intrinsic, Signal, Table, TableKind};
 use prism_store::disk::RealDisk;
+use prism_store::keys::{Keyring, Scheme};
 use prism_store::{Reader, Store, StoreOptions, Surroundings};
 use support::{NOW, cleared, numbered, tenant};
 
@@ -62,9 +63,8 @@ fn points(rows: usize) -> Batch {
     Batch::try_new(Signal::Metrics, Vec::new(), vec![items]).unwrap()
 }
 
-async fn write(root: &Path, signal: Signal) {
-    let around =
-        Surroundings { disk: Arc::new(RealDisk), clock: Arc::new(|| NOW), writer: 1, keys: Default::default() };
+async fn write(root: &Path, signal: Signal, keys: Keyring) {
+    let around = Surroundings { disk: Arc::new(RealDisk), clock: Arc::new(|| NOW), writer: 1, keys };
     let store = Store::open_in(root, StoreOptions { commit_delay_ms: 0, ..StoreOptions::default() }, around);
     // Each buffer by itself, as many rows have; then odd ones, compressed whole.
     let many = match signal {
@@ -85,7 +85,7 @@ async fn segments_of_version_1_read() {
         let (segment, text) = (fixture(&format!("{name}.seg")), fixture(&format!("{name}.txt")));
         let root = tempfile::tempdir().unwrap();
         if std::env::var_os("UPDATE").is_some() {
-            write(root.path(), signal).await;
+            write(root.path(), signal, Keyring::default()).await;
             std::fs::create_dir_all(fixture("")).unwrap();
             std::fs::copy(root.path().join(place(signal)), &segment).unwrap();
             std::fs::write(&text, rows(root.path(), signal)).unwrap();
@@ -96,4 +96,25 @@ async fn segments_of_version_1_read() {
         std::fs::copy(segment, place).unwrap();
         assert!(rows(root.path(), signal) == std::fs::read_to_string(text).unwrap(), "{name}");
     }
+}
+
+/// The same spans encrypted: the segment, and the key that it was written with.
+#[tokio::test]
+async fn encrypted_segments_of_version_1_read() {
+    let (segment, key) = (fixture("segment-v1-encrypted.seg"), fixture("segment-v1-encrypted.key"));
+    let key_at = |root: &Path| root.join("keys/acme/00000000000000000001");
+    let root = tempfile::tempdir().unwrap();
+    if std::env::var_os("UPDATE").is_some() {
+        let keys = Keyring::open(root.path(), &root.path().join("keys"), Scheme::Local, None);
+        write(root.path(), Signal::Spans, keys).await;
+        std::fs::copy(root.path().join(place(Signal::Spans)), &segment).unwrap();
+        std::fs::copy(key_at(root.path()), &key).unwrap();
+    }
+    let root = tempfile::tempdir().unwrap();
+    for (from, to) in [(segment, root.path().join(place(Signal::Spans))), (key, key_at(root.path()))] {
+        std::fs::create_dir_all(to.parent().unwrap()).unwrap();
+        std::fs::copy(from, to).unwrap();
+    }
+    let clear = std::fs::read_to_string(fixture("segment-v1.txt")).unwrap();
+    assert!(rows(root.path(), Signal::Spans) == clear);
 }

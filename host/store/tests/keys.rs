@@ -73,7 +73,7 @@ fn needles(root: &Path, texts: &[&str]) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn no_key_name_or_value_stands_on_disk_in_the_clear() {
+async fn ke1_no_key_name_or_value_stands_on_disk_in_the_clear() {
     // Few rows, which are compressed whole, and many, whose columns lie apart; both have what is not compressed at all.
     let texts = ["service.name", "http.request.method", "only.0", "checkout"];
     for (scheme, clear) in [(Scheme::Off, true), (Scheme::Local, false)] {
@@ -111,7 +111,7 @@ async fn keys_are_for_their_user_alone() {
 
 /// A frame, a column or a whole file that is put elsewhere does not open there, whatever checksums say.
 #[tokio::test]
-async fn segments_and_frames_open_where_they_were_written_only() {
+async fn ke1_segments_and_frames_open_where_they_were_written_only() {
     let root = tempfile::tempdir().unwrap();
     let keys = keyring(root.path());
     for writer in [1, 2] {
@@ -324,7 +324,7 @@ impl Disk for Watched {
 /// to the disk under one key have the same nonce. Frames begin alike (so many columns, these numbers), and what is encrypted
 /// twice with one nonce begins alike then too.
 #[test]
-fn no_nonce_is_used_twice_under_a_key() {
+fn ke1_no_nonce_is_used_twice_under_a_key() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let (mut bodies_seen, mut places_again) = (0, 0);
     for seed in 0..40 {
@@ -369,7 +369,7 @@ fn no_nonce_is_used_twice_under_a_key() {
 
 /// An append that comes while, or after, its tenant is erased by another process leaves nothing, and others do not notice.
 #[tokio::test(flavor = "multi_thread")]
-async fn erasing_under_load_leaves_the_tombstone_alone() {
+async fn ke2_erasing_under_load_leaves_the_tombstone_alone() {
     let root = tempfile::tempdir().unwrap();
     let (gone, stays): (TenantId, TenantId) = ("needle-tenant".parse().unwrap(), tenant());
     let objects = Arc::new(LocalObjects::new(Arc::new(RealDisk), &root.path().join("objects"), 7));
@@ -454,7 +454,7 @@ async fn erasing_under_load_leaves_the_tombstone_alone() {
 
 /// An erasure that died after any of its steps is finished by beginning it anew, and by the sweep of a server alike.
 #[tokio::test]
-async fn an_erasure_that_was_cut_off_is_finished() {
+async fn ke2_an_erasure_that_was_cut_off_is_finished() {
     for by_sweep in [false, true] {
         let root = tempfile::tempdir().unwrap();
         fs::create_dir(root.path().join("objects")).unwrap();

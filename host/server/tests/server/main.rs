@@ -5,6 +5,7 @@
 mod harness;
 mod keep;
 mod once;
+mod encryption;
 mod access;
 mod matrix;
 mod cors;
