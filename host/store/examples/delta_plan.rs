@@ -54,7 +54,7 @@ fn write(folder: &Path, files: u64) -> Result<(), Box<dyn std::error::Error>> {
         let adds: Vec<NewFile> = (next..upto).map(|n| file(n, files)).collect();
         let now = adds.last().map_or(BEGIN, |f| f.time_max);
         let steps = vec![TxnStep { shard: 0, before: (commit > 0).then_some(commit), last: commit + 1 }];
-        let columns = Some(columns());
+        let columns = vec![Arc::new(columns())];
         let change = Change {
             operation: "WRITE",
             now,

@@ -107,6 +107,9 @@ pub enum Damage {
     /// An encrypted block that its key does not open.
     #[error("{0} does not open with its key: it was changed, moved, or written under another one")]
     Sealed(&'static str),
+    /// What must be there is not.
+    #[error("{0} is missing, number {1}")]
+    Missing(&'static str, u64),
     /// Not the file that it should be.
     #[error("{0} belongs elsewhere")]
     Foreign(&'static str),

@@ -15,6 +15,11 @@ impl Date {
         Date(unix_nanos.div_euclid(DAY_NANOS) as i32)
     }
 
+    /// Days since 1970-01-01.
+    pub fn days(self) -> i64 {
+        i64::from(self.0)
+    }
+
     /// Its first nanosecond; saturates at the ends of int64.
     pub fn first_nanos(self) -> i64 {
         i64::from(self.0).saturating_mul(DAY_NANOS)

@@ -251,6 +251,11 @@ impl Log {
         self.txns.get(app).map(|txn| txn.version)
     }
 
+    /// When a transaction was committed, unix milliseconds.
+    pub(crate) fn updated(&self, app: &str) -> Option<i64> {
+        self.txns.get(app)?.last_updated
+    }
+
     /// The last block of each shard whose rows are in the table's files.
     pub(crate) fn covered(&self) -> BTreeMap<u32, u64> {
         let shard = |txn: &Txn| Some((app_shard(&txn.app_id)?, u64::try_from(txn.version).ok()?));

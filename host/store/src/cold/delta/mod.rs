@@ -22,6 +22,8 @@ mod table;
 mod tests;
 
 pub use date::Date;
+pub(crate) use log::Log;
 pub use log::Totals;
+pub use schema::TableColumn;
 pub use stats::{ColumnStats, Scalar};
 pub use table::{Change, Committed, FileEntry, NewFile, Pinned, Table, Tables, TxnStep};

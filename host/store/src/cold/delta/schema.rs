@@ -1,6 +1,7 @@
 //! A table's schema as Delta writes it (JSON), made from those of Parquet files; it grows and never shrinks.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Fields, Schema, TimeUnit};
 use serde_json::{Map, Value, json};
@@ -14,26 +15,47 @@ pub(crate) const PARTITION: &str = "date";
 ///
 /// # Errors
 /// `Retry` where the table has a column of the name and another type, or its schema cannot be read: somebody else changed it.
-pub(crate) fn grown(table: Option<&str>, columns: &Schema) -> Result<Option<String>, StoreError> {
+pub(crate) fn grown(table: Option<&str>, columns: &[Arc<Schema>]) -> Result<Option<String>, StoreError> {
     let mut schema = match table {
         Some(text) => {
             serde_json::from_str(text).map_err(|e| StoreError::Table(format!("its schema is no JSON: {e}")))?
         }
         None => json!({ "type": "struct", "fields": [field(&Field::new(PARTITION, DataType::Date32, true))?] }),
     };
-    let grew = grow_struct(&mut schema, columns.fields(), "")?;
+    let mut grew = false;
+    for columns in columns {
+        grew |= grow_struct(&mut schema, columns.fields(), "")?;
+    }
     Ok((grew || table.is_none()).then(|| schema.to_string()))
 }
 
-/// The names and types of the columns of a table's schema.
+/// A column of a table.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TableColumn {
+    /// Its name.
+    pub name: String,
+    /// Its type, as Delta writes it.
+    pub data_type: Value,
+    /// What stands beside it: the real key of an attribute, its last use.
+    pub metadata: BTreeMap<String, String>,
+}
+
+/// The columns of a table's schema.
 ///
 /// # Errors
 /// `Retry` where it cannot be read.
-pub(crate) fn columns(table: &str) -> Result<Vec<(String, Value)>, StoreError> {
+pub(crate) fn columns(table: &str) -> Result<Vec<TableColumn>, StoreError> {
     let schema: Value =
         serde_json::from_str(table).map_err(|e| StoreError::Table(format!("its schema is no JSON: {e}")))?;
     let fields = schema.get("fields").and_then(Value::as_array).ok_or_else(no_struct)?;
-    let column = |f: &Value| Some((f.get("name")?.as_str()?.to_owned(), f.get("type")?.clone()));
+    let column = |f: &Value| {
+        let metadata = f.get("metadata").and_then(Value::as_object).into_iter().flatten();
+        Some(TableColumn {
+            name: f.get("name")?.as_str()?.to_owned(),
+            data_type: f.get("type")?.clone(),
+            metadata: metadata.filter_map(|(k, v)| Some((k.clone(), v.as_str()?.to_owned()))).collect(),
+        })
+    };
     fields.iter().map(|f| column(f).ok_or_else(no_struct)).collect()
 }
 
@@ -51,7 +73,14 @@ fn grow_struct(target: &mut Value, fields: &Fields, within: &str) -> Result<bool
     for new in fields {
         let path = format!("{within}{}", new.name());
         match places.get(&new.name().to_lowercase()) {
-            Some(&at) => grew |= grow_type(&mut known[at]["type"], new.data_type(), &path)?,
+            Some(&at) => {
+                grew |= grow_type(&mut known[at]["type"], new.data_type(), &path)?;
+                for (key, value) in metadata(new) {
+                    let there = &mut known[at]["metadata"][key];
+                    grew |= *there != value;
+                    *there = value;
+                }
+            }
             None => {
                 places.insert(new.name().to_lowercase(), known.len());
                 known.push(field(new)?);
@@ -85,11 +114,16 @@ fn grow_type(target: &mut Value, new: &DataType, path: &str) -> Result<bool, Sto
 }
 
 fn field(field: &Field) -> Result<Value, StoreError> {
-    let mut metadata: Vec<_> = field.metadata().iter().filter(|(k, _)| !k.starts_with("PARQUET:")).collect();
-    metadata.sort();
-    let metadata: Map<String, Value> = metadata.into_iter().map(|(k, v)| (k.clone(), json!(v))).collect();
+    let metadata: Map<String, Value> = metadata(field).map(|(k, v)| (k.to_owned(), v)).collect();
     // A file without the column gives null, whatever the files that have it hold.
     Ok(json!({ "name": field.name(), "type": type_of(field.data_type())?, "nullable": true, "metadata": metadata }))
+}
+
+/// What stands beside a column, by key.
+fn metadata(field: &Field) -> impl Iterator<Item = (&str, Value)> {
+    let mut metadata: Vec<_> = field.metadata().iter().filter(|(k, _)| !k.starts_with("PARQUET:")).collect();
+    metadata.sort();
+    metadata.into_iter().map(|(k, v)| (k.as_str(), json!(v)))
 }
 
 fn type_of(data_type: &DataType) -> Result<Value, StoreError> {
@@ -127,12 +161,10 @@ fn type_of(data_type: &DataType) -> Result<Value, StoreError> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
 
-    fn schema(fields: Vec<Field>) -> Schema {
-        Schema::new(fields)
+    fn schema(fields: Vec<Field>) -> [Arc<Schema>; 1] {
+        [Arc::new(Schema::new(fields))]
     }
 
     #[test]
@@ -148,7 +180,7 @@ mod tests {
         let foreign = first.replacen("[", r#"[{"name":"theirs","type":"string","nullable":true,"metadata":{}},"#, 1);
         let wider = Field::new("dropped", DataType::Int32, true);
         let second = grown(Some(&foreign), &schema(vec![event(Some(wider))])).unwrap().unwrap();
-        let names: Vec<String> = columns(&second).unwrap().into_iter().map(|(name, _)| name).collect();
+        let names: Vec<String> = columns(&second).unwrap().into_iter().map(|column| column.name).collect();
         assert_eq!(names, ["theirs", "date", "time", "events"]);
         assert!(second.contains(r#"{"name":"dropped","type":"integer","nullable":true,"metadata":{}}"#), "{second}");
         let other = grown(Some(&second), &schema(vec![Field::new("TIME", DataType::Utf8, true)])).unwrap_err();
@@ -169,7 +201,13 @@ mod tests {
         let key =
             HashMap::from([("prism.key".to_owned(), "userId".to_owned()), ("PARQUET:field_id".into(), "1".into())]);
         let column = Field::new("attr.userid~0011223344556677", DataType::Utf8, true).with_metadata(key);
-        let grown = grown(None, &schema(vec![column])).unwrap().unwrap();
-        assert!(grown.contains(r#""metadata":{"prism.key":"userId"}"#), "{grown}");
+        let first = grown(None, &schema(vec![column.clone()])).unwrap().unwrap();
+        assert!(first.contains(r#""metadata":{"prism.key":"userId"}"#), "{first}");
+        assert_eq!(grown(Some(&first), &schema(vec![column.clone()])).unwrap(), None);
+        let mut marked = column.metadata().clone();
+        marked.insert("prism.day".into(), "2026-11-21".into());
+        let second = grown(Some(&first), &schema(vec![column.with_metadata(marked)])).unwrap().unwrap();
+        let found = columns(&second).unwrap().pop().unwrap().metadata;
+        assert_eq!((&*found["prism.key"], &*found["prism.day"]), ("userId", "2026-11-21"));
     }
 }

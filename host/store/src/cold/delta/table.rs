@@ -12,7 +12,7 @@ use super::arrays::Entry;
 use super::date::Date;
 use super::log::{Listing, Log, Names, Totals, read_commit};
 use super::rewrite;
-use super::schema::{self, PARTITION};
+use super::schema::{self, PARTITION, TableColumn};
 use super::stats::{self, ColumnStats};
 use crate::cache::Cache;
 use crate::control::Create;
@@ -121,7 +121,7 @@ pub struct Change {
     /// When the first of the new files was begun, unix milliseconds: what [`Table::sweep`] goes by. The same stands in its name.
     pub begun: i64,
     /// The columns of the new files.
-    pub columns: Option<Schema>,
+    pub columns: Vec<Arc<Schema>>,
     /// New files.
     pub adds: Vec<NewFile>,
     /// Paths of files that go, all of which must stand.
@@ -277,12 +277,49 @@ impl Table {
         Ok(self.log()?.map_or(Totals::default(), |log| log.totals()))
     }
 
-    /// The names and types (as Delta writes them) of its columns; none where there is no table.
+    /// Its columns; none where there is no table.
     ///
     /// # Errors
     /// As [`Table::pin`].
-    pub fn columns(&self) -> Result<Vec<(String, serde_json::Value)>, StoreError> {
+    pub fn columns(&self) -> Result<Vec<TableColumn>, StoreError> {
         self.log()?.map_or(Ok(Vec::new()), |log| schema::columns(&log.meta_data.schema_string))
+    }
+
+    /// The last block of a shard whose rows are in its files; `None` where none are.
+    ///
+    /// # Errors
+    /// As [`Table::pin`].
+    pub fn covered(&self, shard: u32) -> Result<Option<u64>, StoreError> {
+        Ok(self.log()?.and_then(|log| log.covered().get(&shard).copied()))
+    }
+
+    /// Each shard, its last covered block, and when that was committed (unix nanoseconds).
+    ///
+    /// # Errors
+    /// As [`Table::pin`].
+    pub fn covered_at(&self) -> Result<Vec<(u32, u64, i64)>, StoreError> {
+        let Some(log) = self.log()? else { return Ok(Vec::new()) };
+        let at = |shard: &u32| log.updated(&shard_app(*shard)).unwrap_or(i64::MAX).saturating_mul(1_000_000);
+        Ok(log.covered().iter().map(|(shard, seq)| (*shard, *seq, at(shard))).collect())
+    }
+
+    /// Visits the paths of files that were removed and when (unix milliseconds), as far as the log still knows them.
+    pub(crate) fn removed(&self, log: &Log, visit: &mut dyn FnMut(&str, i64)) -> Result<(), StoreError> {
+        let mut removed = |remove: &Remove| {
+            if let (Some(place), Some(at)) = (place_of(&remove.path), remove.deletion_timestamp)
+                && !log.added.contains_key(&remove.path)
+            {
+                visit(&place, at);
+            }
+        };
+        log.removed.values().for_each(|gone| removed(&gone.remove));
+        match &log.checkpoint {
+            Some(checkpoint) => checkpoint.removes(|of| {
+                of.iter().for_each(&mut removed);
+                Ok(())
+            }),
+            None => Ok(()),
+        }
     }
 
     /// The log as it stands now.
@@ -374,11 +411,7 @@ impl Table {
             ..Line::default()
         }];
         let before = log.map(|log| &*log.meta_data.schema_string);
-        let grown = match &change.columns {
-            Some(columns) => schema::grown(before, columns)?,
-            None if log.is_none() => schema::grown(None, &Schema::empty())?,
-            None => None,
-        };
+        let grown = schema::grown(before, &change.columns)?;
         if log.is_none() {
             lines.push(Line { protocol: Some(Protocol::OURS), ..Line::default() });
         }

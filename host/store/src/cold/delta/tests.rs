@@ -62,10 +62,10 @@ fn file(n: u64, time_min: i64, hours: i64) -> NewFile {
     }
 }
 
-fn columns(extra: &[&str]) -> Option<Schema> {
+fn columns(extra: &[&str]) -> Vec<Arc<Schema>> {
     let time = Field::new("time", DataType::Int64, false);
     let extra = extra.iter().map(|name| Field::new(*name, DataType::Utf8, true));
-    Some(Schema::new([time].into_iter().chain(extra).collect::<Vec<_>>()))
+    vec![Arc::new(Schema::new([time].into_iter().chain(extra).collect::<Vec<_>>()))]
 }
 
 fn write(adds: Vec<NewFile>, steps: Vec<TxnStep>) -> Change {
@@ -167,7 +167,7 @@ fn qu2_a_table_is_what_its_commits_make_it_with_checkpoints_and_a_cleaned_log() 
                 let mut change = write(adds, vec![TxnStep { shard, before, last }]);
                 (change.now, change.columns) = (now, columns(&[&name]));
                 assert!(matches!(known.commit(&change), Ok(Committed::At(_))));
-                assert!(known.columns().unwrap().iter().any(|(column, _)| *column == name));
+                assert!(known.columns().unwrap().iter().any(|column| column.name == name));
             }
             if random.below(4) == 0 {
                 known.checkpoint(1 + random.below(6) as u64, now - 5 * HOUR).unwrap();

@@ -1,0 +1,215 @@
+//! Promotion: the rows of blocks become files of the table, by one commit that says so.
+//!
+//! ```text
+//! numbers that the table covers -> blocks above them, without a gap -> frames by time -> files by day -> commit -> checkpoint, index
+//! retire: blocks that are covered for longer than a query takes, and whose segments are gone, are deleted
+//! ```
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use prism_model::window::TimeRange;
+use prism_model::{Signal, TenantId};
+
+use super::delta::{Change, Committed, Table, TxnStep};
+use super::gather::{Gather, Gathered};
+use super::{ColdEnv, millis, nanos};
+use crate::error::{Damage, StoreError};
+use crate::index::IndexReport;
+use crate::seal::{self, SealEnv, SealOptions};
+use crate::unit::Frame;
+use crate::warm::Block;
+
+/// Times that a shard is looked at again after others promoted its blocks: each time some were.
+const ATTEMPTS: usize = 5;
+/// A commit so far in the future was made by a clock that was wrong: its age is unknown, and long enough.
+const AHEAD_MS: u64 = 60 * 60_000;
+
+/// What a pass did, or in a dry run would do now.
+#[derive(Debug, Default)]
+pub struct PromoteReport {
+    /// Versions that it committed.
+    pub versions: Vec<u64>,
+    /// Blocks whose rows are now in files.
+    pub blocks: usize,
+    /// Their rows.
+    pub rows: u64,
+    /// Their bytes.
+    pub bytes_warm: u64,
+    /// Files; 0 in a dry run.
+    pub files: usize,
+    /// Bytes of the files; 0 in a dry run.
+    pub bytes: u64,
+    /// Others promoted the same blocks at the same time: what this pass wrote is swept later.
+    pub lost: usize,
+    /// The index after it.
+    pub index: Option<IndexReport>,
+    /// What failed after the commits, and is done by a later pass: checkpoint, a shorter log, the index.
+    pub later: Option<StoreError>,
+}
+
+/// Promotes all blocks of a tenant's signal that the table does not cover. Blocks on the objects. Memory holds
+/// `cold.hold_bytes_max` of rows.
+///
+/// # Errors
+/// `Retry` where the objects fail or the table may not be written to (another engine changed it): the blocks stay. `Bug` where a
+/// block is damaged or missing. What was committed before stays.
+pub fn pass(
+    env: &ColdEnv<'_>,
+    tenant: &TenantId,
+    signal: Signal,
+    now: i64,
+    dry_run: bool,
+) -> Result<PromoteReport, StoreError> {
+    let table = env.tables.table(tenant, signal);
+    let mut report = PromoteReport::default();
+    for shard in env.blocks.shards(tenant, signal)? {
+        Pass { env, tenant, signal, shard, now, table: &table }.run(dry_run, &mut report)?;
+    }
+    Ok(report)
+}
+
+struct Pass<'a> {
+    env: &'a ColdEnv<'a>,
+    tenant: &'a TenantId,
+    signal: Signal,
+    shard: u32,
+    now: i64,
+    table: &'a Table,
+}
+
+impl Pass<'_> {
+    fn run(&self, dry_run: bool, report: &mut PromoteReport) -> Result<(), StoreError> {
+        let mut attempts = 0;
+        while attempts < ATTEMPTS {
+            let before = self.table.covered(self.shard)?;
+            let blocks = self.env.blocks.list(self.tenant, self.signal, self.shard, before.unwrap_or(0))?;
+            let Some(run) = self.run_of(before, &blocks)? else {
+                attempts += 1;
+                continue;
+            };
+            let (Some(first), Some(last)) = (run.first(), run.last()) else { return Ok(()) };
+            if dry_run {
+                self.foresee(&blocks, report);
+                return Ok(());
+            }
+            let step = TxnStep { shard: self.shard, before, last: last.seq };
+            let label = format!("{}-{}-{}", self.shard, first.seq, last.seq);
+            let gathered = self.gather(run, label)?;
+            match self.commit(step, &gathered)? {
+                Committed::At(version) => {
+                    report.versions.push(version);
+                    report.files += gathered.files.len();
+                    report.bytes += gathered.bytes;
+                    self.count(run, report);
+                    self.after(&gathered.traces, report);
+                }
+                Committed::Lost => {
+                    report.lost += 1;
+                    attempts += 1;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The blocks of the next commit; `None` where others promoted meanwhile.
+    fn run_of<'b>(
+        &self,
+        before: Option<u64>,
+        blocks: &'b [Arc<Block>],
+    ) -> Result<Option<&'b [Arc<Block>]>, StoreError> {
+        let (mut next, mut rows, mut count) = (before.unwrap_or(0) + 1, 0, 0);
+        for block in blocks {
+            if block.seq != next {
+                if self.table.covered(self.shard)? != before {
+                    return Ok(None);
+                }
+                // Numbers have no gaps: its rows would be passed over for ever.
+                if count == 0 {
+                    return Err(Damage::Missing("a block", next).into());
+                }
+                break;
+            }
+            if count > 0 && rows + block.rows > self.env.options.commit_rows_max {
+                break;
+            }
+            (next, rows, count) = (next + 1, rows + block.rows, count + 1);
+        }
+        Ok(Some(&blocks[..count]))
+    }
+
+    fn foresee(&self, blocks: &[Arc<Block>], report: &mut PromoteReport) {
+        let whole = blocks.windows(2).take_while(|pair| pair[1].seq == pair[0].seq + 1).count() + 1;
+        self.count(&blocks[..whole], report);
+    }
+
+    fn count(&self, blocks: &[Arc<Block>], report: &mut PromoteReport) {
+        report.blocks += blocks.len();
+        report.rows += blocks.iter().map(|b| b.rows).sum::<u64>();
+        report.bytes_warm += blocks.iter().map(|b| b.bytes).sum::<u64>();
+    }
+
+    /// The rows as files: frames by time, so that each file is of a narrow stretch of it.
+    fn gather(&self, blocks: &[Arc<Block>], label: String) -> Result<Gathered, StoreError> {
+        let mut frames: Vec<Frame> = blocks.iter().flat_map(|block| block.frames(TimeRange::ALL)).collect();
+        frames.sort_by_key(|frame| frame.stats().time_min);
+        let mut gather = Gather::new(self.env, self.table, self.signal, label, self.now)?;
+        for frame in &frames {
+            gather.add(frame.read(&|_, _| true)?.0)?;
+        }
+        let gathered = gather.finish()?;
+        // ST-4: promotion keeps the multiset of rows.
+        let rows = blocks.iter().map(|b| b.rows).sum::<u64>();
+        if gathered.rows != rows {
+            return Err(StoreError::Rows(format!("expected {rows} rows of blocks in files, found {}", gathered.rows)));
+        }
+        Ok(gathered)
+    }
+
+    fn commit(&self, step: TxnStep, gathered: &Gathered) -> Result<Committed, StoreError> {
+        self.table.commit(&Change {
+            operation: "WRITE",
+            now: self.now,
+            begun: millis(self.now),
+            columns: gathered.columns.clone(),
+            adds: gathered.files.clone(),
+            data_change: true,
+            steps: vec![step],
+            ..Change::default()
+        })
+    }
+
+    fn after(&self, traces: &HashMap<String, Vec<u64>>, report: &mut PromoteReport) {
+        match self.env.keep_up(self.table, self.tenant, self.signal, self.now, traces) {
+            Ok(index) => report.index = Some(index),
+            Err(error) => {
+                tracing::warn!(%error, "a table was committed to, and what follows is left to a later pass");
+                report.later = Some(error);
+            }
+        }
+    }
+}
+
+/// Deletes blocks whose rows are in the table for longer than `cold.read_grace_ms` and whose segments are gone; gives how many.
+/// Blocks on disk and objects.
+///
+/// # Errors
+/// As [`seal::retire`] and [`Table::pin`].
+pub fn retire(env: &ColdEnv<'_>, tenant: &TenantId, signal: Signal, now: i64) -> Result<usize, StoreError> {
+    let table = env.tables.table(tenant, signal);
+    let options = SealOptions::default();
+    let covered = |tenant: &TenantId, signal, shard| {
+        let table = env.tables.table(tenant, signal);
+        table.covered(shard).map(|seq| seq.unwrap_or(0))
+    };
+    let seal = SealEnv { disk: env.disk, root: env.root, blocks: env.blocks, options: &options, covered: &covered };
+    let mut retired = 0;
+    for (shard, through, at) in table.covered_at()? {
+        let over = at.saturating_add(nanos(env.options.read_grace_ms)) <= now;
+        if over || at > now.saturating_add(nanos(AHEAD_MS)) {
+            retired += seal::retire(&seal, tenant, signal, shard, through)?;
+        }
+    }
+    Ok(retired)
+}
