@@ -4,6 +4,7 @@
 //! that may. Not here: what the objects mean.
 
 mod local;
+mod s3;
 
 use std::io;
 use std::ops::Range;
@@ -15,6 +16,7 @@ use crate::control::Create;
 use crate::disk::File;
 
 pub use local::LocalObjects;
+pub use s3::{Archived, S3Objects, S3Options, is_archived};
 
 /// An object in a listing.
 #[derive(Clone, Debug, PartialEq, Eq)]
