@@ -189,27 +189,47 @@ pub(crate) fn make_dirs(dir: &Path) -> io::Result<()> {
 }
 
 /// Creates a folder and those above it, down from `root`, which exists; each name is durable when this returns.
-///
-/// A folder that exists may have been made a moment ago by a process that did not sync it yet, so its parent is synced here
-/// once too; `known` remembers for which folders that was done (all but the last, which has a new name for each window).
 pub(crate) fn create_dirs(
     disk: &dyn Disk,
     known: &Mutex<HashSet<PathBuf>>,
     root: &Path,
     below: &Path,
 ) -> io::Result<()> {
-    let mut path = root.to_owned();
+    for made in begin_dirs(disk, known, root, below)? {
+        disk.sync_dir(&made.parent)?;
+        known.lock().extend(made.known);
+    }
+    Ok(())
+}
+
+/// A folder whose name may not be durable yet.
+pub(crate) struct Made {
+    /// What is to be synced.
+    pub(crate) parent: PathBuf,
+    /// What is to be remembered as durable then.
+    pub(crate) known: Option<PathBuf>,
+}
+
+/// Creates a folder and those above it, down from `root`, which exists. Their names are durable when the parents of those that
+/// are told have been synced.
+///
+/// A folder that exists may have been made a moment ago by a process that did not sync it yet, so its parent is synced here
+/// once too; `known` remembers for which folders that was done (all but the last, which has a new name for each window).
+pub(crate) fn begin_dirs(
+    disk: &dyn Disk,
+    known: &Mutex<HashSet<PathBuf>>,
+    root: &Path,
+    below: &Path,
+) -> io::Result<Vec<Made>> {
+    let (mut path, mut made) = (root.to_owned(), Vec::new());
     let depth = below.components().count();
     for (i, part) in below.components().enumerate() {
         let parent = path.clone();
         path.push(part);
         let created = disk.create_dir(&path)?;
         if created || !known.lock().contains(&path) {
-            disk.sync_dir(&parent)?;
-            if i + 1 < depth {
-                known.lock().insert(path.clone());
-            }
+            made.push(Made { parent, known: (i + 1 < depth).then(|| path.clone()) });
         }
     }
-    Ok(())
+    Ok(made)
 }

@@ -41,8 +41,16 @@ pub struct StoreOptions {
     /// How long after it was made an entry of a folder may be missing where another node lists it: the `acdirmax` that the
     /// file system is mounted with, and a reserve. Files of a fenced writer are measured after this.
     pub listing_stale_ms: u64,
-    /// Groups that are encoded and written at the same time; 0 for the number of processors.
+    /// Groups that are encoded at the same time; 0 for the number of processors.
     pub commits_parallel: usize,
+    /// Groups that are written and synced at the same time, each with a thread: a journal takes as long for all of them as for
+    /// one. 1,500 small files were synced in 0.8 s by one thread, 0.11 s by 32, 0.15 s by 64; `syncfs` took 0.07 s, but also
+    /// waits for what others write, and does not tell whose write failed.
+    pub syncs_parallel: usize,
+    /// Open segments of the process; those that were idle longest are closed. 1,000 tenants with three signals have 3,000, and
+    /// twice as many where windows meet. Each takes a file handle and some 10 KB of memory. Fewer where the process may not
+    /// have as many handles.
+    pub segments_open_total_max: usize,
 }
 
 impl Default for StoreOptions {
@@ -62,6 +70,8 @@ impl Default for StoreOptions {
             lease_ms: 15_000,
             listing_stale_ms: 3_000,
             commits_parallel: 0,
+            syncs_parallel: 32,
+            segments_open_total_max: 8_192,
         }
     }
 }

@@ -174,6 +174,19 @@ pub(crate) fn expose_store(metrics: &prism_store::Metrics, text: &mut Exposition
         load(&metrics.inflight_bytes),
     );
     text.one("prism_store_segments_open", Type::Gauge, "Segments open for writing.", load(&metrics.segments_open));
+    counter(
+        text,
+        "prism_store_leases_lost_total",
+        "Times that this process was taken for dead and went on as another writer.",
+        &metrics.leases_lost,
+    );
+    counter(text, "prism_store_writers_fenced_total", "Writers that were taken for dead.", &metrics.writers_fenced);
+    counter(
+        text,
+        "prism_store_segments_ended_total",
+        "Segments of dead writers that were ended.",
+        &metrics.segments_ended,
+    );
     seconds(text, "prism_store_encode_seconds_total", "Time of threads in encoding frames.", &metrics.encode_nanos);
     let bounds: Vec<f64> = prism_store::metrics::SYNC_BOUNDS_NANOS.iter().map(|nanos| *nanos as f64 / 1e9).collect();
     let counts: Vec<u64> = metrics.syncs.iter().map(|bucket| bucket.load(Relaxed)).collect();

@@ -124,6 +124,11 @@ impl LaneFiles {
         }
     }
 
+    /// The segment that was idle longest.
+    pub(crate) fn idlest(&self) -> Option<(Instant, Slot)> {
+        self.open.iter().filter(|(_, s)| !s.is_pending()).map(|(slot, s)| (s.used, *slot)).min()
+    }
+
     /// Whether a segment is to be closed now: its time is over, or it had no row for a while.
     pub(crate) fn is_due(&self, shared: &Shared, now: Instant) -> bool {
         let wall = shared.now();
@@ -134,7 +139,7 @@ impl LaneFiles {
     pub(crate) fn close_due(&mut self, shared: &Shared, now: Instant) {
         self.undo_leftovers(shared);
         self.settled();
-        self.leave_lost(shared);
+        self.leave(shared, |held| held.is_lost());
         let wall = shared.now();
         let open = self.open.iter().filter(|(_, s)| due(s, &shared.options, now, wall));
         let slots: Vec<Slot> = open.map(|(slot, _)| *slot).collect();
@@ -147,7 +152,7 @@ impl LaneFiles {
     pub(crate) fn close_all(&mut self, shared: &Shared) -> bool {
         self.undo_leftovers(shared);
         let mut done = self.settled();
-        self.leave_lost(shared);
+        self.leave(shared, |held| held.is_lost());
         while let Some(slot) = self.open.keys().next().copied() {
             done &= self.close(shared, slot);
         }
@@ -155,7 +160,7 @@ impl LaneFiles {
     }
 
     /// Ends a segment; whether it is. One that cannot be ended here is when its writer's lease is over.
-    fn close(&mut self, shared: &Shared, slot: Slot) -> bool {
+    pub(crate) fn close(&mut self, shared: &Shared, slot: Slot) -> bool {
         let Some(segment) = self.open.remove(&slot) else { return true };
         shared.metrics.segments_open.fetch_sub(1, Relaxed);
         self.bytes_before = segment.bytes();
@@ -173,8 +178,8 @@ impl LaneFiles {
     }
 
     /// Segments of a writer that was fenced are left to whoever fenced it.
-    fn leave_lost(&mut self, shared: &Shared) {
-        if self.lease.as_ref().is_some_and(|lease| lease.is_lost()) {
+    fn leave(&mut self, shared: &Shared, lost: impl Fn(&Arc<Lease>) -> bool) {
+        if self.lease.as_ref().is_some_and(lost) {
             shared.metrics.segments_open.fetch_sub(self.open.len() as u64, Relaxed);
             self.open.clear();
             self.lease = None;
@@ -188,11 +193,15 @@ impl LaneFiles {
     }
 
     fn keep(&mut self, shared: &Shared, batches: Vec<(Cleared, i64)>, now: Instant) -> Result<Token, StoreError> {
-        let started = Instant::now();
-        let frames = encode_group(shared, batches)?;
-        Metrics::add(&shared.metrics.encode_nanos, started.elapsed().as_nanos() as u64);
-        self.leave_lost(shared);
+        let frames = shared.encoders.run(|| {
+            let started = Instant::now();
+            let frames = encode_group(shared, batches);
+            Metrics::add(&shared.metrics.encode_nanos, started.elapsed().as_nanos() as u64);
+            frames
+        })?;
         let lease = shared.lease().map_err(|e| StoreError::io("took its lease", e))?;
+        // All of a group is one writer's: what another one began is not gone on with.
+        self.leave(shared, |held| !Arc::ptr_eq(held, &lease));
         self.lease = Some(lease.clone());
         for slot in frames.keys() {
             self.ready(shared, &lease, *slot, now).map_err(|e| StoreError::io("began a segment", e))?;
@@ -209,7 +218,7 @@ impl LaneFiles {
         match kept {
             Ok(bytes) => {
                 for slot in frames.keys() {
-                    self.open.entry(*slot).and_modify(|s| s.commit(now));
+                    self.open.entry(*slot).and_modify(|s| s.commit(&shared.folders, now));
                 }
                 Metrics::add(&shared.metrics.frames, count as u64);
                 Metrics::add(&shared.metrics.bytes_written, bytes);
@@ -246,6 +255,7 @@ impl LaneFiles {
             let Some(idle) = idle else { break };
             self.close(shared, idle);
         }
+        shared.open.make_room(shared);
         let file = shared.files.fetch_add(1, Relaxed) as u32;
         let name = SegmentName {
             shard: SHARD,
@@ -269,6 +279,12 @@ impl LaneFiles {
             let Some(segment) = self.open.get_mut(slot) else { continue };
             for frame in frames {
                 bytes += segment.write(frame, group, siblings)?;
+            }
+        }
+        if frames.len() > 1 {
+            for slot in frames.keys() {
+                let Some(segment) = self.open.get_mut(slot) else { continue };
+                segment.settle_name(&shared.folders)?;
             }
         }
         // All of it has room now: what fails from here on is the disk.

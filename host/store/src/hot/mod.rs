@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! append -> writer (lanes, groups) -> split (windows) -> commit (encode, write, sync) -> segment (file)
+//!                                                        open (how many segments are)
 //! file -> scan (what stands in it) -> unit (its frames)
 //!             lease (of each writer) -> takeover (dead writers' segments are ended) -> list (which are)
 //!                                 \-> follow (which batches others stored) -> once (what is not written a second time) -> commit
@@ -13,6 +14,7 @@ pub(crate) mod writer;
 pub(crate) mod split;
 pub(crate) mod commit;
 pub(crate) mod segment;
+pub(crate) mod open;
 pub(crate) mod scan;
 pub(crate) mod lease;
 pub(crate) mod takeover;

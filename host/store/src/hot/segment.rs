@@ -14,7 +14,7 @@ use std::time::Instant;
 use parking_lot::Mutex;
 use prism_model::{Signal, TenantId};
 
-use crate::disk::{Disk, File, create_dirs};
+use crate::disk::{Disk, File, Made, begin_dirs};
 use crate::frame::crypt::{Crypt, DataKey};
 use crate::frame::encode::{Encoded, Position};
 use crate::frame::header::{FRAME_HEADER, FrameHeader, SEGMENT_HEADER};
@@ -86,6 +86,8 @@ pub(crate) struct SegmentWriter {
     frames: u32,
     reserved: u64,
     extent: u64,
+    /// Folders whose names are not durable yet, and its own.
+    made: Vec<Made>,
     pending: Vec<Pending>,
     /// Headers of pending frames may stand in the file.
     published: bool,
@@ -139,7 +141,7 @@ pub(crate) enum Fate {
 }
 
 impl SegmentWriter {
-    /// A new file with its header; its name is durable, its content with the first commit.
+    /// A new file with its header. Its name and content are durable with the first commit.
     pub(crate) fn create(
         folders: &Folders,
         tenant: &TenantId,
@@ -154,27 +156,27 @@ impl SegmentWriter {
         let below = name.dir(tenant, signal);
         let dir = folders.root.join(&below);
         let path = dir.join(name.file_name());
-        let make = || {
-            create_dirs(&*disk, &folders.known, &folders.root, &below)?;
-            disk.create_new(&path)
-        };
-        // A folder that is empty is removed when its segments are (`seal`), and may have been between the two.
-        let mut made = make();
-        for _ in 0..FOLDER_ATTEMPTS {
-            if !made.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::NotFound) {
-                break;
+        let mut attempts = 0;
+        let (file, mut made) = loop {
+            let made = begin_dirs(&*disk, &folders.known, &folders.root, &below)?;
+            match disk.create_new(&path) {
+                Ok(file) => break (file, made),
+                // A folder that is empty is removed when its segments are (`seal`), and may have been between the two.
+                Err(e) if e.kind() == io::ErrorKind::NotFound && attempts < FOLDER_ATTEMPTS => attempts += 1,
+                Err(e) => {
+                    // It may have been made though the reply said otherwise.
+                    folders.discard(path);
+                    return Err(e);
+                }
             }
-            made = make();
-        }
-        let begun = made.and_then(|file| {
-            file.write_all_at(&header.with_key(wrapped.as_ref()), 0)?;
-            disk.sync_dir(&dir)?;
+        };
+        made.push(Made { parent: dir.clone(), known: None });
+        let begun = file
+            .write_all_at(&header.with_key(wrapped.as_ref()), 0)
             // An erasure that listed the folder before the file was there leaves its removal to this writer.
-            folders.keys.admit(tenant, true)?;
-            Ok(file)
-        });
-        // An empty or torn file is skipped by readers, also one that was made though the reply said otherwise.
-        let file = begun.inspect_err(|e| {
+            .and_then(|()| Ok(folders.keys.admit(tenant, true)?));
+        // An empty or torn file is skipped by readers.
+        begun.inspect_err(|e| {
             folders.discard(path.clone());
             // Of an erased tenant not even folders stay.
             if e.get_ref().is_some_and(|e| e.is::<KeyError>()) {
@@ -196,6 +198,7 @@ impl SegmentWriter {
             frames: 0,
             reserved: SEGMENT_HEADER as u64,
             extent: (begin.bytes_before / EXTENT_PART).next_power_of_two().clamp(EXTENT_BYTES_MIN, EXTENT_BYTES_MAX),
+            made,
             pending: Vec::new(),
             published: false,
             before: Before { times: NO_TIMES, frames: 0, schema: 0 },
@@ -250,6 +253,19 @@ impl SegmentWriter {
         Ok(span)
     }
 
+    /// Makes the file's name durable: before a frame that has siblings elsewhere, which must never be looked for in vain.
+    pub(crate) fn settle_name(&mut self, folders: &Folders) -> io::Result<()> {
+        self.made.iter().try_for_each(|made| self.disk.sync_dir(&made.parent))?;
+        self.name_is_durable(folders);
+        Ok(())
+    }
+
+    fn name_is_durable(&mut self, folders: &Folders) {
+        if !self.made.is_empty() {
+            folders.known.lock().extend(self.made.drain(..).filter_map(|made| made.known));
+        }
+    }
+
     /// Writes the headers of the group's frames: readers see them from here on, also where this fails.
     pub(crate) fn publish(&mut self) -> io::Result<()> {
         self.published = true;
@@ -270,11 +286,14 @@ impl SegmentWriter {
 
     /// Makes everything written so far durable. After an error the group must go, and the file with it.
     pub(crate) fn sync(&self) -> io::Result<()> {
-        self.file.sync_data()
+        self.file.sync_data()?;
+        // After the file, since a journal that has just been written holds the new names already.
+        self.made.iter().try_for_each(|made| self.disk.sync_dir(&made.parent))
     }
 
     /// The whole group is durable: its frames stay.
-    pub(crate) fn commit(&mut self, now: Instant) {
+    pub(crate) fn commit(&mut self, folders: &Folders, now: Instant) {
+        self.name_is_durable(folders);
         self.pending.clear();
         self.published = false;
         self.confirmed = self.end;

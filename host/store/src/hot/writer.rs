@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 use prism_model::window::Window;
 use prism_model::{BatchId, Cleared, Signal, TenantId};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
@@ -25,6 +25,7 @@ use crate::hot::commit::{Item, LaneFiles};
 use crate::hot::follow::{Followed, Follower, Stored, Wanted};
 use crate::hot::lease::Lease;
 use crate::hot::once::Once;
+use crate::hot::open::{OpenSegments, permitted};
 use crate::hot::segment::Folders;
 use crate::hot::takeover::Observer;
 use crate::keys::Keyring;
@@ -41,6 +42,8 @@ const GROUP_ITEMS_MAX: usize = 1_024;
 const GROUP_FRAMES_MAX: usize = 4;
 /// How often a lane looks for segments to close.
 const TICK: Duration = Duration::from_secs(5);
+/// Threads that wait for the disk; the runtime has 512 that may block.
+const SYNCS_PARALLEL_MAX: usize = 256;
 /// Renewals in a lease time.
 const RENEWALS: u32 = 3;
 /// Ids that are tried for a writer.
@@ -84,6 +87,8 @@ pub(crate) struct Shared {
     clock: Arc<dyn Fn() -> i64 + Send + Sync>,
     room: Arc<Semaphore>,
     commits: Arc<Semaphore>,
+    pub(crate) encoders: Slots,
+    pub(crate) open: OpenSegments,
     /// The lease of the writer that this process is now.
     lease: Mutex<Option<Arc<Lease>>>,
     /// Writers that this process was.
@@ -162,6 +167,37 @@ impl Shared {
     }
 }
 
+/// So many threads work at once, others wait for one to end.
+pub(crate) struct Slots {
+    free: Mutex<usize>,
+    freed: Condvar,
+}
+
+impl Slots {
+    fn new(slots: usize) -> Slots {
+        Slots { free: Mutex::new(slots.max(1)), freed: Condvar::new() }
+    }
+
+    pub(crate) fn run<T>(&self, work: impl FnOnce() -> T) -> T {
+        let mut free = self.free.lock();
+        self.freed.wait_while(&mut free, |free| *free == 0);
+        *free -= 1;
+        drop(free);
+        let _taken = Taken(self);
+        work()
+    }
+}
+
+/// Given back also where the work panics.
+struct Taken<'a>(&'a Slots);
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        *self.0.free.lock() += 1;
+        self.0.freed.notify_one();
+    }
+}
+
 struct Lane {
     queue: mpsc::Sender<Queued>,
     task: JoinHandle<()>,
@@ -209,6 +245,7 @@ impl Store {
         };
         let writer = u64::from_le_bytes(id);
         let (disk, clock) = (Arc::new(RealDisk), Arc::new(clock));
+        let options = StoreOptions { segments_open_total_max: permitted(options.segments_open_total_max), ..options };
         Ok(Store::open_in(root, options, Surroundings { disk, clock, writer, keys }))
     }
 
@@ -219,7 +256,9 @@ impl Store {
         let follower = Follower::new(around.disk.clone(), root, around.keys.clone());
         let shared = Shared {
             room: Arc::new(Semaphore::new(kib(options.inflight_bytes_max as u64) as usize)),
-            commits: Arc::new(Semaphore::new(options.parallel())),
+            commits: Arc::new(Semaphore::new(options.syncs_parallel.clamp(1, SYNCS_PARALLEL_MAX))),
+            encoders: Slots::new(options.parallel()),
+            open: OpenSegments::new(options.segments_open_total_max),
             options,
             folders: Folders {
                 disk: around.disk,
@@ -410,6 +449,7 @@ async fn tend(shared: Weak<Shared>) {
 /// Takes items in groups until the queue is closed, or nothing came for so long that all segments are closed.
 async fn run_lane(shared: Arc<Shared>, tenant: TenantId, signal: Signal, mut items: mpsc::Receiver<Queued>) {
     let files = Arc::new(Mutex::new(LaneFiles::new(tenant, signal)));
+    shared.open.register(&files);
     let mut looked = tokio::time::Instant::now();
     loop {
         let quiet = match tokio::time::timeout(TICK, items.recv()).await {
@@ -473,7 +513,7 @@ async fn commit(shared: &Arc<Shared>, files: &Arc<Mutex<LaneFiles>>, group: Vec<
     .await;
 }
 
-/// Runs on a thread that may block; at most `commits_parallel` at a time.
+/// Runs on a thread that may block; at most `syncs_parallel` at a time.
 async fn with_files(
     shared: &Arc<Shared>,
     files: &Arc<Mutex<LaneFiles>>,
