@@ -161,10 +161,14 @@ impl Upload for Writing {
     fn finish(self: Box<Self>) -> io::Result<Create> {
         self.file.sync_data()?;
         create_dirs(&*self.inner.disk, &self.inner.known, &self.inner.root, &self.below)?;
-        match self.inner.disk.link(&self.aside, &self.target) {
-            Ok(()) => {}
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => return Ok(Create::Lost),
-            Err(e) => return Err(e),
+        if let Err(e) = self.inner.disk.link(&self.aside, &self.target) {
+            // The reply may have been lost after it was done, as NFS does: then the file is the one that was written aside.
+            let there = self.inner.disk.open(&self.target).and_then(|file| file.identity());
+            match there {
+                Ok((inode, _)) if inode == self.file.identity()?.0 => {}
+                _ if e.kind() == io::ErrorKind::AlreadyExists => return Ok(Create::Lost),
+                _ => return Err(e),
+            }
         }
         self.inner.disk.sync_dir(self.target.parent().unwrap_or(Path::new(".")))?;
         Ok(Create::Created)
