@@ -1,6 +1,6 @@
 //! What one node sees of a shared file system over NFS: answers that were lost after the operation was done, listings that are
 //! behind, handles that became stale; and a moment at which the node stands still while others go on.
-#![allow(dead_code, reason = "each test binary uses a part")]
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses a part")]
 #![allow(clippy::unwrap_used, reason = "a test that fails here should say where")]
 
 use std::collections::HashMap;
