@@ -18,7 +18,9 @@ use prism_model::window::{TimeRange, WINDOW_NANOS};
 use prism_model::{Classify as _, Kind, Signal, TenantId};
 use prism_store::disk::{Disk, File, RealDisk};
 use prism_store::keys::{Erasure, KeyError, Keyring, Scheme};
-use prism_store::objects::{LocalObjects, Objects as _};
+use prism_store::objects::{LocalObjects, Objects};
+use prism_store::seal::{self, SealEnv, SealOptions};
+use prism_store::warm::Blocks;
 use prism_store::{Reader, Store, StoreError, StoreOptions, Surroundings};
 use support::disk::SimDisk;
 use support::{NOW, all, cleared, numbered, numbers, tenant, try_numbers};
@@ -242,6 +244,50 @@ async fn keys_rotate_under_load_and_tenants_are_switched_on_and_off() {
 
 /// A frame's body as it was handed to the disk: its file, its place, its first bytes.
 type Body = (PathBuf, u64, [u8; 16]);
+
+/// Rows stay encrypted on their way from segments to blocks, whether frames are joined or taken over as they stand; a block has
+/// a key of its own, under the version of its time.
+#[tokio::test]
+async fn ke1_sealed_blocks_are_encrypted_and_open_with_their_tenants_keys_alone() {
+    let root = tempfile::tempdir().unwrap();
+    let keys = keyring(root.path());
+    let store = open(root.path(), keys.clone(), 1);
+    for batch in [numbered(0, &[NOW; 3]), numbered(3, &[NOW; 4]), numbered(7, &[NOW; 100])] {
+        store.append(&tenant(), batch).await.unwrap();
+    }
+    store.close().await;
+    assert_eq!(keys.rotate(&tenant(), None).unwrap(), 2);
+    let objects: Arc<dyn Objects> = Arc::new(LocalObjects::new(Arc::new(RealDisk), &root.path().join("objects"), 7));
+    fs::create_dir(root.path().join("objects")).unwrap();
+    let blocks = Blocks::open(objects.clone(), keys.clone());
+    let options = SealOptions { frame_rows: 100, seal_bytes_min: 0, ..SealOptions::default() };
+    let covered = |_: &TenantId, _: Signal, _: u32| Ok(0);
+    let env = SealEnv { disk: &RealDisk, root: root.path(), blocks: &blocks, options: &options, covered: &covered };
+    let later = NOW + 2 * 3_600_000_000_000;
+    seal::pass(&env, &tenant(), Signal::Spans, later, false).unwrap();
+    let rows = |keys: &Keyring| -> Result<usize, StoreError> {
+        let blocks = Blocks::open(objects.clone(), keys.clone());
+        let listed = blocks.list(&tenant(), Signal::Spans, 0, 0)?;
+        let frames = listed.iter().flat_map(|b| b.frames(TimeRange::ALL)).collect::<Vec<_>>();
+        frames.iter().map(|f| Ok(f.read(&|_, _| true)?.0.rows())).sum()
+    };
+    assert_eq!(rows(&keyring(root.path())).unwrap(), 107);
+    assert!(needles(root.path(), &["only.", "row"]).is_empty());
+    // The second version opens the block, not the segments; the first one the segments alone.
+    let version = |n: u64| root.path().join(format!("keys/acme/{n:020}"));
+    let second = fs::read(version(2)).unwrap();
+    fs::copy(version(1), version(2)).unwrap();
+    let error = rows(&keyring(root.path())).unwrap_err();
+    assert!(matches!(error, StoreError::Key(KeyError::Wrong { version: 2 })), "{error}");
+    fs::write(version(2), second).unwrap();
+    // An erased tenant gets no block any more, and none of its segments is read for one.
+    let erasure = Erasure::new(root.path(), keys.clone(), objects.clone());
+    erasure.erase(&tenant(), 5).unwrap();
+    assert!(!root.path().join("objects/warm/acme").exists() && !root.path().join("hot/acme").exists());
+    let nothing = seal::pass(&env, &tenant(), Signal::Spans, later, false).map(|report| report.blocks.len());
+    assert!(matches!(nothing, Ok(0) | Err(StoreError::Key(KeyError::Erased))), "{nothing:?}");
+    assert!(erasure.remains(&tenant()).unwrap().is_empty());
+}
 
 /// Remembers what is written, also what fails.
 struct Watched {
