@@ -349,13 +349,13 @@ impl GroupBuilder<'_, '_> {
             return Ok(());
         }
         let mut meta = measure(id, array, Some(&mut self.tokens))?;
-        if let (ColumnId::Attr { .. } | ColumnId::Intrinsic(_), true) = (id, self.flat.personal.contains(name)) {
+        if self.flat.personal.contains(name) {
             (meta.range, meta.dictionary) = (None, None);
         }
         if meta.range.is_none() && id.data_type() == DataType::Float64 {
             self.out.unbounded.insert(name.to_owned());
         }
-        if matches!(id, ColumnId::Attr { .. }) {
+        if self.flat.promoted.contains(&(kind, id.clone())) {
             self.out.attributes.insert((kind, id.clone()));
         }
         self.metas.entry(kind).or_default().push(meta);

@@ -7,6 +7,7 @@
 //! Everything that is read is checked before it is parsed: footers by the trailer, column chunks and filters by checksums here.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range as Span;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray};
@@ -42,6 +43,13 @@ pub(super) struct Stretch {
     pub(super) offset: u64,
     pub(super) len: u32,
     pub(super) crc: u32,
+}
+
+impl Stretch {
+    /// Where it is.
+    pub(super) fn range(&self) -> Span<u64> {
+        self.offset..self.offset.saturating_add(u64::from(self.len))
+    }
 }
 
 /// What is known of a table of a row group.

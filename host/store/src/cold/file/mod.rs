@@ -17,6 +17,7 @@ mod flatten;
 mod cuckoo;
 mod filter;
 mod meta;
+mod pages;
 mod write;
 mod rebuild;
 mod read;

@@ -70,15 +70,15 @@ pub struct ColdFile {
     meta: FileMeta,
     shape: Shape,
     stats: Vec<FrameStats>,
-    filters: OnceLock<Filters>,
+    columns: OnceLock<ColumnFilters>,
+    tokens: OnceLock<Vec<TokenFilter>>,
     footer_bytes: u64,
 }
 
-/// The filters of all row groups: read together, once.
-struct Filters {
+/// The filters by column of all row groups: read together, once.
+struct ColumnFilters {
     blooms: Vec<HashMap<String, Sbbf>>,
     cuckoos: Vec<HashMap<String, Bytes>>,
-    tokens: Vec<Option<TokenFilter>>,
 }
 
 impl ColdFile {
@@ -141,8 +141,8 @@ impl ColdFile {
         });
         let stats = stats.collect();
         let (name, parquet) = (name.to_owned(), Arc::new(parquet));
-        let filters = OnceLock::new();
-        Ok(Arc::new(ColdFile { objects, name, parquet, meta, shape, stats, filters, footer_bytes }))
+        let (columns, tokens) = (OnceLock::new(), OnceLock::new());
+        Ok(Arc::new(ColdFile { objects, name, parquet, meta, shape, stats, columns, tokens, footer_bytes }))
     }
 
     /// The row groups that may hold rows of the range.
@@ -202,6 +202,13 @@ impl ColdFile {
         self.footer_bytes
     }
 
+    /// Compressed bytes of each column (dotted path), over all row groups, in the order of the file.
+    pub fn column_bytes(&self) -> Vec<(String, u64)> {
+        let descriptor = self.parquet.file_metadata().schema_descr();
+        let bytes = |leaf| self.parquet.row_groups().iter().map(|g| g.column(leaf).byte_range().1).sum();
+        (0..descriptor.num_columns()).map(|leaf| (descriptor.column(leaf).path().string(), bytes(leaf))).collect()
+    }
+
     /// Re-reads everything and compares it with its checksums: row groups, filters, cube.
     ///
     /// # Errors
@@ -226,56 +233,54 @@ impl ColdFile {
         Ok(bytes)
     }
 
-    /// The filters; what cannot be read is as if it were not there, which loses no row.
-    fn filters(&self) -> Option<&Filters> {
-        if let Some(filters) = self.filters.get() {
+    /// The filters by column; what cannot be read is as if it were not there, which loses no row.
+    fn column_filters(&self) -> Option<&ColumnFilters> {
+        if let Some(filters) = self.columns.get() {
             return Some(filters);
         }
-        let filters = self.read_filters().ok()?;
-        Some(self.filters.get_or_init(|| filters))
+        let filters = self.read_column_filters().ok()?;
+        Some(self.columns.get_or_init(|| filters))
     }
 
-    fn read_filters(&self) -> Result<Filters, StoreError> {
-        let all = |g: &GroupMeta| -> Vec<Stretch> {
-            g.blooms.values().chain(g.cuckoos.values()).chain([&g.tokens]).copied().filter(|s| s.len > 0).collect()
-        };
-        let ranges: Vec<Range<u64>> = self
-            .meta
-            .groups
-            .iter()
-            .flat_map(all)
-            .map(|s| s.offset..s.offset.saturating_add(u64::from(s.len)))
-            .collect();
-        let stretches = Stretches::read(&*self.objects, &self.name, ranges)?;
-        let get = |stretch: &Stretch| -> Result<Bytes, StoreError> {
-            if stretch.len == 0 {
-                return Ok(Bytes::new());
-            }
-            let bytes = stretches.get(stretch.offset, stretch.len as usize).map_err(damaged)?;
-            check(&bytes, stretch.crc, "filter")?;
-            Ok(bytes)
-        };
-        let mut filters = Filters { blooms: Vec::new(), cuckoos: Vec::new(), tokens: Vec::new() };
+    fn read_column_filters(&self) -> Result<ColumnFilters, StoreError> {
+        let all = self.meta.groups.iter().flat_map(|g| g.blooms.values().chain(g.cuckoos.values()));
+        let stretches = Stretches::read(&*self.objects, &self.name, all.map(Stretch::range).collect())?;
+        let mut filters = ColumnFilters { blooms: Vec::new(), cuckoos: Vec::new() };
         for group in &self.meta.groups {
             let mut blooms = HashMap::new();
             for (path, stretch) in &group.blooms {
-                blooms.insert(path.clone(), Sbbf::from_bytes(&get(stretch)?).map_err(damaged)?);
+                let bytes = stretches.own(stretch)?;
+                blooms.insert(path.clone(), Sbbf::from_bytes(&bytes).map_err(damaged)?);
             }
             let mut cuckoos = HashMap::new();
             for (path, stretch) in &group.cuckoos {
-                cuckoos.insert(path.clone(), get(stretch)?);
+                cuckoos.insert(path.clone(), stretches.own(stretch)?);
             }
             filters.blooms.push(blooms);
             filters.cuckoos.push(cuckoos);
-            let bytes = get(&group.tokens)?.to_vec();
-            filters.tokens.push(Some(TokenFilter { bytes, unknown: group.unknown.clone() }));
         }
         Ok(filters)
     }
 
+    fn token_filters(&self) -> Option<&Vec<TokenFilter>> {
+        if let Some(filters) = self.tokens.get() {
+            return Some(filters);
+        }
+        let filters = self.read_token_filters().ok()?;
+        Some(self.tokens.get_or_init(|| filters))
+    }
+
+    fn read_token_filters(&self) -> Result<Vec<TokenFilter>, StoreError> {
+        let all = self.meta.groups.iter().map(|g| g.tokens.range());
+        let stretches = Stretches::read(&*self.objects, &self.name, all.collect())?;
+        let filter =
+            |g: &GroupMeta| Ok(TokenFilter { bytes: stretches.own(&g.tokens)?.to_vec(), unknown: g.unknown.clone() });
+        self.meta.groups.iter().map(filter).collect()
+    }
+
     /// `None`: the column has no filter.
     fn in_filter(&self, group: usize, path: &str, value: &[u8]) -> Option<bool> {
-        let filters = self.filters()?;
+        let filters = self.column_filters()?;
         if let Some(bloom) = filters.blooms.get(group).and_then(|b| b.get(path)) {
             return Some(bloom.check(value));
         }
@@ -298,7 +303,7 @@ impl ColdFile {
     }
 
     fn group_may_contain_token(&self, group: usize, key: &str, value: &str) -> bool {
-        let known = self.filters().and_then(|f| f.tokens.get(group)?.as_ref()?.may_contain(key, value));
+        let known = self.token_filters().and_then(|f| f.get(group)?.may_contain(key, value));
         known.unwrap_or_else(|| self.columns_may_contain(group, key, value))
     }
 
@@ -407,6 +412,7 @@ struct Stretches {
 impl Stretches {
     /// Reads ranges; those that lie near each other together.
     fn read(objects: &dyn Objects, name: &str, mut ranges: Vec<Range<u64>>) -> Result<Stretches, StoreError> {
+        ranges.retain(|r| r.start < r.end);
         ranges.sort_by_key(|r| r.start);
         let mut joined: Vec<Range<u64>> = Vec::new();
         for range in ranges {
@@ -424,6 +430,16 @@ impl Stretches {
             parts.push((range.start, bytes));
         }
         Ok(Stretches { parts, cost })
+    }
+
+    /// Bytes of our own, checked.
+    fn own(&self, stretch: &Stretch) -> Result<Bytes, StoreError> {
+        if stretch.len == 0 {
+            return Ok(Bytes::new());
+        }
+        let bytes = self.get(stretch.offset, stretch.len as usize).map_err(damaged)?;
+        check(&bytes, stretch.crc, "filter")?;
+        Ok(bytes)
     }
 
     fn get(&self, start: u64, length: usize) -> Result<Bytes, ParquetError> {

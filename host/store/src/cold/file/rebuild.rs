@@ -111,8 +111,11 @@ impl Shape {
                             })
                             .map(|(leaf, _)| *leaf)
                             .collect();
-                    // The lists' lengths stand in each leaf: the smallest tells them where none is wanted.
-                    let least = all.min_by_key(|leaf| parquet.get(*leaf).map_or(0, |c| c.byte_range().1));
+                    // The lists' lengths stand in each leaf: the smallest of a fixed column tells them where none is wanted.
+                    let fixed = top.leaves.iter().filter(|(_, f)| matches!(f, Some(ChildField::Fixed(_))));
+                    let least = fixed
+                        .map(|(leaf, _)| *leaf)
+                        .min_by_key(|leaf| parquet.get(*leaf).map_or(0, |c| c.byte_range().1));
                     leaves.extend(if picked.is_empty() { least.into_iter().collect() } else { picked });
                 }
             }

@@ -16,6 +16,9 @@ use prism_model::{AttrType, Batch, Column, ColumnId, Intrinsic, Origin, Signal, 
 use super::unwritable;
 use crate::error::StoreError;
 
+/// Values of a text column that are looked at to find out whether it repeats.
+const SAMPLES: usize = 4_096;
+
 /// The interned tables, with the column of the items that points into each.
 pub(super) const INTERNED: [(TableKind, Intrinsic); 3] = [
     (TableKind::Resources, Intrinsic::Resource),
@@ -53,9 +56,9 @@ pub(super) struct ItemColumn {
 }
 
 enum Text {
-    /// Not text, or plain text in some batch.
+    /// Not text, or text that hardly repeats.
     Plain,
-    /// Dictionaries in all batches: their distinct values together, and the number of each batch's.
+    /// The distinct values of all batches, and the number of each value (of a dictionary) or row (of plain text).
     Dictionary { values: StringArray, numbers: Vec<Vec<u32>> },
 }
 
@@ -139,8 +142,9 @@ fn item_columns(batches: &[Batch]) -> Result<Vec<ItemColumn>, StoreError> {
 fn item_column(id: ColumnId, parts: Vec<Option<ArrayRef>>, longest: usize) -> Result<ItemColumn, StoreError> {
     let encoded = |a: &ArrayRef| matches!(a.data_type(), DataType::Dictionary(..));
     let nothing = |a: &ArrayRef| a.null_count() == a.len();
-    let text = if parts.iter().flatten().any(encoded) && parts.iter().flatten().all(|a| encoded(a) || nothing(a)) {
-        dictionary(&parts)?
+    let there = || parts.iter().flatten().filter(|a| !nothing(a));
+    let text = if id.is_text() && there().next().is_some() && (there().all(encoded) || repeats(&parts)) {
+        dictionary(&parts)
     } else {
         Text::Plain
     };
@@ -155,16 +159,69 @@ fn item_column(id: ColumnId, parts: Vec<Option<ArrayRef>>, longest: usize) -> Re
     Ok(ItemColumn { id, parts, text, present })
 }
 
-fn dictionary(parts: &[Option<ArrayRef>]) -> Result<Text, StoreError> {
+/// Looks at some values of plain text: whether all of them together would repeat often, though those of one batch do not.
+fn repeats(parts: &[Option<ArrayRef>]) -> bool {
+    let present: usize = parts.iter().flatten().map(|a| a.len() - a.null_count()).sum();
+    let step = (present / SAMPLES).max(1);
+    let mut seen = std::collections::HashSet::new();
+    let (mut at, mut looked) = (0, 0usize);
+    for part in parts.iter().flatten() {
+        let of = TextPart::of(part);
+        for row in 0..part.len() {
+            if let Some(text) = of.text(row) {
+                if at % step == 0 {
+                    looked += 1;
+                    seen.insert(text);
+                }
+                at += 1;
+            }
+        }
+    }
+    // As many as met twice tell how many there are: n draws out of d values meet about n * n / 2d times.
+    let met = looked - seen.len();
+    met > 0 && looked.saturating_mul(looked) / (2 * met) < present / 4
+}
+
+/// Text of a batch, in either layout.
+enum TextPart<'a> {
+    Plain(&'a StringArray),
+    Dictionary(&'a UInt32Array, &'a StringArray),
+}
+
+impl<'a> TextPart<'a> {
+    fn of(array: &'a ArrayRef) -> TextPart<'a> {
+        match array.as_dictionary_opt::<UInt32Type>() {
+            Some(dictionary) => TextPart::Dictionary(dictionary.keys(), dictionary.values().as_string()),
+            None => TextPart::Plain(array.as_string()),
+        }
+    }
+
+    fn text(&self, row: usize) -> Option<&'a str> {
+        match self {
+            TextPart::Plain(texts) => texts.is_valid(row).then(|| texts.value(row)),
+            TextPart::Dictionary(keys, values) => {
+                let key = keys.is_valid(row).then(|| keys.value(row) as usize)?;
+                values.is_valid(key).then(|| values.value(key))
+            }
+        }
+    }
+}
+
+fn dictionary(parts: &[Option<ArrayRef>]) -> Text {
     let mut known: HashMap<&str, u32> = HashMap::new();
     let mut values = StringBuilder::new();
     let mut numbers = Vec::with_capacity(parts.len());
     for part in parts {
-        let dictionary = part.as_ref().and_then(|a| a.as_any().downcast_ref::<DictionaryArray<UInt32Type>>());
-        let texts: Option<&StringArray> = dictionary.map(|d| d.values().as_string());
-        let mut of_part = Vec::with_capacity(texts.map_or(0, Array::len));
-        for text in texts.into_iter().flatten() {
-            // A null among the values has no number.
+        // By value of a dictionary, by row of plain text; a null has no number.
+        let texts: &StringArray = match part.as_ref().map(TextPart::of) {
+            None => {
+                numbers.push(Vec::new());
+                continue;
+            }
+            Some(TextPart::Plain(texts) | TextPart::Dictionary(_, texts)) => texts,
+        };
+        let mut of_part = Vec::with_capacity(texts.len());
+        for text in texts {
             of_part.push(text.map_or(NONE, |text| {
                 let next = known.len() as u32;
                 *known.entry(text).or_insert_with(|| {
@@ -175,7 +232,7 @@ fn dictionary(parts: &[Option<ArrayRef>]) -> Result<Text, StoreError> {
         }
         numbers.push(of_part);
     }
-    Ok(Text::Dictionary { values: values.finish(), numbers })
+    Text::Dictionary { values: values.finish(), numbers }
 }
 
 const NONE: u32 = u32::MAX;
@@ -201,11 +258,8 @@ impl ItemColumn {
         values: &StringArray,
         numbers: &[Vec<u32>],
     ) -> Result<ArrayRef, StoreError> {
-        let parts: Vec<Option<&UInt32Array>> = self
-            .parts
-            .iter()
-            .map(|p| p.as_any().downcast_ref::<DictionaryArray<UInt32Type>>().map(DictionaryArray::keys))
-            .collect();
+        let parts: Vec<Option<&UInt32Array>> =
+            self.parts.iter().map(|p| p.as_dictionary_opt::<UInt32Type>().map(DictionaryArray::keys)).collect();
         let mut local = vec![NONE; values.len()];
         let mut used: Vec<u32> = Vec::new();
         let mut keys = Vec::with_capacity(places.len());
@@ -213,7 +267,9 @@ impl ItemColumn {
         for &(part, row) in places {
             let number = match parts[part] {
                 Some(keys) if keys.is_valid(row) => numbers[part][keys.value(row) as usize],
-                _ => NONE,
+                Some(_) => NONE,
+                // Plain text is numbered by row; a batch without the column has no numbers.
+                None => numbers[part].get(row).copied().unwrap_or(NONE),
             };
             valid.push(number != NONE);
             if number == NONE {

@@ -28,7 +28,7 @@ pub struct FileSummary {
     /// Largest event time, included.
     pub time_max: i64,
     /// Flat columns with their statistics, in the order of the schema. Lists and maps have none. Bounds are exact values; there are
-    /// none for ids, bytes, doubles with a NaN, texts beyond 64 bytes, and columns named as personal.
+    /// none for ids, bytes, doubles with a NaN, texts beyond 32 bytes, and columns named as personal.
     pub columns: Vec<ColumnStats>,
     /// The columns with their names outside; the metadata of a field tell the real key where its name does not.
     pub schema: Arc<Schema>,

@@ -12,11 +12,12 @@ use parquet::basic::{Compression, Encoding, Type, ZstdLevel};
 use parquet::file::metadata::{KeyValue, ParquetMetaData};
 use parquet::file::properties::{BloomFilterPosition, EnabledStatistics, WriterProperties};
 use parquet::file::writer::SerializedFileWriter;
-use parquet::schema::types::SchemaDescriptor;
+use parquet::schema::types::{ColumnDescPtr, SchemaDescriptor};
 use prism_model::{Batch, ColumnId, Redaction, Signal, TableKind};
 
 use super::flatten::{Flat, Gathered};
 use super::meta::{self, FileMeta, GroupMeta, Stretch};
+use super::pages::{self, Chunk};
 use super::rows::{INTERNED, Rows, is_index};
 use super::summary;
 use super::{FileOptions, FileSummary, Filter, cuckoo, unwritable};
@@ -33,7 +34,7 @@ const WRITE_BATCH_ROWS: usize = 4_096;
 /// Bytes of a dictionary: the trace ids of a row group fit.
 const DICTIONARY_BYTES_MAX: usize = 4 << 20;
 /// Bytes of a text in the statistics.
-const STATISTICS_TEXT_BYTES: usize = 64;
+const STATISTICS_TEXT_BYTES: usize = 32;
 
 /// Writes one file. Rows are kept until [`Writer::finish`], since they are sorted; the caller begins another file when
 /// [`Writer::is_full`].
@@ -206,6 +207,7 @@ struct File {
     parquet: SerializedFileWriter<Sink>,
     factory: ArrowRowGroupWriterFactory,
     schema: Arc<Schema>,
+    descriptor: Arc<SchemaDescriptor>,
     groups: Vec<GroupMeta>,
     /// Filters by row group: written together behind the last one, so that one read gets those of all.
     aside: Vec<(usize, Aside, Vec<u8>)>,
@@ -237,7 +239,8 @@ impl File {
         let properties = Arc::new(properties(schema, &descriptor, columns, signal, options)?);
         let parquet = SerializedFileWriter::new(sink, descriptor.root_schema_ptr(), properties).map_err(unwritable)?;
         let factory = ArrowRowGroupWriterFactory::new(&parquet, schema.clone());
-        Ok(File { parquet, factory, schema: schema.clone(), groups: Vec::new(), aside: Vec::new() })
+        let descriptor = Arc::new(descriptor);
+        Ok(File { parquet, factory, schema: schema.clone(), descriptor, groups: Vec::new(), aside: Vec::new() })
     }
 
     fn group(
@@ -249,9 +252,20 @@ impl File {
         let number = self.groups.len();
         let mut writers = self.factory.create_column_writers(number).map_err(unwritable)?.into_iter();
         let mut row_group = self.parquet.next_row_group().map_err(unwritable)?;
+        let descriptor = self.descriptor.clone();
+        let mut leaves = descriptor.columns().iter();
         for ((field, array), column) in self.schema.fields().iter().zip(&group.arrays).zip(columns) {
-            for leaf in compute_leaves(field, array).map_err(unwritable)? {
-                let mut writer = writers.next().ok_or_else(|| unwritable("a column without a writer"))?;
+            let own = compute_leaves(field, array).map_err(unwritable)?;
+            let flat = own.len() == 1;
+            for leaf in own {
+                let of_leaf = leaves.next().zip(writers.next());
+                let (descr, mut writer) = of_leaf.ok_or_else(|| unwritable("a column without a writer"))?;
+                if flat && pages::suits(descr) && encoding(&column.name(), descr.physical_type()).is_none() {
+                    if let Some(chunk) = pages::write(array, chunk(descr, column, options)?)? {
+                        row_group.append_column(&chunk.bytes, chunk.close).map_err(unwritable)?;
+                        continue;
+                    }
+                }
                 writer.write(&leaf).map_err(unwritable)?;
                 let chunk = writer.close().map_err(unwritable)?;
                 chunk.append_to_row_group(&mut row_group).map_err(unwritable)?;
@@ -425,7 +439,7 @@ fn properties(
             _ => EnabledStatistics::Page,
         };
         builder = builder.set_column_statistics_enabled(path.clone(), statistics);
-        if let Some(encoding) = encoding(&top, nested, leaf.physical_type()) {
+        if !nested && let Some(encoding) = encoding(&top, leaf.physical_type()).or(otherwise(leaf.physical_type())) {
             builder = builder.set_column_encoding(path.clone(), encoding);
             builder = builder.set_column_dictionary_enabled(path.clone(), false);
         }
@@ -438,16 +452,32 @@ fn properties(
     Ok(builder.build())
 }
 
-/// Columns for which no dictionary pays: times and durations hardly repeat, span ids never.
-fn encoding(top: &str, nested: bool, physical: Type) -> Option<Encoding> {
-    match (top, physical) {
-        _ if nested => None,
-        ("time" | "timestamp" | "observed_time" | "start_time" | "duration", Type::INT64) => {
-            Some(Encoding::DELTA_BINARY_PACKED)
-        }
-        ("span_id", _) => Some(Encoding::PLAIN),
+/// Columns of times and durations, which hardly repeat: differences are small.
+fn encoding(top: &str, physical: Type) -> Option<Encoding> {
+    let time = matches!(top, "time" | "timestamp" | "observed_time" | "start_time" | "duration");
+    (time && physical == Type::INT64).then_some(Encoding::DELTA_BINARY_PACKED)
+}
+
+/// What [`pages`] leaves to Parquet's writer has too many values for a dictionary.
+fn otherwise(physical: Type) -> Option<Encoding> {
+    match physical {
+        Type::INT32 | Type::INT64 => Some(Encoding::DELTA_BINARY_PACKED),
+        Type::BYTE_ARRAY => Some(Encoding::DELTA_LENGTH_BYTE_ARRAY),
         _ => None,
     }
+}
+
+fn chunk(leaf: &ColumnDescPtr, column: &Outside, options: &FileOptions) -> Result<Chunk, StoreError> {
+    let level = options.level();
+    let bloom = filter_of(column, options) == Filter::Bloom;
+    Ok(Chunk {
+        leaf: leaf.clone(),
+        compression: Compression::ZSTD(ZstdLevel::try_new(level).map_err(unwritable)?),
+        level,
+        page_rows: options.page_rows.max(1),
+        bounds: !options.personal.contains(&column.name()),
+        bloom: bloom.then(|| options.false_positives()),
+    })
 }
 
 /// Where Parquet's bytes go: to the upload, in large pieces.

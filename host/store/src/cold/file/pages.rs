@@ -1,0 +1,530 @@
+//! Column chunks of few or of random values, as pages without a look at each value: dictionaries stay the dictionaries that they
+//! are in memory, and ids are copied. Parquet's own writer hashes and compares every value, which is half of its time.
+//!
+//! Written as the format's version 1 asks (data pages v1, RLE levels and numbers), for flat columns that may be null.
+
+use arrow::array::{Array, ArrayRef, AsArray, FixedSizeBinaryArray, StringArray};
+use arrow::buffer::NullBuffer;
+use arrow::datatypes::{DataType, Int32Type, Int64Type, UInt32Type};
+use bytes::Bytes;
+use parquet::basic::{BoundaryOrder, Compression, Encoding, PageType};
+use parquet::bloom_filter::Sbbf;
+use parquet::column::page::{CompressedPage, Page, PageWriter as _};
+use parquet::column::writer::ColumnCloseResult;
+use parquet::data_type::{ByteArray, FixedLenByteArray};
+use parquet::file::metadata::{ColumnChunkMetaData, ColumnIndexBuilder, OffsetIndexBuilder, PageEncodingStats};
+use parquet::file::statistics::{Statistics, ValueStatistics};
+use parquet::file::writer::{SerializedPageWriter, TrackedWrite};
+use parquet::schema::types::ColumnDescPtr;
+
+use super::unwritable;
+use crate::error::StoreError;
+use crate::frame::stats::TextRange;
+
+/// Bytes of a dictionary that is read at once whatever the pages.
+const DICTIONARY_BYTES_MAX: usize = 4 << 20;
+/// Values between the smallest and the largest integer for which a table of numbers is kept.
+const INTS_SPREAD_MAX: i64 = 1 << 16;
+
+/// What a chunk is written with.
+pub(super) struct Chunk {
+    pub(super) leaf: ColumnDescPtr,
+    pub(super) compression: Compression,
+    pub(super) level: i32,
+    pub(super) page_rows: usize,
+    /// Bounds of pages and chunk may be told.
+    pub(super) bounds: bool,
+    /// False positives of a Bloom filter, where one is wanted.
+    pub(super) bloom: Option<f64>,
+}
+
+/// A chunk that was written.
+pub(super) struct Written {
+    pub(super) bytes: Bytes,
+    pub(super) close: ColumnCloseResult,
+}
+
+/// The distinct values of a chunk.
+enum Values {
+    Texts(StringArray),
+    Int32(Vec<i32>),
+    Int64(Vec<i64>),
+    Fixed(Vec<[u8; 16]>, usize),
+}
+
+/// Numbers of values, for the rows that have one.
+struct Numbered {
+    values: Values,
+    numbers: Vec<u32>,
+}
+
+/// The chunk of an array, where this way is the better one; `None` leaves it to Parquet's writer.
+pub(super) fn write(array: &ArrayRef, chunk: Chunk) -> Result<Option<Written>, StoreError> {
+    let numbered = match array.data_type() {
+        DataType::Dictionary(..) => texts(array),
+        DataType::Int32 => ints(array.as_primitive::<Int32Type>().iter().map(|v| v.map(i64::from)), array.len(), |v| {
+            Values::Int32(v.into_iter().map(|v| v as i32).collect())
+        }),
+        DataType::Int64 => ints(array.as_primitive::<Int64Type>().iter(), array.len(), Values::Int64),
+        DataType::FixedSizeBinary(_) => {
+            let ids = array.as_fixed_size_binary();
+            return match fixed(ids) {
+                Some(numbered) => Pages::dictionary(array, chunk, &numbered).map(Some),
+                None => Pages::plain(ids, chunk).map(Some),
+            };
+        }
+        _ => None,
+    };
+    numbered.map(|numbered| Pages::dictionary(array, chunk, &numbered)).transpose()
+}
+
+/// A dictionary as it is, without the values that nobody uses.
+fn texts(array: &ArrayRef) -> Option<Numbered> {
+    let dictionary = array.as_dictionary::<UInt32Type>();
+    let values = dictionary.values().as_string::<i32>();
+    let keys = dictionary.keys();
+    let mut new = vec![u32::MAX; values.len()];
+    let mut used: Vec<u32> = Vec::new();
+    let mut numbers = Vec::with_capacity(keys.len() - keys.null_count());
+    let mut number = |key: u32| {
+        let slot = &mut new[key as usize];
+        if *slot == u32::MAX {
+            *slot = used.len() as u32;
+            used.push(key);
+        }
+        numbers.push(*slot);
+    };
+    match keys.nulls() {
+        None => keys.values().iter().for_each(|k| number(*k)),
+        Some(nulls) => nulls.valid_indices().for_each(|i| number(keys.value(i))),
+    }
+    if used.iter().any(|v| values.is_null(*v as usize)) {
+        return None;
+    }
+    let bytes: usize = used.iter().map(|v| values.value_length(*v as usize) as usize + 4).sum();
+    if bytes > DICTIONARY_BYTES_MAX {
+        return None;
+    }
+    let texts = StringArray::from_iter_values(used.iter().map(|v| values.value(*v as usize)));
+    Some(Numbered { values: Values::Texts(texts), numbers })
+}
+
+/// Integers that lie close and repeat.
+fn ints(
+    values: impl Iterator<Item = Option<i64>> + Clone,
+    rows: usize,
+    collect: impl Fn(Vec<i64>) -> Values,
+) -> Option<Numbered> {
+    let (mut min, mut max, mut count) = (i64::MAX, i64::MIN, 0usize);
+    for v in values.clone().flatten() {
+        (min, max, count) = (min.min(v), max.max(v), count + 1);
+    }
+    if count == 0 {
+        return Some(Numbered { values: collect(Vec::new()), numbers: Vec::new() });
+    }
+    if max.checked_sub(min).is_none_or(|spread| spread >= INTS_SPREAD_MAX) {
+        return None;
+    }
+    let mut new = vec![u32::MAX; (max - min) as usize + 1];
+    let mut used = Vec::new();
+    let mut numbers = Vec::with_capacity(count);
+    for v in values.flatten() {
+        let slot = &mut new[(v - min) as usize];
+        if *slot == u32::MAX {
+            *slot = used.len() as u32;
+            used.push(v);
+        }
+        numbers.push(*slot);
+    }
+    // Many values packed by difference take less than their dictionary.
+    (used.len() <= (rows / 16).max(16)).then(|| Numbered { values: collect(used), numbers })
+}
+
+/// Ids that repeat often enough.
+fn fixed(array: &FixedSizeBinaryArray) -> Option<Numbered> {
+    let width = array.value_size();
+    if width > 16 {
+        return None;
+    }
+    let count = array.len() - array.null_count();
+    // Random ids show on the first thousands whether they repeat; near each other in time most of them do if any.
+    let mut known: std::collections::HashMap<[u8; 16], u32> = std::collections::HashMap::with_capacity(count / 4);
+    let mut used = Vec::new();
+    let mut numbers = Vec::with_capacity(count);
+    for (seen, id) in array.iter().flatten().enumerate() {
+        let mut value = [0; 16];
+        value[..width].copy_from_slice(id);
+        let next = used.len() as u32;
+        let number = *known.entry(value).or_insert(next);
+        if number == next {
+            used.push(value);
+        }
+        numbers.push(number);
+        if seen == 8_192 && used.len() > seen * 15 / 16 {
+            return None;
+        }
+    }
+    let bits = usize::BITS - used.len().leading_zeros();
+    let dictionary = used.len() * width + count * bits as usize / 8;
+    (dictionary < count * width && used.len() * width <= DICTIONARY_BYTES_MAX)
+        .then_some(Numbered { values: Values::Fixed(used, width), numbers })
+}
+
+impl Values {
+    fn len(&self) -> usize {
+        match self {
+            Values::Texts(v) => v.len(),
+            Values::Int32(v) => v.len(),
+            Values::Int64(v) => v.len(),
+            Values::Fixed(v, _) => v.len(),
+        }
+    }
+
+    /// The dictionary page's bytes.
+    fn plain(&self) -> Vec<u8> {
+        match self {
+            Values::Texts(v) => {
+                let mut out = Vec::with_capacity(v.value_data().len() + v.len() * 4);
+                for text in v.iter().flatten() {
+                    out.extend_from_slice(&(text.len() as u32).to_le_bytes());
+                    out.extend_from_slice(text.as_bytes());
+                }
+                out
+            }
+            Values::Int32(v) => v.iter().flat_map(|v| v.to_le_bytes()).collect(),
+            Values::Int64(v) => v.iter().flat_map(|v| v.to_le_bytes()).collect(),
+            Values::Fixed(v, width) => v.iter().flat_map(|v| &v[..*width]).copied().collect(),
+        }
+    }
+
+    /// The place of each value among all in their order; `None` for ids, whose bounds prune nothing.
+    fn ranks(&self) -> Option<Vec<u32>> {
+        let mut order: Vec<u32> = (0..self.len() as u32).collect();
+        match self {
+            Values::Texts(v) => order.sort_unstable_by_key(|i| v.value(*i as usize)),
+            Values::Int32(v) => order.sort_unstable_by_key(|i| v[*i as usize]),
+            Values::Int64(v) => order.sort_unstable_by_key(|i| v[*i as usize]),
+            Values::Fixed(..) => return None,
+        }
+        let mut ranks = vec![0; order.len()];
+        order.iter().enumerate().for_each(|(rank, i)| ranks[*i as usize] = rank as u32);
+        Some(ranks)
+    }
+
+    fn insert_all(&self, bloom: &mut Sbbf) {
+        match self {
+            Values::Texts(v) => v.iter().flatten().for_each(|t| bloom.insert(t.as_bytes())),
+            Values::Int32(v) => v.iter().for_each(|v| bloom.insert(v)),
+            Values::Int64(v) => v.iter().for_each(|v| bloom.insert(v)),
+            Values::Fixed(v, width) => v.iter().for_each(|v| bloom.insert(&v[..*width])),
+        }
+    }
+
+    /// Bounds of two values as bytes, and whether they are exact; `None` where a text has no short upper bound.
+    fn bounds(&self, min: u32, max: u32) -> Option<(Vec<u8>, Vec<u8>, bool)> {
+        let (min, max) = (min as usize, max as usize);
+        match self {
+            Values::Texts(v) => {
+                let range = TextRange::of([v.value(min), v.value(max)].into_iter())?;
+                Some((range.min.as_bytes().to_vec(), range.max?.as_bytes().to_vec(), range.exact))
+            }
+            Values::Int32(v) => Some((v[min].to_le_bytes().to_vec(), v[max].to_le_bytes().to_vec(), true)),
+            Values::Int64(v) => Some((v[min].to_le_bytes().to_vec(), v[max].to_le_bytes().to_vec(), true)),
+            Values::Fixed(..) => None,
+        }
+    }
+
+    fn statistics(&self, bounds: Option<(u32, u32)>, nulls: u64) -> Statistics {
+        let nulls = Some(nulls);
+        match self {
+            Values::Texts(_) => {
+                let own = bounds.and_then(|(min, max)| self.bounds(min, max));
+                let exact = own.as_ref().is_none_or(|(_, _, exact)| *exact);
+                let (min, max) = own.map(|(min, max, _)| (ByteArray::from(min), ByteArray::from(max))).unzip();
+                let statistics = ValueStatistics::new(min, max, None, nulls, false);
+                Statistics::ByteArray(statistics.with_min_is_exact(exact).with_max_is_exact(exact))
+            }
+            Values::Int32(v) => {
+                let (min, max) = bounds.map(|(min, max)| (v[min as usize], v[max as usize])).unzip();
+                Statistics::int32(min, max, None, nulls, false)
+            }
+            Values::Int64(v) => {
+                let (min, max) = bounds.map(|(min, max)| (v[min as usize], v[max as usize])).unzip();
+                Statistics::int64(min, max, None, nulls, false)
+            }
+            Values::Fixed(..) => ids_statistics(nulls),
+        }
+    }
+}
+
+fn ids_statistics(nulls: Option<u64>) -> Statistics {
+    let none: Option<FixedLenByteArray> = None;
+    Statistics::FixedLenByteArray(ValueStatistics::new(none.clone(), none, None, nulls, false))
+}
+
+/// The pages of a chunk, as they are added.
+struct Pages {
+    chunk: Chunk,
+    out: TrackedWrite<Vec<u8>>,
+    compressor: zstd::bulk::Compressor<'static>,
+    raw: i64,
+    dictionary: bool,
+    data_at: Option<i64>,
+    pages: i32,
+    offsets: OffsetIndexBuilder,
+    bounds: ColumnIndexBuilder,
+}
+
+impl Pages {
+    fn new(chunk: Chunk) -> Result<Pages, StoreError> {
+        let compressor = zstd::bulk::Compressor::new(chunk.level).map_err(unwritable)?;
+        let bounds = ColumnIndexBuilder::new(chunk.leaf.physical_type());
+        Ok(Pages {
+            chunk,
+            out: TrackedWrite::new(Vec::new()),
+            compressor,
+            raw: 0,
+            dictionary: false,
+            data_at: None,
+            pages: 0,
+            offsets: OffsetIndexBuilder::new(),
+            bounds,
+        })
+    }
+
+    fn dictionary(array: &ArrayRef, chunk: Chunk, numbered: &Numbered) -> Result<Written, StoreError> {
+        let Numbered { values, numbers } = numbered;
+        let mut pages = Pages::new(chunk)?;
+        let plain = values.plain();
+        let page = Page::DictionaryPage {
+            buf: pages.compress(&plain)?,
+            num_values: values.len() as u32,
+            encoding: Encoding::PLAIN,
+            is_sorted: false,
+        };
+        pages.put(page, plain.len(), None)?;
+        pages.dictionary = true;
+        let ranks = if pages.chunk.bounds { values.ranks() } else { None };
+        let bits = (u32::BITS - (values.len().max(1) as u32 - 1).leading_zeros()) as u8;
+        let nulls = array.nulls();
+        let (mut from, mut taken) = (0, 0);
+        let mut all: Option<(u32, u32)> = None;
+        while from < array.len() {
+            let to = (from + pages.chunk.page_rows).min(array.len());
+            let mut raw = Vec::new();
+            let there = levels(nulls, from, to, &mut raw);
+            let own = &numbers[taken..taken + there];
+            raw.push(bits);
+            hybrid(own, bits, &mut raw);
+            let bounds = ranks.as_ref().and_then(|ranks| {
+                let least = own.iter().min_by_key(|n| ranks[**n as usize])?;
+                let most = own.iter().max_by_key(|n| ranks[**n as usize])?;
+                Some((*least, *most))
+            });
+            if let (Some((min, max)), Some(ranks)) = (bounds, &ranks) {
+                let (least, most) = all.unwrap_or((min, max));
+                let rank = |n: u32| ranks[n as usize];
+                all = Some((
+                    if rank(min) < rank(least) { min } else { least },
+                    if rank(max) > rank(most) { max } else { most },
+                ));
+            }
+            let shown = bounds.and_then(|(min, max)| values.bounds(min, max)).map(|(min, max, _)| (min, max));
+            pages.data(&raw, Encoding::RLE_DICTIONARY, to - from, there, shown)?;
+            (from, taken) = (to, taken + there);
+        }
+        let statistics = values.statistics(all, (array.len() - numbers.len()) as u64);
+        let bloom = pages.chunk.bloom.map(|share| bloom(values.len(), share, |b| values.insert_all(b))).transpose()?;
+        pages.finish(array.len(), statistics, bloom)
+    }
+
+    /// Ids one after the other.
+    fn plain(array: &FixedSizeBinaryArray, chunk: Chunk) -> Result<Written, StoreError> {
+        let mut pages = Pages::new(chunk)?;
+        let mut from = 0;
+        while from < array.len() {
+            let to = (from + pages.chunk.page_rows).min(array.len());
+            let mut raw = Vec::with_capacity((to - from) * array.value_size() + 64);
+            let there = levels(array.nulls(), from, to, &mut raw);
+            (from..to).filter(|i| array.is_valid(*i)).for_each(|i| raw.extend_from_slice(array.value(i)));
+            pages.data(&raw, Encoding::PLAIN, to - from, there, None)?;
+            from = to;
+        }
+        let count = array.len() - array.null_count();
+        let insert = |b: &mut Sbbf| array.iter().flatten().for_each(|id| b.insert(id));
+        let bloom = pages.chunk.bloom.map(|share| bloom(count, share, insert)).transpose()?;
+        pages.finish(array.len(), ids_statistics(Some(array.null_count() as u64)), bloom)
+    }
+
+    fn compress(&mut self, raw: &[u8]) -> Result<Bytes, StoreError> {
+        Ok(self.compressor.compress(raw).map_err(unwritable)?.into())
+    }
+
+    fn data(
+        &mut self,
+        raw: &[u8],
+        encoding: Encoding,
+        rows: usize,
+        there: usize,
+        bounds: Option<(Vec<u8>, Vec<u8>)>,
+    ) -> Result<(), StoreError> {
+        let page = Page::DataPage {
+            buf: self.compress(raw)?,
+            num_values: rows as u32,
+            encoding,
+            def_level_encoding: Encoding::RLE,
+            rep_level_encoding: Encoding::RLE,
+            statistics: None,
+        };
+        let nulls = (rows - there) as i64;
+        match bounds {
+            Some((min, max)) => self.bounds.append(false, min, max, nulls),
+            None if there == 0 && self.chunk.bounds => self.bounds.append(true, Vec::new(), Vec::new(), nulls),
+            None => self.bounds.to_invalid(),
+        }
+        self.put(page, raw.len(), Some(rows))
+    }
+
+    /// Adds a page; `rows` of a data page.
+    fn put(&mut self, page: Page, raw: usize, rows: Option<usize>) -> Result<(), StoreError> {
+        let page = CompressedPage::new(page, raw);
+        let spec = SerializedPageWriter::new(&mut self.out).write_page(page).map_err(unwritable)?;
+        self.raw += spec.uncompressed_size as i64;
+        if let Some(rows) = rows {
+            self.data_at.get_or_insert(spec.offset as i64);
+            self.pages += 1;
+            self.offsets.append_row_count(rows as i64);
+            self.offsets.append_offset_and_size(spec.offset as i64, spec.compressed_size as i32);
+        }
+        Ok(())
+    }
+
+    fn finish(self, rows: usize, statistics: Statistics, bloom: Option<Sbbf>) -> Result<Written, StoreError> {
+        let Pages { chunk, out, raw, dictionary, data_at, pages, offsets, mut bounds, .. } = self;
+        let bytes = Bytes::from(out.into_inner().map_err(unwritable)?);
+        let encoding = if dictionary { Encoding::RLE_DICTIONARY } else { Encoding::PLAIN };
+        let stats = |page_type, encoding, count| PageEncodingStats { page_type, encoding, count };
+        let mut per_page = vec![stats(PageType::DATA_PAGE, encoding, pages)];
+        let mut encodings = vec![Encoding::PLAIN, Encoding::RLE];
+        if dictionary {
+            per_page.insert(0, stats(PageType::DICTIONARY_PAGE, Encoding::PLAIN, 1));
+            encodings.push(Encoding::RLE_DICTIONARY);
+        }
+        let metadata = ColumnChunkMetaData::builder(chunk.leaf)
+            .set_compression(chunk.compression)
+            .set_encodings(encodings)
+            .set_page_encoding_stats(per_page)
+            .set_total_compressed_size(bytes.len() as i64)
+            .set_total_uncompressed_size(raw)
+            .set_num_values(rows as i64)
+            .set_data_page_offset(data_at.unwrap_or_default())
+            .set_dictionary_page_offset(dictionary.then_some(0))
+            .set_statistics(statistics)
+            .build()
+            .map_err(unwritable)?;
+        bounds.set_boundary_order(BoundaryOrder::UNORDERED);
+        let column_index = if bounds.valid() { Some(bounds.build().map_err(unwritable)?) } else { None };
+        let close = ColumnCloseResult {
+            bytes_written: bytes.len() as u64,
+            rows_written: rows as u64,
+            metadata,
+            bloom_filter: bloom,
+            column_index,
+            offset_index: Some(offsets.build()),
+        };
+        Ok(Written { bytes, close })
+    }
+}
+
+fn bloom(values: usize, share: f64, insert: impl FnOnce(&mut Sbbf)) -> Result<Sbbf, StoreError> {
+    // Sizes are powers of two: folded where that is enough.
+    let mut bloom = Sbbf::new_with_ndv_fpp(values.max(1) as u64, share).map_err(unwritable)?;
+    insert(&mut bloom);
+    bloom.fold_to_target_fpp(share);
+    Ok(bloom)
+}
+
+/// Appends the definition levels of rows: 1 where there is a value. Gives how many there are.
+fn levels(nulls: Option<&NullBuffer>, from: usize, to: usize, out: &mut Vec<u8>) -> usize {
+    let at = out.len();
+    out.extend_from_slice(&[0; 4]);
+    let there = match nulls {
+        Some(nulls) => {
+            let levels: Vec<u32> = (from..to).map(|i| u32::from(nulls.is_valid(i))).collect();
+            hybrid(&levels, 1, out);
+            levels.iter().sum::<u32>() as usize
+        }
+        None => {
+            run(1, to - from, 1, out);
+            to - from
+        }
+    };
+    let len = (out.len() - at - 4) as u32;
+    out[at..at + 4].copy_from_slice(&len.to_le_bytes());
+    there
+}
+
+/// Parquet's hybrid of runs and packed bits. Runs of eight and more are told as runs.
+fn hybrid(values: &[u32], bits: u8, out: &mut Vec<u8>) {
+    let mut packed_from = 0;
+    let mut at = 0;
+    while at < values.len() {
+        let len = values[at..].iter().take_while(|v| **v == values[at]).count();
+        // Packed values come in groups of eight: a run begins where a group ends.
+        let odd = (at - packed_from) % 8;
+        let lost = if odd == 0 { 0 } else { 8 - odd };
+        if len >= lost + 8 {
+            pack(&values[packed_from..at + lost], bits, out);
+            run(values[at], len - lost, bits, out);
+            at += len;
+            packed_from = at;
+        } else {
+            at += len;
+        }
+    }
+    pack(&values[packed_from..], bits, out);
+}
+
+fn run(value: u32, len: usize, bits: u8, out: &mut Vec<u8>) {
+    if len == 0 {
+        return;
+    }
+    varint((len as u64) << 1, out);
+    out.extend_from_slice(&value.to_le_bytes()[..usize::from(bits).div_ceil(8)]);
+}
+
+fn pack(values: &[u32], bits: u8, out: &mut Vec<u8>) {
+    if values.is_empty() {
+        return;
+    }
+    let groups = values.len().div_ceil(8);
+    varint((groups as u64) << 1 | 1, out);
+    let end = out.len() + groups * usize::from(bits);
+    let (mut word, mut filled) = (0u64, 0u32);
+    for &value in values {
+        word |= u64::from(value) << filled;
+        filled += u32::from(bits);
+        while filled >= 8 {
+            out.push(word as u8);
+            word >>= 8;
+            filled -= 8;
+        }
+    }
+    if filled > 0 {
+        out.push(word as u8);
+    }
+    out.resize(end, 0);
+}
+
+fn varint(mut n: u64, out: &mut Vec<u8>) {
+    while n >= 0x80 {
+        out.push(n as u8 | 0x80);
+        n >>= 7;
+    }
+    out.push(n as u8);
+}
+
+/// Whether a leaf is flat and may be null: what is written here.
+pub(super) fn suits(leaf: &ColumnDescPtr) -> bool {
+    leaf.max_rep_level() == 0 && leaf.max_def_level() == 1 && leaf.path().parts().len() == 1
+}
