@@ -1,6 +1,6 @@
 //! What a cold file costs: bytes a span by column, processor time from frames to Parquet, and reading back.
 //!
-//! `cargo bench -p prism-store --bench cold -- [spans]`. Spans as an instrumented shop sends them: 15 attributes, 8 spans a trace,
+//! `cargo bench -p prism-store --bench cold -- [spans] [rows of a row group] [zstd level] [spans a trace]`. Spans as an instrumented shop sends them: 15 attributes, 8 spans a trace,
 //! random ids of traces, spans, requests and sessions. Times are of the process's processor, so that a busy machine can be used.
 
 #![allow(clippy::print_stdout, clippy::unwrap_used, clippy::cast_precision_loss)]
@@ -21,7 +21,6 @@ use prism_store::objects::{LocalObjects, Objects};
 use prism_store::{Frame, frame_bytes};
 
 const FRAME_ROWS: usize = 16_384;
-const TRACE_SPANS: usize = 8;
 const INSTANCES: usize = 8;
 const SERVICES: [&str; 4] = ["frontend", "orders", "inventory", "billing"];
 const REGIONS: [&str; 3] = ["eu-central-1", "eu-west-1", "us-east-1"];
@@ -53,7 +52,7 @@ struct Span {
     bools: Vec<(&'static str, bool)>,
 }
 
-fn trace(r: &mut Random, start: i64, number: usize) -> Vec<Span> {
+fn trace(r: &mut Random, start: i64, number: usize, spans_max: usize) -> Vec<Span> {
     let mut trace = [0; 16];
     trace[..8].copy_from_slice(&r.number().to_le_bytes());
     trace[8..].copy_from_slice(&r.number().to_le_bytes());
@@ -61,7 +60,7 @@ fn trace(r: &mut Random, start: i64, number: usize) -> Vec<Span> {
     let session = format!("{:016x}{:016x}", r.number(), r.number());
     let begin = start + r.below(1_000_000_000) as i64;
     let mut spans: Vec<Span> = Vec::new();
-    for step in 0..TRACE_SPANS {
+    for step in 0..spans_max {
         let instance = (number + step / 3) % INSTANCES;
         let peer = SERVICES[(instance + 1) % SERVICES.len()];
         let (method, route, table) = (METHODS[r.below(4)], ROUTES[r.below(6)], TABLES[r.below(4)]);
@@ -243,7 +242,12 @@ fn timed<T>(what: &str, spans: usize, run: impl FnOnce() -> T) -> T {
 }
 
 fn main() {
-    let spans: usize = std::env::args().filter_map(|a| a.parse().ok()).next().unwrap_or(500_000);
+    let mut numbers = std::env::args().filter_map(|a| a.parse::<usize>().ok());
+    let spans = numbers.next().unwrap_or(500_000);
+    let defaults = FileOptions::default();
+    let row_group_rows = numbers.next().unwrap_or(defaults.row_group_rows);
+    let zstd_level = numbers.next().unwrap_or(defaults.zstd_level as usize) as i32;
+    let trace_spans = numbers.next().unwrap_or(8);
     let mut r = Random(11);
     let mut frames = Vec::new();
     let (mut number, mut start) = (0, 1_800_000_000_000_000_000i64);
@@ -251,7 +255,7 @@ fn main() {
     while frames.len() * FRAME_ROWS < spans {
         let mut rows = Vec::with_capacity(FRAME_ROWS);
         while rows.len() < FRAME_ROWS {
-            rows.extend(trace(&mut r, start, number));
+            rows.extend(trace(&mut r, start, number, trace_spans));
             number += 1;
             start += 80_000;
         }

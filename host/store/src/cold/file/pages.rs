@@ -16,6 +16,7 @@ use parquet::file::metadata::{ColumnChunkMetaData, ColumnIndexBuilder, OffsetInd
 use parquet::file::statistics::{Statistics, ValueStatistics};
 use parquet::file::writer::{SerializedPageWriter, TrackedWrite};
 use parquet::schema::types::ColumnDescPtr;
+use zstd::bulk::Compressor;
 
 use super::unwritable;
 use crate::error::StoreError;
@@ -23,6 +24,8 @@ use crate::frame::stats::TextRange;
 
 /// Bytes of a dictionary that is read at once whatever the pages.
 const DICTIONARY_BYTES_MAX: usize = 4 << 20;
+/// Values of a dictionary up to which pages have bounds.
+const BOUNDED_VALUES_MAX: usize = 4_096;
 /// Values between the smallest and the largest integer for which a table of numbers is kept.
 const INTS_SPREAD_MAX: i64 = 1 << 16;
 
@@ -30,7 +33,6 @@ const INTS_SPREAD_MAX: i64 = 1 << 16;
 pub(super) struct Chunk {
     pub(super) leaf: ColumnDescPtr,
     pub(super) compression: Compression,
-    pub(super) level: i32,
     pub(super) page_rows: usize,
     /// Bounds of pages and chunk may be told.
     pub(super) bounds: bool,
@@ -59,7 +61,11 @@ struct Numbered {
 }
 
 /// The chunk of an array, where this way is the better one; `None` leaves it to Parquet's writer.
-pub(super) fn write(array: &ArrayRef, chunk: Chunk) -> Result<Option<Written>, StoreError> {
+pub(super) fn write(
+    array: &ArrayRef,
+    chunk: Chunk,
+    compressor: &mut Compressor<'static>,
+) -> Result<Option<Written>, StoreError> {
     let numbered = match array.data_type() {
         DataType::Dictionary(..) => texts(array),
         DataType::Int32 => ints(array.as_primitive::<Int32Type>().iter().map(|v| v.map(i64::from)), array.len(), |v| {
@@ -69,13 +75,13 @@ pub(super) fn write(array: &ArrayRef, chunk: Chunk) -> Result<Option<Written>, S
         DataType::FixedSizeBinary(_) => {
             let ids = array.as_fixed_size_binary();
             return match fixed(ids) {
-                Some(numbered) => Pages::dictionary(array, chunk, &numbered).map(Some),
-                None => Pages::plain(ids, chunk).map(Some),
+                Some(numbered) => Pages::new(chunk, compressor).dictionary(array, &numbered).map(Some),
+                None => Pages::new(chunk, compressor).plain(ids).map(Some),
             };
         }
         _ => None,
     };
-    numbered.map(|numbered| Pages::dictionary(array, chunk, &numbered)).transpose()
+    numbered.map(|numbered| Pages::new(chunk, compressor).dictionary(array, &numbered)).transpose()
 }
 
 /// A dictionary as it is, without the values that nobody uses.
@@ -211,6 +217,25 @@ impl Values {
         Some(ranks)
     }
 
+    /// The smallest and the largest value; `None` for ids, or where there is none.
+    fn extremes(&self) -> Option<(u32, u32)> {
+        let numbers = || 0..self.len() as u32;
+        let pair = |min: Option<u32>, max: Option<u32>| min.zip(max);
+        match self {
+            Values::Texts(v) => {
+                let text = |i: &u32| v.value(*i as usize);
+                pair(numbers().min_by_key(text), numbers().max_by_key(text))
+            }
+            Values::Int32(v) => {
+                pair(numbers().min_by_key(|i| v[*i as usize]), numbers().max_by_key(|i| v[*i as usize]))
+            }
+            Values::Int64(v) => {
+                pair(numbers().min_by_key(|i| v[*i as usize]), numbers().max_by_key(|i| v[*i as usize]))
+            }
+            Values::Fixed(..) => None,
+        }
+    }
+
     fn insert_all(&self, bloom: &mut Sbbf) {
         match self {
             Values::Texts(v) => v.iter().flatten().for_each(|t| bloom.insert(t.as_bytes())),
@@ -263,10 +288,11 @@ fn ids_statistics(nulls: Option<u64>) -> Statistics {
 }
 
 /// The pages of a chunk, as they are added.
-struct Pages {
+struct Pages<'c> {
     chunk: Chunk,
     out: TrackedWrite<Vec<u8>>,
-    compressor: zstd::bulk::Compressor<'static>,
+    /// Takes longer to make than a small page to compress.
+    compressor: &'c mut Compressor<'static>,
     raw: i64,
     dictionary: bool,
     data_at: Option<i64>,
@@ -275,11 +301,10 @@ struct Pages {
     bounds: ColumnIndexBuilder,
 }
 
-impl Pages {
-    fn new(chunk: Chunk) -> Result<Pages, StoreError> {
-        let compressor = zstd::bulk::Compressor::new(chunk.level).map_err(unwritable)?;
+impl<'c> Pages<'c> {
+    fn new(chunk: Chunk, compressor: &'c mut Compressor<'static>) -> Pages<'c> {
         let bounds = ColumnIndexBuilder::new(chunk.leaf.physical_type());
-        Ok(Pages {
+        Pages {
             chunk,
             out: TrackedWrite::new(Vec::new()),
             compressor,
@@ -289,71 +314,76 @@ impl Pages {
             pages: 0,
             offsets: OffsetIndexBuilder::new(),
             bounds,
-        })
+        }
     }
 
-    fn dictionary(array: &ArrayRef, chunk: Chunk, numbered: &Numbered) -> Result<Written, StoreError> {
+    fn dictionary(mut self, array: &ArrayRef, numbered: &Numbered) -> Result<Written, StoreError> {
         let Numbered { values, numbers } = numbered;
-        let mut pages = Pages::new(chunk)?;
         let plain = values.plain();
         let page = Page::DictionaryPage {
-            buf: pages.compress(&plain)?,
+            buf: self.compress(&plain)?,
             num_values: values.len() as u32,
             encoding: Encoding::PLAIN,
             is_sorted: false,
         };
-        pages.put(page, plain.len(), None)?;
-        pages.dictionary = true;
-        let ranks = if pages.chunk.bounds { values.ranks() } else { None };
-        let bits = (u32::BITS - (values.len().max(1) as u32 - 1).leading_zeros()) as u8;
-        let nulls = array.nulls();
+        self.put(page, plain.len(), None)?;
+        self.dictionary = true;
+        // Bounds of pages that hold values from everywhere prune nothing, and sorting many texts takes its time.
+        let by_page = self.chunk.bounds && values.len() <= BOUNDED_VALUES_MAX;
+        let ranks = if by_page { values.ranks() } else { None };
+        let mut bits = (u32::BITS - (values.len().max(1) as u32 - 1).leading_zeros()) as u8;
         let (mut from, mut taken) = (0, 0);
-        let mut all: Option<(u32, u32)> = None;
         while from < array.len() {
-            let to = (from + pages.chunk.page_rows).min(array.len());
-            let mut raw = Vec::new();
-            let there = levels(nulls, from, to, &mut raw);
+            let to = (from + self.chunk.page_rows).min(array.len());
+            let mut head = Vec::new();
+            let there = levels(array.nulls(), from, to, &mut head);
             let own = &numbers[taken..taken + there];
-            raw.push(bits);
-            hybrid(own, bits, &mut raw);
+            let page = |bits: u8| {
+                let mut raw = head.clone();
+                raw.push(bits);
+                hybrid(own, bits, &mut raw);
+                raw
+            };
+            let mut raw = page(bits);
+            let mut packed = self.compress(&raw)?;
+            if from == 0 && bits > 8 && !bits.is_multiple_of(8) {
+                // Numbers of whole bytes show zstd that values come again soon, as the ids of a trace do.
+                let wide = page(bits.next_multiple_of(8));
+                let wide_packed = self.compress(&wide)?;
+                if wide_packed.len() < packed.len() {
+                    (bits, raw, packed) = (bits.next_multiple_of(8), wide, wide_packed);
+                }
+            }
             let bounds = ranks.as_ref().and_then(|ranks| {
                 let least = own.iter().min_by_key(|n| ranks[**n as usize])?;
                 let most = own.iter().max_by_key(|n| ranks[**n as usize])?;
-                Some((*least, *most))
+                values.bounds(*least, *most).map(|(min, max, _)| (min, max))
             });
-            if let (Some((min, max)), Some(ranks)) = (bounds, &ranks) {
-                let (least, most) = all.unwrap_or((min, max));
-                let rank = |n: u32| ranks[n as usize];
-                all = Some((
-                    if rank(min) < rank(least) { min } else { least },
-                    if rank(max) > rank(most) { max } else { most },
-                ));
-            }
-            let shown = bounds.and_then(|(min, max)| values.bounds(min, max)).map(|(min, max, _)| (min, max));
-            pages.data(&raw, Encoding::RLE_DICTIONARY, to - from, there, shown)?;
+            self.data(packed, raw.len(), Encoding::RLE_DICTIONARY, to - from, there, bounds)?;
             (from, taken) = (to, taken + there);
         }
+        let all = if self.chunk.bounds { values.extremes() } else { None };
         let statistics = values.statistics(all, (array.len() - numbers.len()) as u64);
-        let bloom = pages.chunk.bloom.map(|share| bloom(values.len(), share, |b| values.insert_all(b))).transpose()?;
-        pages.finish(array.len(), statistics, bloom)
+        let bloom = self.chunk.bloom.map(|share| bloom(values.len(), share, |b| values.insert_all(b))).transpose()?;
+        self.finish(array.len(), statistics, bloom)
     }
 
     /// Ids one after the other.
-    fn plain(array: &FixedSizeBinaryArray, chunk: Chunk) -> Result<Written, StoreError> {
-        let mut pages = Pages::new(chunk)?;
+    fn plain(mut self, array: &FixedSizeBinaryArray) -> Result<Written, StoreError> {
         let mut from = 0;
         while from < array.len() {
-            let to = (from + pages.chunk.page_rows).min(array.len());
+            let to = (from + self.chunk.page_rows).min(array.len());
             let mut raw = Vec::with_capacity((to - from) * array.value_size() + 64);
             let there = levels(array.nulls(), from, to, &mut raw);
             (from..to).filter(|i| array.is_valid(*i)).for_each(|i| raw.extend_from_slice(array.value(i)));
-            pages.data(&raw, Encoding::PLAIN, to - from, there, None)?;
+            let packed = self.compress(&raw)?;
+            self.data(packed, raw.len(), Encoding::PLAIN, to - from, there, None)?;
             from = to;
         }
         let count = array.len() - array.null_count();
         let insert = |b: &mut Sbbf| array.iter().flatten().for_each(|id| b.insert(id));
-        let bloom = pages.chunk.bloom.map(|share| bloom(count, share, insert)).transpose()?;
-        pages.finish(array.len(), ids_statistics(Some(array.null_count() as u64)), bloom)
+        let bloom = self.chunk.bloom.map(|share| bloom(count, share, insert)).transpose()?;
+        self.finish(array.len(), ids_statistics(Some(array.null_count() as u64)), bloom)
     }
 
     fn compress(&mut self, raw: &[u8]) -> Result<Bytes, StoreError> {
@@ -362,14 +392,15 @@ impl Pages {
 
     fn data(
         &mut self,
-        raw: &[u8],
+        buf: Bytes,
+        raw: usize,
         encoding: Encoding,
         rows: usize,
         there: usize,
         bounds: Option<(Vec<u8>, Vec<u8>)>,
     ) -> Result<(), StoreError> {
         let page = Page::DataPage {
-            buf: self.compress(raw)?,
+            buf,
             num_values: rows as u32,
             encoding,
             def_level_encoding: Encoding::RLE,
@@ -382,7 +413,7 @@ impl Pages {
             None if there == 0 && self.chunk.bounds => self.bounds.append(true, Vec::new(), Vec::new(), nulls),
             None => self.bounds.to_invalid(),
         }
-        self.put(page, raw.len(), Some(rows))
+        self.put(page, raw, Some(rows))
     }
 
     /// Adds a page; `rows` of a data page.

@@ -14,6 +14,7 @@ use parquet::file::properties::{BloomFilterPosition, EnabledStatistics, WriterPr
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::types::{ColumnDescPtr, SchemaDescriptor};
 use prism_model::{Batch, ColumnId, Redaction, Signal, TableKind};
+use zstd::bulk::Compressor;
 
 use super::flatten::{Flat, Gathered};
 use super::meta::{self, FileMeta, GroupMeta, Stretch};
@@ -208,6 +209,7 @@ struct File {
     factory: ArrowRowGroupWriterFactory,
     schema: Arc<Schema>,
     descriptor: Arc<SchemaDescriptor>,
+    compressor: Compressor<'static>,
     groups: Vec<GroupMeta>,
     /// Filters by row group: written together behind the last one, so that one read gets those of all.
     aside: Vec<(usize, Aside, Vec<u8>)>,
@@ -240,7 +242,16 @@ impl File {
         let parquet = SerializedFileWriter::new(sink, descriptor.root_schema_ptr(), properties).map_err(unwritable)?;
         let factory = ArrowRowGroupWriterFactory::new(&parquet, schema.clone());
         let descriptor = Arc::new(descriptor);
-        Ok(File { parquet, factory, schema: schema.clone(), descriptor, groups: Vec::new(), aside: Vec::new() })
+        let compressor = Compressor::new(options.level()).map_err(unwritable)?;
+        Ok(File {
+            parquet,
+            factory,
+            schema: schema.clone(),
+            descriptor,
+            compressor,
+            groups: Vec::new(),
+            aside: Vec::new(),
+        })
     }
 
     fn group(
@@ -261,7 +272,7 @@ impl File {
                 let of_leaf = leaves.next().zip(writers.next());
                 let (descr, mut writer) = of_leaf.ok_or_else(|| unwritable("a column without a writer"))?;
                 if flat && pages::suits(descr) && encoding(&column.name(), descr.physical_type()).is_none() {
-                    if let Some(chunk) = pages::write(array, chunk(descr, column, options)?)? {
+                    if let Some(chunk) = pages::write(array, chunk(descr, column, options)?, &mut self.compressor)? {
                         row_group.append_column(&chunk.bytes, chunk.close).map_err(unwritable)?;
                         continue;
                     }
@@ -468,12 +479,10 @@ fn otherwise(physical: Type) -> Option<Encoding> {
 }
 
 fn chunk(leaf: &ColumnDescPtr, column: &Outside, options: &FileOptions) -> Result<Chunk, StoreError> {
-    let level = options.level();
     let bloom = filter_of(column, options) == Filter::Bloom;
     Ok(Chunk {
         leaf: leaf.clone(),
-        compression: Compression::ZSTD(ZstdLevel::try_new(level).map_err(unwritable)?),
-        level,
+        compression: Compression::ZSTD(ZstdLevel::try_new(options.level()).map_err(unwritable)?),
         page_rows: options.page_rows.max(1),
         bounds: !options.personal.contains(&column.name()),
         bloom: bloom.then(|| options.false_positives()),
