@@ -400,7 +400,7 @@ fn foreign_files_and_versions_are_told() {
     for len in [summary.bytes - 1, summary.bytes + 1, 0] {
         assert!(ColdFile::open(place.objects.clone(), "t/x.parquet", len).is_err(), "{len}");
     }
-    assert!(matches!(ColdFile::open(place.objects.clone(), "t/none", 10), Err(StoreError::Disk { .. })));
+    assert!(matches!(ColdFile::open(place.objects.clone(), "t/none", 10), Err(StoreError::Vanished(_))));
 }
 
 #[test]
