@@ -182,7 +182,7 @@ const QUERIES: usize = 60;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn qu4_rollups_answer_as_rows_do() {
     for signal in Signal::ALL {
-        let (mut from_rollups, mut from_both) = (0, 0);
+        let (mut from_rollups, mut from_both, mut of_cold) = (0, 0, 0);
         for seed in 0..STORES {
             let r = &mut Random(seed * 6_151 + 5);
             let moved = Moved::new();
@@ -213,6 +213,7 @@ async fn qu4_rollups_answer_as_rows_do() {
                 assert_eq!(cells(&answer), cells(&expected), "QU-4: seed {seed}, query {n}: {query}");
                 assert_eq!(answer.stats.rows_matched, expected.stats.rows_matched, "seed {seed}, query {n}: {query}");
                 assert_eq!(expected.stats.rollups_read, 0);
+                of_cold += u64::from(expected.stats.tiers[2].frames_read > 0);
                 from_rollups += u64::from(answer.stats.rollups_read > 0);
                 from_both += u64::from(answer.stats.rollups_read > 0 && answer.stats.rows_scanned > 0);
             }
@@ -220,7 +221,98 @@ async fn qu4_rollups_answer_as_rows_do() {
         // The test is of rollups, and of rollups beside rows.
         let queries = STORES * QUERIES as u64;
         assert!(from_rollups > queries / 3 && from_both > queries / 5, "{signal}: {from_rollups}, {from_both}");
+        assert!(of_cold > queries / 3, "{signal}: {of_cold}");
     }
+}
+
+/// Questions of rows that have everything the model allows.
+const OF_ROWS: [&str; 12] = [
+    "from spans select count()",
+    "from spans where http.route = 'GET' select count(), max(duration)",
+    "from spans where userId = 'a' or userid = 'checkout' by service.name select count()",
+    "from spans where not exists(http.route) by kind, status select count(), min(name)",
+    "from spans where not.there = 1 select count()",
+    "from spans where resource.k8s.pod.name != 'a' by bin(time, 1m) select count(), count_distinct(trace_id)",
+    "from spans where event.name contains 'e' select count()",
+    "from spans where exists(message) by message select count() limit 1000",
+    "from spans where name in ('GET', 'a', '') by name select count(), sum(flags)",
+    "from spans where duration > 0s by flags select count(), avg(duration)",
+    "from spans where running = true select count()",
+    "from spans where link.trace_id != '' select count()",
+];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn qu2_rows_answer_alike_in_every_tier() {
+    for seed in 0..3 {
+        let moved = Moved::new();
+        for part in 0..3 {
+            moved.add(prism_model::samples::batch(Signal::Spans, 120, NOW - 600 * SECOND, seed * 31 + part)).await;
+        }
+        let engine = moved.engine();
+        let mut found = Vec::new();
+        for tier in 0..3 {
+            match tier {
+                1 => moved.seal(Signal::Spans),
+                2 => moved.promote(Signal::Spans),
+                _ => {}
+            }
+            let mut answers = Vec::new();
+            for text in OF_ROWS {
+                let mut query = prism_dsl::parse_text(text).unwrap_or_else(|error| panic!("{text}: {error}"));
+                query.range = Some(Range::Between { from: i64::MIN, to: i64::MAX });
+                let answer = engine.run(&tenant(), &query, NOW, RunOptions::default()).await.unwrap();
+                let whole = RunOptions { without_pruning: true, without_rollups: true, ..RunOptions::default() };
+                let whole = engine.run(&tenant(), &query, NOW, whole).await.unwrap();
+                assert_eq!(cells(&answer), cells(&whole), "seed {seed}, tier {tier}: {text}");
+                // All of it lies where it was moved to.
+                let parts = whole.stats.tiers.map(|of| of.parts > 0);
+                assert_eq!(parts, std::array::from_fn(|at| at == tier), "{:?}", whole.stats);
+                answers.push(cells(&answer));
+            }
+            found.push(answers);
+        }
+        for (n, text) in OF_ROWS.iter().enumerate() {
+            assert_eq!(found[0][n], found[1][n], "seed {seed}, sealed: {text}");
+            assert_eq!(found[0][n], found[2][n], "seed {seed}, promoted: {text}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_trace_is_found_in_every_tier_and_says_what_it_took() {
+    let moved = Moved::new();
+    let mut parts = Vec::new();
+    for part in 0..3 {
+        let r = &mut Random(part + 1);
+        let batch = rows(r, Signal::Spans, Odd::Nothing);
+        moved.add(batch.clone()).await;
+        parts.push(batch);
+        match part {
+            0 => {
+                moved.seal(Signal::Spans);
+                moved.promote(Signal::Spans);
+            }
+            1 => moved.seal(Signal::Spans),
+            _ => {}
+        }
+    }
+    let engine = moved.engine();
+    let mut met = [false; 3];
+    for n in 1..=40u8 {
+        let answer = engine.trace(&tenant(), &[n; 16]).await.unwrap();
+        assert!(answer.stats.partial.is_empty(), "{:?}", answer.stats.partial);
+        let query =
+            prism_dsl::parse_text(&format!("from spans where trace_id = '{}' select count()", hex::encode([n; 16])));
+        let mut query = query.unwrap();
+        query.range = Some(Range::Between { from: i64::MIN, to: i64::MAX });
+        let count = engine.run(&tenant(), &query, NOW, RunOptions::default()).await.unwrap();
+        assert_eq!(count.cell(0, 0), answer.stats.rows_matched, "trace {n}");
+        assert!(answer.stats.index_reads <= if n == 1 { 4 } else { 2 }, "{:?}", answer.stats);
+        // One block and one file hold it; its segments are of several windows.
+        assert!(answer.stats.tiers[1..].iter().all(|of| of.parts <= 1), "{:?}", answer.stats);
+        answer.stats.tiers.iter().zip(&mut met).for_each(|(of, met)| *met |= of.frames_read > 0);
+    }
+    assert_eq!(met, [true; 3]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -4,9 +4,12 @@
 use std::cell::Cell;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use prism_model::{Batch, Signal};
 use prism_query::{Engine, EngineOptions};
+use prism_store::cold::delta::Tables;
+use prism_store::cold::{ColdEnv, ColdOptions, promote};
 use prism_store::disk::{Disk, RealDisk};
 use prism_store::keys::Keyring;
 use prism_store::objects::{LocalObjects, Objects};
@@ -77,5 +80,18 @@ impl Moved {
     }
 
     /// All blocks come to the table.
-    pub fn promote(&self, _signal: Signal) {}
+    pub fn promote(&self, signal: Signal) {
+        let (tables, options, named) = (Tables::new(self.objects.clone()), ColdOptions::default(), AtomicU64::new(0));
+        let env = ColdEnv {
+            disk: &*self.disk,
+            root: self.root(),
+            blocks: &self.blocks,
+            tables: &tables,
+            options: &options,
+            writer: self.writers.get(),
+            named: &named,
+        };
+        let report = promote::pass(&env, &tenant(), signal, LATER, false).unwrap();
+        assert!(report.later.is_none(), "{report:?}");
+    }
 }
