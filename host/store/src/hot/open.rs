@@ -57,12 +57,12 @@ impl OpenSegments {
         // One that was taken up meanwhile is idle no more.
         let close = |slot, lane: &Mutex<LaneFiles>| lane.try_lock().is_some_and(|mut files| files.close(shared, slot));
         if !shared.folders.disk.may_block() {
-            return idle.into_iter().fold(false, |any, ((_, slot), lane)| close(slot, lane) || any);
+            return idle.into_iter().filter(|((_, slot), lane)| close(*slot, lane)).count() > 0;
         }
         std::thread::scope(|scope| {
             let closing: Vec<_> =
                 idle.into_iter().map(|((_, slot), lane)| scope.spawn(move || close(slot, lane))).collect();
-            closing.into_iter().fold(false, |any, thread| thread.join().unwrap_or(false) || any)
+            closing.into_iter().filter_map(|thread| thread.join().ok()).filter(|closed| *closed).count() > 0
         })
     }
 }

@@ -19,11 +19,16 @@ use crate::support::disk::SimDisk;
 #[derive(Clone)]
 pub struct Server(Arc<Inner>);
 
+/// From when on a folder listed what.
+type Listing = (Duration, Vec<String>);
+/// Operations until a node stands still, and what happens meanwhile.
+type Pause = (usize, Box<dyn FnOnce() + Send>);
+
 struct Inner {
     disk: SimDisk,
     now: Mutex<Duration>,
     /// What each folder listed from which time on.
-    listings: Mutex<HashMap<PathBuf, Vec<(Duration, Vec<String>)>>>,
+    listings: Mutex<HashMap<PathBuf, Vec<Listing>>>,
 }
 
 impl Server {
@@ -77,7 +82,7 @@ struct NodeInner {
     faults: Mutex<Faults>,
     /// What this node made and removed itself: it sees that at once.
     own: Mutex<HashMap<PathBuf, bool>>,
-    pauses: Mutex<Option<(usize, Box<dyn FnOnce() + Send>)>>,
+    pauses: Mutex<Option<Pause>>,
 }
 
 enum Step {
