@@ -444,6 +444,84 @@ async fn numbers_go_on_behind_what_is_covered() {
     assert_eq!(node.seal(LATER).unwrap().blocks[0].seq, 42);
 }
 
+/// A sealer whose listing is old knows the last number from the table, and not its block: that one is not void for it.
+#[tokio::test]
+async fn a_block_that_a_late_listing_missed_still_covers_its_segments() {
+    let (root, disk) = on_disk();
+    let node = Node::new(disk.clone(), root.path(), 1);
+    let next = write(&disk, root.path(), 1, 0, 3).await;
+    node.seal(LATER).unwrap();
+    let of_first = node.listed()[0].rows;
+    let elsewhere = tempfile::tempdir().unwrap();
+    let apart: Arc<dyn Objects> = Arc::new(LocalObjects::new(disk.clone(), elsewhere.path(), 8));
+    let late = Node::new(disk.clone(), root.path(), 8);
+    let late = Node { blocks: Blocks::open(apart.clone(), Keyring::default()), covered: 1, ..late };
+    let end = write(&disk, root.path(), 2, next, 3).await;
+    // What it sees of segments does not matter here: it only makes the second block.
+    let second = late.seal(LATER).unwrap().blocks[0].seq;
+    let object = node.listed()[0].object().replace(&format!("{:020}", 1), &format!("{second:020}"));
+    node.blocks.objects().create(&object, apart.get(&object).unwrap()).unwrap();
+    let node = Node { covered: 1, ..Node::new(disk, root.path(), 3) };
+    assert_eq!(node.listed().len(), 2);
+    assert!(of_first > 0 && end > next);
+    // Nothing is sealed again, and reclaim takes no block for void.
+    assert!(node.seal(LATER).unwrap().blocks.is_empty());
+    assert!(node.reclaim(LATER + 5 * MINUTE).unwrap().void.is_empty());
+}
+
+/// Objects whose listings are old.
+struct Behind(Arc<dyn Objects>);
+
+impl Objects for Behind {
+    fn create(&self, name: &str, bytes: bytes::Bytes) -> io::Result<prism_store::control::Create> {
+        self.0.create(name, bytes)
+    }
+
+    fn upload(&self, name: &str) -> io::Result<Box<dyn prism_store::objects::Upload>> {
+        self.0.upload(name)
+    }
+
+    fn len(&self, name: &str) -> io::Result<u64> {
+        self.0.len(name)
+    }
+
+    fn read(&self, name: &str, range: std::ops::Range<u64>) -> io::Result<bytes::Bytes> {
+        self.0.read(name, range)
+    }
+
+    fn list(&self, _: &str, _: &str) -> io::Result<Vec<prism_store::objects::Listed>> {
+        Ok(Vec::new())
+    }
+
+    fn folders(&self, folder: &str) -> io::Result<Vec<String>> {
+        self.0.folders(folder)
+    }
+
+    fn delete(&self, name: &str) -> io::Result<()> {
+        self.0.delete(name)
+    }
+}
+
+/// With an old listing nothing is sealed that the table may have: neither before the table covers it nor after.
+#[tokio::test]
+async fn st4_an_old_listing_seals_nothing_twice() {
+    let (root, disk) = on_disk();
+    let node = Node::new(disk.clone(), root.path(), 1);
+    let end = write(&disk, root.path(), 1, 0, 3).await;
+    node.seal(LATER).unwrap();
+    for covered in [0, 1] {
+        let behind: Arc<dyn Objects> = Arc::new(Behind(node.blocks.objects().clone()));
+        let old = Node::new(disk.clone(), root.path(), 9 + covered);
+        let old = Node { blocks: Blocks::open(behind, Keyring::default()), covered, ..old };
+        match (covered, old.seal(LATER)) {
+            (0, Ok(report)) => assert!(report.blocks.is_empty() && report.outrun),
+            (_, Err(StoreError::Disk { .. })) => {}
+            (_, other) => panic!("{other:?}"),
+        }
+    }
+    assert_eq!((node.listed().len(), node.rows()), (1, (0..end).collect::<Vec<_>>()));
+}
+
 #[tokio::test]
 async fn a_damaged_block_stops_sealing_behind_it() {
     let (root, disk) = on_disk();

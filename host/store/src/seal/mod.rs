@@ -111,7 +111,8 @@ fn shards(env: &SealEnv<'_>, tenant: &TenantId, signal: Signal) -> Result<Vec<u3
 /// Whether a block is void (see above): the next one names another before it, or is gone already though newer ones are there.
 pub(crate) fn is_void(block: &Block, blocks: &[Arc<Block>], covered: u64) -> bool {
     match blocks.iter().find(|b| b.seq == block.seq + 1) {
-        Some(next) => next.previous != block.hash,
+        // A sealer whose listing was old did not see the block before its own, and names none.
+        Some(next) => next.previous != 0 && next.previous != block.hash,
         None => block.seq <= covered && blocks.last().is_some_and(|newest| newest.seq > block.seq),
     }
 }

@@ -1,6 +1,7 @@
 //! One pass: what is due becomes blocks under the next numbers.
 
 use std::collections::HashSet;
+use std::io;
 use std::sync::Arc;
 
 use prism_model::{Batch, ColumnId, Signal, TableKind, TenantId};
@@ -95,6 +96,7 @@ impl Pass<'_> {
             // In this order: see the module's docs.
             let blocks = self.env.blocks.list(self.tenant, self.signal, self.shard, 0)?;
             let covered = (self.env.covered)(self.tenant, self.signal, self.shard)?;
+            self.check_listing(&blocks, covered)?;
             let mut last = last(&blocks, covered);
             let plan = self.plan(&blocks, covered)?;
             if dry_run {
@@ -119,6 +121,21 @@ impl Pass<'_> {
         }
         report.outrun = true;
         Ok(())
+    }
+
+    /// The newest block stays for ever. Where the table covers one that is there and was not listed, the listing is old (as it may
+    /// be in a folder of a network file system), and what that block covers would be sealed again.
+    fn check_listing(&self, blocks: &[Arc<Block>], covered: u64) -> Result<(), StoreError> {
+        if covered == 0 || blocks.last().is_some_and(|newest| newest.seq >= covered) {
+            return Ok(());
+        }
+        let name = BlockName { tenant: self.tenant.clone(), signal: self.signal, shard: self.shard, seq: covered };
+        let old = || io::Error::new(io::ErrorKind::WouldBlock, "the listing of blocks is behind the table");
+        match self.env.blocks.objects().len(&name.object()) {
+            Ok(_) => Err(StoreError::io("listed blocks", old())),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(e) => Err(StoreError::io("listed blocks", e)),
+        }
     }
 
     fn plan(&self, blocks: &[Arc<Block>], covered: u64) -> Result<Plan, StoreError> {
