@@ -57,6 +57,39 @@ async fn recovers(node: Node) {
     node.has_no_writers_left();
 }
 
+/// Both processes write, over windows that end while they do, and the first one seals them and takes their room back.
+async fn seals(node: Node) {
+    let store = node.store(&options());
+    let tiers = node.tiers();
+    for _ in 0..3 {
+        let now = node.now();
+        node.sends(&store, &lane(), &[now; 3]).await;
+        node.sends(&store, &lane(), &[now, now - WINDOW_NANOS]).await;
+        tokio::time::sleep(Duration::from_secs(400)).await;
+        if node.process.seat() == 0 {
+            // What fails is tried again by the next pass.
+            let _ = tiers.seals(&lane());
+            tokio::time::sleep(Duration::from_secs(200)).await;
+            let _ = tiers.reclaims(&lane());
+        }
+    }
+    store.close().await;
+}
+
+/// Nothing is lost or there twice, and all moves on.
+async fn moves_on(node: Node) {
+    node.looks_everywhere(&lane());
+    node.outlives_the_dead(&options()).await;
+    node.looks_everywhere(&lane());
+    node.all_grow_cold().await;
+}
+
+#[test]
+fn st4_sealing_and_reclaiming_die_at_every_step() {
+    let steps = dies_everywhere("seal", 2, &|node| Box::pin(seals(node)), &|node| Box::pin(moves_on(node)));
+    assert!(steps > 200, "{steps}");
+}
+
 #[test]
 fn st1_appending_dies_at_every_step() {
     let steps = dies_everywhere("append", 1, &|node| Box::pin(appends(node)), &|node| Box::pin(recovers(node)));

@@ -9,6 +9,7 @@ pub mod disk;
 pub mod bucket;
 pub mod model;
 pub mod world;
+pub mod tiers;
 
 use std::sync::Arc;
 
@@ -17,7 +18,7 @@ use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{DataType, Int64Type};
 use prism_model::window::TimeRange;
 use prism_model::{AttrType, Batch, Cleared, Column, ColumnId, Intrinsic, Origin, Signal, Table, TableKind, TenantId};
-use prism_store::{Reader, Snapshot, StoreError};
+use prism_store::{Frame, Reader, Snapshot, StoreError};
 
 /// A time within a window, as the tests' clock says.
 pub const NOW: i64 = 6_000_000 * 300_000_000_000 + 100_000_000_000;
@@ -75,16 +76,16 @@ pub fn cleared(batch: Batch) -> Cleared {
 
 /// The numbers of all rows of a snapshot, ascending.
 pub fn numbers(snapshot: &Snapshot) -> Vec<i64> {
-    try_numbers(snapshot).unwrap()
+    try_numbers(&snapshot.frames).unwrap()
 }
 
-/// The numbers of all rows of a snapshot, ascending.
+/// The numbers of all rows of frames, ascending.
 ///
 /// # Errors
 /// Of the first frame that cannot be read.
-pub fn try_numbers(snapshot: &Snapshot) -> Result<Vec<i64>, StoreError> {
+pub fn try_numbers(frames: &[Frame]) -> Result<Vec<i64>, StoreError> {
     let mut out = Vec::new();
-    for frame in &snapshot.frames {
+    for frame in frames {
         let (batch, _) = frame.read(&|_, _| true)?;
         assert_eq!(batch.rows(), frame.rows());
         for time in batch.event_times().values() {

@@ -231,7 +231,7 @@ impl Node {
         let before = self.world.model.before(tenant, *signal, self.process.time());
         let found = reader.snapshot(tenant, *signal, TimeRange::ALL).map_err(|e| e.to_string()).and_then(|snapshot| {
             told_of_damage(&snapshot)?;
-            try_numbers(&snapshot).map_err(|e| e.to_string())
+            try_numbers(&snapshot.frames).map_err(|e| e.to_string())
         });
         if self.process.is_dead() {
             return;
