@@ -13,11 +13,12 @@ use prism_model::window::WINDOW_NANOS;
 use prism_model::{Signal, TenantId};
 use prism_store::{StoreError, StoreOptions};
 use support::model::Model;
+use support::tiers::Step;
 use support::turnstile::Faults;
 use support::world::{Node, World, seeds};
 
 /// Runs where the environment does not say.
-const SEEDS: u64 = 1_000;
+const SEEDS: u64 = 500;
 const SEATS: usize = 3;
 const SECOND: i64 = 1_000_000_000;
 
@@ -61,6 +62,7 @@ async fn work(node: Node, left: Arc<Vec<parking_lot::Mutex<usize>>>) {
     let options = options();
     let mut store = node.store(&options);
     let lanes = lanes();
+    let (reader, tiers) = (node.reader(), node.tiers());
     loop {
         {
             let mut left = left[node.process.seat()].lock();
@@ -70,7 +72,7 @@ async fn work(node: Node, left: Arc<Vec<parking_lot::Mutex<usize>>>) {
             *left -= 1;
         }
         let lane = lanes[[0, 0, 0, 1, 2][random.below(5)]].clone();
-        match random.below(10) {
+        match random.below(14) {
             0..5 => {
                 let mut sent = Vec::new();
                 for _ in 0..1 + random.below(3) {
@@ -84,17 +86,19 @@ async fn work(node: Node, left: Arc<Vec<parking_lot::Mutex<usize>>>) {
                     one.await.unwrap();
                 }
             }
-            5 | 6 => node.looks(&store.reader(), &lane, false),
+            5 | 6 => node.looks(&reader, &lane, false),
             7 => node.looks(&node.reader(), &lane, false),
-            8 => {
-                let most = [1, 10, 400][random.below(3)] * SECOND;
+            // What fails is tried again by whoever comes next.
+            8..11 => drop(tiers.takes(Step::ALL[random.below(Step::ALL.len())], &lane)),
+            11 | 12 => {
+                let most = [1, 10, 400, 3_000][random.below(4)] * SECOND;
                 tokio::time::sleep(std::time::Duration::from_nanos(random.below(most as usize) as u64)).await;
             }
             _ if random.one_in(2) => {
                 store.close().await;
                 store = node.store(&options);
             }
-            _ => node.process.jump([-600, -3, 0, 5, 600][random.below(5)] * SECOND),
+            _ => node.process.jump([-60, -3, 0, 5, 40][random.below(5)] * SECOND),
         }
     }
     if random.one_in(2) {
@@ -117,9 +121,7 @@ fn run(seed: u64) -> String {
             }
             node.outlives_the_dead(&options()).await;
             node.has_no_writers_left();
-            for lane in lanes() {
-                node.looks(&node.reader(), &lane, true);
-            }
+            node.all_grow_cold().await;
         })
     });
     world.end("simulation");

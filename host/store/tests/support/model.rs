@@ -46,6 +46,13 @@ pub struct Before {
     time: i64,
 }
 
+impl Before {
+    /// When the snapshot began.
+    pub fn time(&self) -> i64 {
+        self.time
+    }
+}
+
 impl Model {
     /// Numbers for the rows of a batch that is about to be sent: the first.
     pub fn sends(&self, tenant: &TenantId, signal: Signal, rows: i64) -> i64 {

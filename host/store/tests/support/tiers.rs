@@ -1,19 +1,19 @@
 //! Moving rows to colder tiers, as any process of a world may do at any time.
 
-use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use prism_model::window::TimeRange;
 use prism_model::{Signal, TenantId};
+use prism_store::StoreError;
+use prism_store::cold::delta::Tables;
+use prism_store::cold::{ColdEnv, ColdOptions, compact, expire, promote};
 use prism_store::keys::Keyring;
 use prism_store::objects::{LocalObjects, Objects};
 use prism_store::seal::{self, SealEnv, SealOptions};
 use prism_store::warm::Blocks;
-use prism_store::{Frame, StoreError, Tier};
 
-use super::try_numbers;
 use super::world::{Node, ROOT};
 
 /// The colder tiers as a process sees them.
@@ -21,37 +21,44 @@ use super::world::{Node, ROOT};
 pub struct Tiers {
     node: Node,
     blocks: Blocks,
+    tables: Tables,
     seal: SealOptions,
+    options: ColdOptions,
+    writer: u64,
+    named: Arc<AtomicU64>,
+}
+
+/// What any process may do at any time.
+#[derive(Clone, Copy, Debug)]
+pub enum Step {
+    Seal,
+    Reclaim,
+    Promote,
+    Compact,
+    Retire,
+    Vacuum,
+}
+
+impl Step {
+    pub const ALL: [Step; 6] = [Step::Seal, Step::Reclaim, Step::Promote, Step::Compact, Step::Retire, Step::Vacuum];
 }
 
 type Lane = (TenantId, Signal);
 
 impl Node {
-    /// Looks at the rows of all tiers, while nothing is written or moved: blocks, and segments that none of them covers.
-    pub fn looks_everywhere(&self, lane: &Lane) {
-        let before = self.world.model.before(&lane.0, lane.1, self.process.time());
-        let checked = self.tiers().rows(lane).and_then(|rows| {
-            self.process.note(&format!("sees {} rows in all tiers", rows.len()));
-            self.world.model.check(&before, &rows, 0, true)
-        });
-        if let Err(wrong) = checked {
-            self.world.turnstile.fail(&wrong);
-        }
-    }
-
     /// When nothing fails any more all rows move on, and give back their room.
     pub async fn all_grow_cold(&self) {
-        let tiers = self.tiers();
+        let (tiers, reader) = (self.tiers(), self.reader());
         // Windows end, deltas are due, and no reader needs what was sealed.
         for _ in 0..4 {
             tokio::time::sleep(Duration::from_secs(3_600)).await;
             for lane in self.world.model.lanes() {
-                for done in [tiers.seals(&lane).map(drop), tiers.reclaims(&lane).map(drop)] {
-                    if let Err(e) = done {
-                        self.world.turnstile.fail(&format!("rows do not move although nothing fails: {e}"));
+                for step in Step::ALL {
+                    if let Err(e) = tiers.takes(step, &lane) {
+                        self.world.turnstile.fail(&format!("{step:?} fails although nothing else does: {e}"));
                     }
+                    self.looks(&reader, &lane, true);
                 }
-                self.looks_everywhere(&lane);
             }
         }
         if let Some(left) = self.world.disk.names().into_iter().find(|name| name.contains(".seg")) {
@@ -70,57 +77,48 @@ impl Node {
     pub fn tiers(&self) -> Tiers {
         let seal =
             SealOptions { frame_rows: 16, seal_bytes_min: 0, block_bytes_max: 4 << 10, ..SealOptions::default() };
-        Tiers { node: self.clone(), blocks: Blocks::open(self.objects(), Keyring::default()), seal }
+        let options = ColdOptions { checkpoint_commits: 3, compact_files_min: 2, ..ColdOptions::default() };
+        let objects = self.objects();
+        let (blocks, tables) = (Blocks::open(objects.clone(), Keyring::default()), Tables::new(objects));
+        Tiers { node: self.clone(), blocks, tables, seal, options, writer: self.id(), named: Arc::default() }
     }
 }
 
 impl Tiers {
-    /// Seals what is due.
+    /// Takes a step with all rows of a tenant's signal that are due.
     ///
     /// # Errors
-    /// As [`seal::pass`].
-    pub fn seals(&self, lane: &Lane) -> Result<seal::SealReport, StoreError> {
-        let done = self.with(|env| seal::pass(env, &lane.0, lane.1, self.node.now(), false));
-        self.node.process.note(&format!("sealed: {done:?}"));
-        done
+    /// As the step.
+    pub fn takes(&self, step: Step, (tenant, signal): &Lane) -> Result<(), StoreError> {
+        let (signal, now) = (*signal, self.node.now());
+        let told = match step {
+            Step::Seal => self.with(|env| seal::pass(env, tenant, signal, now, false)).map(|r| format!("{r:?}")),
+            Step::Reclaim => self.with(|env| seal::reclaim(env, tenant, signal, now, false)).map(|r| format!("{r:?}")),
+            Step::Promote => promote::pass(&self.cold(), tenant, signal, now, false).map(|r| format!("{r:?}")),
+            Step::Compact => compact::pass(&self.cold(), tenant, signal, now, 4, false).map(|r| format!("{r:?}")),
+            Step::Retire => promote::retire(&self.cold(), tenant, signal, now).map(|r| format!("{r:?}")),
+            Step::Vacuum => expire::vacuum(&self.cold(), tenant, signal, now, false).map(|r| format!("{r:?}")),
+        };
+        self.node.process.note(&format!("{step:?} {tenant} {signal:?}: {told:?}"));
+        told.map(drop)
     }
 
-    /// Deletes segments that blocks cover.
-    ///
-    /// # Errors
-    /// As [`seal::reclaim`].
-    pub fn reclaims(&self, lane: &Lane) -> Result<seal::Reclaimed, StoreError> {
-        let done = self.with(|env| seal::reclaim(env, &lane.0, lane.1, self.node.now(), false));
-        self.node.process.note(&format!("reclaimed: {done:?}"));
-        done
-    }
-
-    fn rows(&self, lane: &Lane) -> Result<Vec<i64>, String> {
-        let told = |e: StoreError| format!("not readable although nothing fails: {e}");
-        let mut frames = Vec::new();
-        let mut sealed = BTreeSet::new();
-        for shard in self.blocks.shards(&lane.0, lane.1).map_err(told)? {
-            let mut expected = None;
-            for block in self.blocks.list(&lane.0, lane.1, shard, 0).map_err(told)? {
-                if expected.is_some_and(|seq| seq != block.seq) {
-                    return Err(format!("a gap before block {}", block.seq));
-                }
-                expected = Some(block.seq + 1);
-                sealed.extend(block.sources.iter().map(prism_store::warm::BlockSource::file_name));
-                frames.extend(block.frames(TimeRange::ALL));
-            }
+    fn cold(&self) -> ColdEnv<'_> {
+        ColdEnv {
+            disk: &*self.node.disk,
+            root: Path::new(ROOT),
+            blocks: &self.blocks,
+            tables: &self.tables,
+            options: &self.options,
+            writer: self.writer,
+            named: &self.named,
         }
-        let snapshot = self.node.reader().snapshot(&lane.0, lane.1, TimeRange::ALL).map_err(told)?;
-        if let Some(unreadable) = snapshot.unreadable.first() {
-            return Err(format!("not readable although nothing fails: {unreadable:?}"));
-        }
-        let of_hot = |f: &Frame| f.tier() == Tier::Hot && !sealed.iter().any(|name| f.name().contains(name.as_str()));
-        frames.extend(snapshot.frames.into_iter().filter(of_hot));
-        try_numbers(&frames).map_err(told)
     }
 
     fn with<T>(&self, work: impl FnOnce(&SealEnv<'_>) -> T) -> T {
-        let covered = |_: &TenantId, _, _| Ok(0);
+        let covered = |tenant: &TenantId, signal, shard| {
+            self.tables.table(tenant, signal).covered(shard).map(|seq| seq.unwrap_or(0))
+        };
         work(&SealEnv {
             disk: &*self.node.disk,
             root: Path::new(ROOT),

@@ -12,7 +12,8 @@ use prism_model::samples::Random;
 use prism_model::window::TimeRange;
 use prism_model::{Signal, TenantId};
 use prism_store::disk::Disk as _;
-use prism_store::{Reader, Snapshot, Store, StoreOptions, Surroundings};
+use prism_store::keys::Keyring;
+use prism_store::{READ_GRACE, Reader, Snapshot, Store, StoreOptions, Surroundings};
 
 use super::bucket::Bucket;
 use super::disk::SimDisk;
@@ -98,7 +99,7 @@ impl World {
                 .build()
                 .unwrap();
             let down = Duration::from_millis([0, 100, 30_000, 600_000][random.below(4)]);
-            let skew = [0, 0, -1_500, 90_000][random.below(4)] * 1_000_000;
+            let skew = [0, 0, -1_500, 40_000][random.below(4)] * 1_000_000;
             let done = runtime.block_on(async {
                 let process = process.get_or_init(|| self.turnstile.born(seat, down, skew)).clone();
                 let disk = Arc::new(self.disk.of(&process));
@@ -192,8 +193,9 @@ impl Node {
         Store::open_in(Path::new(ROOT), options.clone(), around)
     }
 
+    /// A reader of all tiers.
     pub fn reader(&self) -> Reader {
-        Reader::open_on(self.disk.clone(), Path::new(ROOT))
+        Reader::open_with(self.disk.clone(), self.objects(), Path::new(ROOT), Keyring::default(), READ_GRACE)
     }
 
     /// Lives until whatever dead processes left is taken over, files without a lease too.
@@ -236,6 +238,10 @@ impl Node {
         if self.process.is_dead() {
             return;
         }
+        // What it listed may be gone since, and the reader's own clock is not simulated.
+        if self.process.time() - before.time() > READ_GRACE.as_nanos() as i64 {
+            return self.process.note("looked for longer than a snapshot holds");
+        }
         let checked = match found {
             Ok(found) => {
                 self.process.note(&format!("sees {} rows", found.len()));
@@ -262,6 +268,7 @@ fn told_of_damage(snapshot: &Snapshot) -> Result<(), String> {
 pub fn dies_everywhere(
     what: &str,
     seats: usize,
+    deaths: &[Death],
     work: &(dyn Fn(Node) -> Work + Sync),
     afterwards: &(dyn Fn(Node) -> Work + Sync),
 ) -> usize {
@@ -276,8 +283,6 @@ pub fn dies_everywhere(
         world.end(&format!("{what}, dies at {planned:?}"));
         operations
     };
-    // Power that is lost leaves something else each time.
-    let deaths = [Death::Kill, Death::Lose, Death::Crash, Death::Crash];
     let operations = once(0, None);
     on_all_processors((operations * deaths.len()) as u64, |case| {
         let (operation, death) = (case as usize / deaths.len(), deaths[case as usize % deaths.len()]);
