@@ -18,7 +18,7 @@ use support::turnstile::Faults;
 use support::world::{Node, World, seeds};
 
 /// Runs where the environment does not say.
-const SEEDS: u64 = 500;
+const SEEDS: u64 = 1_000;
 const SEATS: usize = 3;
 const SECOND: i64 = 1_000_000_000;
 
