@@ -483,3 +483,19 @@ fn the_summary_bounds_its_rows() {
     assert_eq!(of("parent_id").nulls as usize, spans.items().intrinsic(Intrinsic::ParentId).unwrap().null_count());
     assert_eq!(of("span_id").range, None);
 }
+
+/// Dictionaries of thousands of values, whose numbers are wider than a byte, over several pages.
+#[test]
+fn large_row_groups_read_back() {
+    let place = place();
+    let parts = [samples::spans(4_000, NOW, 8), samples::spans(3_000, NOW + 1_000, 9)];
+    let options = FileOptions { page_rows: 1_500, ..FileOptions::default() };
+    let summary = write(&place, Signal::Spans, &parts, &options);
+    let file = open(&place, &summary);
+    assert_eq!(summary.row_groups, 1);
+    assert_eq!(multiset(&read_all(&file)), multiset(&parts));
+    let trace = ColumnId::from(Intrinsic::TraceId);
+    let (ids, cost) = file.frames(TimeRange::ALL)[0].read(&|_, id| *id == trace).unwrap();
+    assert!(ids.items().column(&trace).is_some() && ids.items().columns().len() <= 3);
+    assert!(cost.bytes < summary.bytes / 4, "{} bytes of {} for one column", cost.bytes, summary.bytes);
+}
