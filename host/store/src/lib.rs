@@ -26,6 +26,7 @@ pub mod index;
 mod read;
 pub mod control;
 pub mod keys;
+pub mod life;
 
 pub use error::{Damage, StoreError};
 #[doc(hidden)]

@@ -103,6 +103,7 @@ async fn what_others_store_is_told_once_and_what_nothing_confirms_to_who_asks_fo
     // A writer that comes later.
     let third = open(root.path(), quick(), 3);
     third.append(&tenant(), numbered(4, &[NOW])).await.unwrap();
+    assert_eq!(look(&[]), [0u128; 0]);
     third.close().await;
     assert_eq!(look(&[]), [4]);
 }

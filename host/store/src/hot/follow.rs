@@ -4,35 +4,52 @@
 //! others wrote since. Told are only frames that cannot be undone any more: a later header or the end of their segment
 //! confirms them. One that nothing confirms yet is made durable by whoever asks for a batch in it, and told if it still stands.
 //!
+//! Where no other writer has a lease nothing is listed but the leases, for a second at a time: a batch that a process stored which
+//! began and ended within that second is told at its end.
+//!
+//! What was sealed and deleted between two looks is told by its block. That takes the read grace at least, so blocks are listed
+//! only where the look before is half as long ago: who looks all the time asks the object store nothing.
+//!
 //! Not here: who remembers what was told, and for how long (`prism-ingest`).
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
-use prism_model::window::Window;
+use prism_model::window::{TimeRange, Window};
 use prism_model::{BatchId, Origin, Signal, TenantId};
 
 use crate::cache::Cache;
 use crate::disk::{Disk, File};
 use crate::error::{Damage, StoreError};
 use crate::framed::{Filters, Framed, Source};
+use crate::hot::lease::{parse_writer, writers_dir};
 use crate::hot::scan::{Entry, NoIndex, SegmentIndex};
 use crate::hot::segment::end_link;
 use crate::keys::Keyring;
 use crate::place::{SegmentName, Token, parse_window_dir, signal_dir};
 use crate::unit::Tier;
+use crate::warm::Blocks;
 
 /// Bytes of remembered headers of segments that others write: those of some 3,000 frames of 80 columns.
 const INDEX_CACHE_BYTES: usize = 32 << 20;
+
+/// For so long it is believed that what was not there when nobody else wrote is not there now: another writer has a lease while
+/// it writes, and one that came and went since leaves its segments.
+const ALONE_MAX: Duration = Duration::from_secs(1);
 
 /// How far one has looked at a tenant's signal. A new one has seen nothing.
 #[derive(Debug, Default)]
 pub struct Followed {
     segments: BTreeMap<SegmentName, Told>,
-    /// Whether the own segments were told, of which nothing new is to be learnt after.
-    begun: bool,
+    /// The last look. At the first one the own segments are told too, of which nothing new is to be learnt after.
+    looked: Option<Instant>,
+    /// Whether no other writer had a lease when its segments were looked at last.
+    alone: bool,
+    /// By shard the last block that was told.
+    blocks: BTreeMap<u32, u64>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -58,6 +75,9 @@ pub(crate) struct Follower {
     keys: Keyring,
     indexes: Cache<PathBuf, Arc<SegmentIndex>>,
     filters: Arc<Filters>,
+    blocks: OnceLock<Blocks>,
+    /// How long what was sealed stays at least.
+    grace: Duration,
 }
 
 /// What one look is for.
@@ -73,9 +93,14 @@ pub(crate) struct Wanted<'a> {
 }
 
 impl Follower {
-    pub(crate) fn new(disk: Arc<dyn Disk>, root: &Path, keys: Keyring) -> Follower {
+    pub(crate) fn new(disk: Arc<dyn Disk>, root: &Path, keys: Keyring, grace: Duration) -> Follower {
         let indexes = Cache::new(INDEX_CACHE_BYTES);
-        Follower { disk, root: root.to_owned(), keys, indexes, filters: Arc::default() }
+        Follower { disk, root: root.to_owned(), keys, indexes, filters: Arc::default(), blocks: OnceLock::new(), grace }
+    }
+
+    /// Where sealed segments go. Set once.
+    pub(crate) fn blocks(&self, blocks: Blocks) {
+        let _already_set = self.blocks.set(blocks);
     }
 
     /// Visits the batches of all segments at first, and then of what others wrote since. Gives how many frames and segments
@@ -86,7 +111,14 @@ impl Follower {
         followed: &mut Followed,
         visit: &mut dyn FnMut(Stored),
     ) -> Result<usize, StoreError> {
-        let names = self.segments(wanted, !followed.begun)?;
+        let now = Instant::now();
+        let since = followed.looked.map(|looked| now.duration_since(looked));
+        // One that was there at the look before may have written until it left.
+        let alone = self.is_alone(wanted.writer);
+        if std::mem::replace(&mut followed.alone, alone) && alone && since.is_some_and(|since| since < ALONE_MAX) {
+            return Ok(0);
+        }
+        let names = self.segments(wanted, followed.looked.is_none())?;
         followed.segments.retain(|name, _| (wanted.window)(name.window, name.late));
         let mut unread = 0;
         for name in names {
@@ -112,7 +144,52 @@ impl Follower {
                 }
             }
         }
-        followed.begun = true;
+        // After the segments: one that was gone when they were listed is in a block by now.
+        if since.is_none_or(|since| since >= self.grace / 2) {
+            unread += self.sealed(wanted, followed, visit)?;
+        }
+        followed.looked = Some(now);
+        Ok(unread)
+    }
+
+    /// Whether no other writer has a lease: one listing instead of one for each window.
+    fn is_alone(&self, writer: u64) -> bool {
+        let listed = self.disk.list(&self.root.join(writers_dir()));
+        listed.is_ok_and(|names| names.iter().filter_map(|name| parse_writer(name)).all(|other| other == writer))
+    }
+
+    /// What blocks tell of segments that were not told to their end.
+    fn sealed(
+        &self,
+        wanted: &Wanted<'_>,
+        followed: &mut Followed,
+        visit: &mut dyn FnMut(Stored),
+    ) -> Result<usize, StoreError> {
+        let Some(blocks) = self.blocks.get() else { return Ok(0) };
+        let mut unread = 0;
+        for shard in blocks.shards(wanted.tenant, wanted.signal)? {
+            let last = followed.blocks.get(&shard).copied().unwrap_or(0);
+            for found in blocks.look(wanted.tenant, wanted.signal, shard, last)? {
+                followed.blocks.insert(shard, found.seq);
+                let Ok(block) = found.block else {
+                    unread += 1;
+                    continue;
+                };
+                let news = block.sources.iter().any(|source| {
+                    let told = followed.segments.get(&source.name).is_some_and(|told| told.done);
+                    (wanted.window)(source.name.window, source.name.late) && !told
+                });
+                for frame in block.frames(TimeRange::ALL).iter().filter(|_| news) {
+                    let Ok(origins) = frame.origins() else {
+                        unread += 1;
+                        continue;
+                    };
+                    // It is in every snapshot from now on: there is nothing to wait for.
+                    let token = || Token { signal: wanted.signal, frames: Vec::new() };
+                    origins.into_iter().for_each(|origin| visit(Stored { origin, token: token() }));
+                }
+            }
+        }
         Ok(unread)
     }
 

@@ -32,7 +32,8 @@ use crate::keys::Keyring;
 use crate::metrics::Metrics;
 use crate::options::StoreOptions;
 use crate::place::Token;
-use crate::read::Reader;
+use crate::read::{READ_GRACE, Reader};
+use crate::warm::Blocks;
 
 /// Batches that wait in one lane; memory is bounded by bytes, this bounds small ones.
 const LANE_ITEMS_MAX: usize = 4_096;
@@ -253,7 +254,7 @@ impl Store {
     pub fn open_in(root: &Path, options: StoreOptions, around: Surroundings) -> Arc<Store> {
         let reader = Reader::keyed(around.disk.clone(), root, around.keys.clone());
         let observer = Observer::new(around.writer, options.patience(), around.keys.clone());
-        let follower = Follower::new(around.disk.clone(), root, around.keys.clone());
+        let follower = Follower::new(around.disk.clone(), root, around.keys.clone(), READ_GRACE);
         let shared = Shared {
             room: Arc::new(Semaphore::new(kib(options.inflight_bytes_max as u64) as usize)),
             commits: Arc::new(Semaphore::new(options.syncs_parallel.clamp(1, SYNCS_PARALLEL_MAX))),
@@ -364,6 +365,11 @@ impl Store {
                 visit(stored);
             }
         })
+    }
+
+    /// Where sealed segments go, so that [`Store::follow`] knows of those that are deleted already. Counts the first time.
+    pub fn follow_blocks(&self, blocks: Blocks) {
+        self.follower.blocks(blocks);
     }
 
     /// Counters.
