@@ -8,6 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, bail};
 use http::HeaderValue;
+use parking_lot::Mutex;
 use prism_dsl::{Query, Range};
 use prism_ingest::chains::Clock;
 use prism_ingest::{Accepted, Chains, Pipeline, Request};
@@ -15,14 +16,16 @@ use prism_model::window::TimeRange;
 use prism_model::{Signal, TenantId};
 use prism_plugin::PluginHost;
 use prism_query::{Engine, QueryError, RunOptions, Stats};
+use prism_store::life::{Storage, Worker};
 use prism_store::{Store, Token};
 
 use crate::access::{self, Access, Used};
 use crate::config::Config;
 use crate::error::{Code, Failure};
 use crate::http::body::{BodyLimits, Held, InFlight};
-use crate::metrics::{Exposition, Requests, Type, expose_ingest, expose_store};
+use crate::metrics::{Exposition, Requests, Type, expose_ingest, expose_life, expose_store};
 use crate::seats::{Seat, Seats};
+use crate::storage;
 use crate::telemetry::{self, Telemetry};
 use crate::tls::Tls;
 
@@ -77,6 +80,9 @@ pub(crate) struct App {
     /// Own spans, where they are on.
     pub(crate) telemetry: Option<Arc<Telemetry>>,
     store: Arc<Store>,
+    storage: Arc<Storage>,
+    /// Taken out to be stopped.
+    worker: Mutex<Option<Worker>>,
     pipeline: Arc<Pipeline>,
     engine: Engine,
     seats: Arc<Seats>,
@@ -95,6 +101,8 @@ impl App {
         let store = Store::open_with(root, config.store.clone(), keys.clone()).with_context(|| {
             format!("the data folder `{}` cannot be opened; `prism doctor` says more", root.display())
         })?;
+        let storage = storage::open(&config)?;
+        store.follow_blocks(storage.blocks.clone());
         let log = access::log(root)?;
         let clock: Clock = Arc::new(now_unix_nanos);
         let reload = Duration::from_millis(config.auth.reload_ms);
@@ -102,7 +110,7 @@ impl App {
         let host = PluginHost::new(config.plugin_options()).context("the plugin host cannot start")?;
         let chains = Chains::new(root.clone(), host, clock.clone());
         let pipeline = Pipeline::new(store.clone(), chains, config.limits.clone(), config.ingest.clone(), clock);
-        let engine = Engine::new(store.reader(), config.query.engine_options());
+        let engine = Engine::new(storage.reader.clone(), config.query.engine_options());
         let to_self = &config.telemetry.to_self;
         if !to_self.is_empty() && !access::read(&log)?.1.tenants.keys().any(|tenant| tenant.as_str() == to_self) {
             bail!(
@@ -117,6 +125,8 @@ impl App {
             requests: Arc::default(),
             room: InFlight::new(config.http.body_bytes_in_flight_max, config.limits.body_bytes_max),
             store,
+            storage,
+            worker: Mutex::new(None),
             pipeline,
             engine,
             seats: Seats::new(&config.query),
@@ -135,8 +145,21 @@ impl App {
         self.ready.store(ready, Relaxed);
     }
 
+    /// Begins what goes on beside requests: moving data to its next tier.
+    ///
+    /// # Errors
+    /// In words for the user: what cannot be begun.
+    pub(crate) fn start(&self) -> anyhow::Result<()> {
+        *self.worker.lock() = storage::work(&self.config, &self.storage)?;
+        Ok(())
+    }
+
     /// Finishes what waits for export and for the disk.
     pub(crate) async fn close(&self) {
+        // It stops after the step that it is at, which may be abandoned anywhere: nobody waits for it.
+        if let Some(worker) = &*self.worker.lock() {
+            worker.stop();
+        }
         if let Some(telemetry) = &self.telemetry {
             telemetry.close().await;
         }
@@ -158,6 +181,9 @@ impl App {
         }
         expose_ingest(self.pipeline.metrics(), &mut text);
         expose_store(self.store.metrics(), &mut text);
+        if let Some(worker) = &*self.worker.lock() {
+            expose_life(worker.metrics(), &mut text);
+        }
         if let Some(telemetry) = &self.telemetry {
             telemetry.expose(&mut text);
         }
@@ -225,7 +251,7 @@ impl App {
         let token = Arc::new(parsed.ok_or_else(|| Failure::new(Code::BadRequest, message))?);
         let (began, mut step) = (Instant::now(), WAIT_FOR_STEP);
         loop {
-            let (reader, tenant, looked_for) = (self.store.reader(), tenant.clone(), token.clone());
+            let (reader, tenant, looked_for) = (self.storage.reader.clone(), tenant.clone(), token.clone());
             let seen = tokio::task::spawn_blocking(move || reader.sees(&tenant, &looked_for)).await;
             match seen {
                 Ok(Ok(true)) => return Ok(()),

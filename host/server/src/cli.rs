@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand};
 use prism_ingest::settings::DuplicateWindow;
 use prism_model::{Signal, TenantId};
 use prism_store::keys::Scheme;
+use prism_store::life::Age;
 
 use crate::access::{Expiry, Role};
 use crate::config::{Flags, LogFormat};
@@ -65,6 +66,9 @@ pub(crate) enum Command {
     /// Plugins, and which tenant's data runs through them
     #[command(subcommand)]
     Plugin(PluginCommand),
+    /// Where stored rows lie, how long they stay there, and whether they are sound
+    #[command(subcommand)]
+    Storage(StorageCommand),
     /// Settings, with their documentation, values and sources
     Config {
         /// What to do; prints where nothing is said
@@ -365,6 +369,56 @@ pub(crate) enum PluginCommand {
         /// Whose
         #[arg(long, value_name = "NAME")]
         tenant: TenantId,
+    },
+}
+
+/// `prism storage`: works on the data folder and its objects, with servers beside it or without
+#[derive(Debug, Subcommand)]
+pub(crate) enum StorageCommand {
+    /// Show what lies in which tier: rows, bytes, files, compression, how far it lags, and what comes next
+    Status {
+        /// Whose; all tenants by default
+        tenant: Option<TenantId>,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Read everything again and check it: hashes, statistics against rows, numbers, what each tier says of the others. The exit
+    /// code is 1 where something is wrong
+    Verify {
+        /// Whose; all tenants by default
+        tenant: Option<TenantId>,
+    },
+    /// Move what is due to its next tier once, as servers do in the background
+    Move {
+        /// Whose; all tenants by default
+        tenant: Option<TenantId>,
+        /// Show what would be moved now, and change nothing
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Show how long a tenant's data stays where, or change it; servers follow at their next pass
+    Policy {
+        /// Whose
+        tenant: TenantId,
+        /// For this signal (spans, logs or metrics) alone; all by default
+        #[arg(long)]
+        signal: Option<Signal>,
+        /// When the last rows of a 5-minute window leave the shared file system, after its end; half a minute for most of them
+        #[arg(long, value_name = "AGE")]
+        warm_after: Option<Age>,
+        /// When sealed blocks become files of the Delta table, which other engines read too
+        #[arg(long, value_name = "AGE")]
+        cold_after: Option<Age>,
+        /// When files go to the archive's storage class, from which they must be fetched before they can be read; or `never`
+        #[arg(long, value_name = "AGE")]
+        archive_after: Option<Age>,
+        /// When rows are deleted, in whole days; or `never`
+        #[arg(long, value_name = "AGE")]
+        delete_after: Option<Age>,
+        /// Forget what is set here: the configuration's ages hold again
+        #[arg(long, conflicts_with_all = ["warm_after", "cold_after", "archive_after", "delete_after"])]
+        reset: bool,
     },
 }
 

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! access (tenants, keys), erase, encryption, plugins (bindings): control objects of the data folder; servers notice within a second
+//! storage (what lies where, for how long, and whether it is sound): the data folder and its objects
 //! ask (query, trace): a server over HTTP, shown as text
 //! files (recordings and progress) -> ingest (as they are) | replay (times moved, at their pace) -> send (server or data folder)
 //!   -> tally (what became of it)
@@ -11,6 +12,7 @@ pub(crate) mod access;
 pub(crate) mod erase;
 pub(crate) mod encryption;
 pub(crate) mod plugin;
+pub(crate) mod storage;
 pub(crate) mod ask;
 mod files;
 pub(crate) mod ingest;

@@ -1,13 +1,14 @@
 //! `prism doctor`: checks that Prism can run here, and says what to do where it cannot.
 //!
 //! ```text
-//! disk (folder, space, sync, conditional create, mount, clock) -> network (ports, exposure, TLS)
+//! disk (folder, space, sync, conditional create, mount, clock) -> objects (all that is done with them) -> network (ports, exposure, TLS)
 //!   -> clients (of the server that runs here) -> state (tenants, plugins) -> report
 //! ```
 //!
 //! Every check looks at the real thing: it writes, syncs and binds. Nothing that it creates is left.
 
 mod disk;
+mod objects;
 mod network;
 mod tls;
 mod clients;
@@ -55,6 +56,7 @@ pub(crate) fn run(loaded: &Loaded, screen: &Screen) -> (String, bool) {
     let config = &loaded.config;
     let mut findings = vec![settings(loaded)];
     findings.extend(disk::check(&config.data_dir));
+    findings.extend(objects::check(config));
     findings.extend(network::check(config));
     findings.extend(clients::check(config));
     findings.extend(state::check(config));

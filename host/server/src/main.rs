@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! cli -> config -> serve -> tls -> http, grpc -> access -> ingest pipeline | query engine -> error, metrics
-//!              \-> commands (tenants, keys, plugins: control objects of the data folder) | client -> show
+//!              \-> commands (tenants, keys, plugins: control objects of the data folder; storage: what lies where) | client -> show
 //! ```
 //!
 //! Not here: what a request means (`prism-ingest`, `prism-query`) and where rows live (`prism-store`). Only this crate knows
@@ -12,6 +12,7 @@ mod cli;
 mod config;
 mod logs;
 mod serve;
+mod storage;
 mod app;
 mod seats;
 mod tls;
@@ -64,6 +65,7 @@ fn run(cli: &cli::Cli) -> anyhow::Result<ExitCode> {
         }
         cli::Command::Encryption(command) => commands::encryption::run(command, config, &screen)?,
         cli::Command::Plugin(command) => commands::plugin::run(command, config, &screen)?,
+        cli::Command::Storage(command) => return report(commands::storage::run(command, config, &screen)?),
         cli::Command::Serve(_) => return serve::run(config),
     };
     print(&text);

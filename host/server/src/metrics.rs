@@ -10,7 +10,9 @@
 mod exposition;
 mod requests;
 mod inner;
+mod life;
 
 pub(crate) use exposition::{Exposition, MEDIA_TYPE as EXPOSITION_MEDIA_TYPE, Type};
 pub(crate) use inner::{SMALL_RATE, expose_ingest, expose_store};
+pub(crate) use life::expose_life;
 pub(crate) use requests::{Requests, Route};

@@ -61,6 +61,7 @@ async fn serve(config: Config) -> anyhow::Result<ExitCode> {
         tokio::spawn(tls.watch(stopped.clone()));
     }
     tokio::spawn(sweep_erased(commands::erase::erasure(&config)?, stopped.clone()));
+    app.start()?;
     app.set_ready(true);
     announce(&config, http_addr, grpc_addr);
 

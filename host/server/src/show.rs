@@ -18,5 +18,5 @@ mod screen;
 pub(crate) use answer::answer;
 pub(crate) use screen::{Ink, Screen};
 pub(crate) use table::{Align, Grid};
-pub(crate) use units::{bytes, clean, duration, time};
+pub(crate) use units::{bytes, clean, count, duration, time};
 pub(crate) use waterfall::waterfall;

@@ -1,13 +1,10 @@
 //! `prism tenant erase`: a tenant goes, with everything that is its own.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use prism_model::TenantId;
-use prism_store::disk::RealDisk;
 use prism_store::keys::{Erasure, Remains};
-use prism_store::objects::LocalObjects;
 
 use super::now_unix_ms;
 use crate::access::{DirectoryError, change, forget, log, read};
@@ -68,9 +65,7 @@ pub(crate) fn refuse_erased(config: &Config, name: &TenantId) -> anyhow::Result<
 /// In words for the user.
 pub(crate) fn erasure(config: &Config) -> anyhow::Result<Erasure> {
     let root: &Path = &config.data_dir;
-    // It creates no object, so that its writer id is never used.
-    let objects = Arc::new(LocalObjects::new(Arc::new(RealDisk), &root.join("objects"), 0));
-    Ok(Erasure::new(root, config.keyring()?, objects))
+    Ok(Erasure::new(root, config.keyring()?, crate::storage::objects(config)?))
 }
 
 fn shown(remains: &[Remains], keys: usize, screen: &Screen) -> String {

@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use toml::{Table, Value};
 
 use super::settings::{
-    AuthSettings, Config, CorsSettings, EncryptionSettings, HttpSettings, LogSettings, QuerySettings,
-    TelemetrySettings, TlsSettings,
+    AuthSettings, Config, CorsSettings, EncryptionSettings, HttpSettings, LogSettings, ObjectsSettings, QuerySettings,
+    StorageSettings, TelemetrySettings, TlsSettings,
 };
 use super::sources::{Loaded, Source};
 
@@ -90,6 +90,8 @@ fn section_docs(name: &str) -> Docs<'static> {
         "ingest" => fields_of(INGEST),
         "store" => fields_of(STORE),
         "encryption" => own(EncryptionSettings::DOCS),
+        "objects" => own(ObjectsSettings::DOCS),
+        "storage" => own(StorageSettings::DOCS),
         "query" => own(QuerySettings::DOCS),
         "plugin" => fields_of(PLUGIN),
         "log" => own(LogSettings::DOCS),

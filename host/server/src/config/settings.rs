@@ -6,7 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prism_query::EngineOptions;
+use prism_store::cold::ColdOptions;
 use prism_store::keys::{KeyService, Keyring, Kms, KmsOptions, Scheme};
+use prism_store::life::{Age, Policy};
+use prism_store::seal::SealOptions;
 use serde::{Deserialize, Serialize};
 
 /// A section of the configuration: the struct, its defaults, and its doc comments as text for `prism config print`.
@@ -70,6 +73,10 @@ section! {
         store: prism_store::StoreOptions = prism_store::StoreOptions::default(),
         /// Who can read what lies on disk and in the bucket.
         encryption: EncryptionSettings = EncryptionSettings::default(),
+        /// Where blocks and Delta tables lie: what is sealed leaves the shared file system for them.
+        objects: ObjectsSettings = ObjectsSettings::default(),
+        /// How long what stays in which tier, and who moves it.
+        storage: StorageSettings = StorageSettings::default(),
         /// What queries may use.
         query: QuerySettings = QuerySettings::default(),
         /// What guests may use.
@@ -236,6 +243,92 @@ section! {
 }
 
 section! {
+    /// Where blocks and Delta tables lie.
+    ObjectsSettings {
+        /// Empty: the folder `objects` in `data_dir`. Or a bucket: `s3://BUCKET` or `s3://BUCKET/PREFIX`, which must honour
+        /// conditional creates, as Amazon S3, MinIO and Cloudflare R2 do; `prism doctor` tries it.
+        url: String = String::new(),
+        /// Region of the bucket. Empty: `AWS_REGION` of the environment.
+        region: String = String::new(),
+        /// Address of a store that speaks S3 and is not Amazon's, such as `http://minio:9000`.
+        endpoint: String = String::new(),
+        /// File with `aws_access_key_id` and `aws_secret_access_key`, as AWS's tools write it. Empty: `AWS_ACCESS_KEY_ID` and
+        /// `AWS_SECRET_ACCESS_KEY` of the environment, or else the machine's own role.
+        credentials_file: PathBuf = PathBuf::new(),
+        /// Time for one request and its answer: a block's part of 16 MiB at 1 MB/s, and a slow start.
+        timeout_ms: u64 = 30_000,
+        /// How often a request that failed for the store's reasons is made again, at growing distances.
+        retries: usize = 5,
+        /// Storage class of archived files: `GLACIER_IR` is read as ever; from `GLACIER` and `DEEP_ARCHIVE` a file must be fetched
+        /// back first, and a query that needs it says so.
+        archive_class: String = "GLACIER_IR".to_owned(),
+    }
+}
+
+section! {
+    /// How long what stays in which tier, and who moves it. `prism storage policy` sets the ages of one tenant.
+    StorageSettings {
+        /// Whether this server moves data in the background. Several share the tenants among them. Where it is off everywhere,
+        /// `prism storage move` must be run.
+        worker: bool = true,
+        /// Time between two looks at a tenant's signal for what is due. Also how soon a changed age counts.
+        interval_ms: u64 = 30_000,
+        /// Age at which the last rows of a window leave the shared file system, after its end; most leave half a minute after it.
+        warm_after: Age = Policy::default().warm_after,
+        /// Age at which blocks become files of the Delta table, which other engines read too: hourly ones are large enough.
+        cold_after: Age = Policy::default().cold_after,
+        /// Age at which files go to the archive's storage class; `never` by default, and always where objects are in a folder.
+        archive_after: Age = Policy::default().archive_after,
+        /// Age at which rows are deleted, in whole days. `never` by default: what is deleted cannot be brought back.
+        delete_after: Age = Policy::default().delete_after,
+        /// Bytes of a window below which its segments wait for more, up to `warm_after`: a block costs requests.
+        seal_bytes_min: u64 = SealOptions::default().seal_bytes_min,
+        /// Bytes of segments after which a block takes no further one.
+        block_bytes_max: u64 = SealOptions::default().block_bytes_max,
+        /// Entries of a block's rollup; one that would have more is left out, and rows answer.
+        cube_entries_max: usize = SealOptions::default().cube_entries_max,
+        /// How long what moved on stays where it was, for queries that listed it: twice the longest query.
+        read_grace_ms: u64 = SealOptions::default().read_grace_ms,
+    }
+}
+
+impl StorageSettings {
+    /// The ages for whom nothing else is set.
+    pub(crate) fn policy(&self) -> Policy {
+        Policy {
+            warm_after: self.warm_after,
+            cold_after: self.cold_after,
+            archive_after: self.archive_after,
+            delete_after: self.delete_after,
+        }
+    }
+
+    /// How blocks become files.
+    pub(crate) fn cold_options(&self, ingest: &prism_ingest::PipelineOptions) -> ColdOptions {
+        ColdOptions {
+            // Blocks tell which requests are stored.
+            read_grace_ms: self.read_grace_ms.max(ingest.duplicate_window_ms),
+            cube_entries_max: self.cube_entries_max,
+            ..ColdOptions::default()
+        }
+    }
+
+    /// How segments become blocks.
+    pub(crate) fn seal_options(&self, store: &prism_store::StoreOptions) -> SealOptions {
+        SealOptions {
+            seal_after_ms: store.seal_after_ms,
+            seal_bytes_min: self.seal_bytes_min,
+            block_bytes_max: self.block_bytes_max,
+            frame_rows: store.frame_rows,
+            zstd_level: store.zstd_level,
+            cube_entries_max: self.cube_entries_max,
+            read_grace_ms: self.read_grace_ms,
+            ..SealOptions::default()
+        }
+    }
+}
+
+section! {
     /// What queries may use.
     QuerySettings {
         /// Rows of an answer; a larger limit is lowered to this, with a warning. An answer is built in memory.
@@ -289,7 +382,7 @@ impl Config {
         if !self.grpc_addr.is_empty() {
             address("grpc_addr", &self.grpc_addr)?;
         }
-        let positive: [(&str, u64); 21] = [
+        let positive: [(&str, u64); 24] = [
             ("auth.reload_ms", self.auth.reload_ms),
             ("http.connections_max", self.http.connections_max as u64),
             ("http.header_timeout_ms", self.http.header_timeout_ms),
@@ -305,6 +398,9 @@ impl Config {
             ("tls.handshake_timeout_ms", self.tls.handshake_timeout_ms),
             ("tls.handshakes_max", self.tls.handshakes_max as u64),
             ("http.message_bytes_max", self.http.message_bytes_max as u64),
+            ("objects.timeout_ms", self.objects.timeout_ms),
+            ("storage.interval_ms", self.storage.interval_ms),
+            ("storage.block_bytes_max", self.storage.block_bytes_max),
             ("query.time_max_ms", self.query.time_max_ms),
             ("query.concurrent_max", self.query.concurrent_max as u64),
             ("query.tenant_concurrent_max", self.query.tenant_concurrent_max as u64),
@@ -322,6 +418,7 @@ impl Config {
         }
         self.check_http()?;
         self.check_tls()?;
+        self.check_storage()?;
         if !self.telemetry.to_self.is_empty() && !self.telemetry.endpoint.is_empty() {
             return Err("expected `telemetry.to_self` or `telemetry.endpoint`, found both".to_owned());
         }
@@ -354,6 +451,22 @@ impl Config {
             return Err(format!("`http.message_bytes_max`: expected at most {MESSAGE_BYTES_MAX}, found `{message}`"));
         }
         crate::http::cors::Cors::new(&self.http.cors).map(|_| ())
+    }
+
+    fn check_storage(&self) -> Result<(), String> {
+        let policy = self.storage.policy().check();
+        policy.map_err(|reason| format!("`storage`: {reason}"))?;
+        let (grace, query) = (self.storage.read_grace_ms, self.query.time_max_ms);
+        if grace < query {
+            return Err(format!(
+                "`storage.read_grace_ms`: expected at least `query.time_max_ms` ({query}), found `{grace}`"
+            ));
+        }
+        let url = &self.objects.url;
+        if !url.is_empty() && url.strip_prefix("s3://").is_none_or(str::is_empty) {
+            return Err(format!("`objects.url`: expected nothing, or `s3://BUCKET/PREFIX`, found `{url}`"));
+        }
+        Ok(())
     }
 
     fn check_tls(&self) -> Result<(), String> {

@@ -19,5 +19,6 @@ mod pressure;
 mod life;
 mod frames;
 mod rude;
+mod storage;
 mod load;
 mod commands;

@@ -1,0 +1,84 @@
+//! The tiers of the data folder as the configuration has them: where objects are, and how rows go through them.
+//!
+//! Not here: what is stored where (`prism-store`), what the commands print (`commands/storage`).
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use prism_store::cold::delta::Tables;
+use prism_store::disk::RealDisk;
+use prism_store::keys::Keyring;
+use prism_store::life::{Storage, Worker, WorkerOptions};
+use prism_store::objects::LocalObjects;
+use prism_store::warm::Blocks;
+use prism_store::{Objects, Reader};
+
+use crate::app::now_unix_nanos;
+use crate::config::Config;
+
+/// Opens the objects. Blocks on the disk.
+///
+/// # Errors
+/// In words for the user: what is wrong with `objects`.
+pub(crate) fn objects(config: &Config) -> anyhow::Result<Arc<dyn Objects>> {
+    if !config.objects.url.is_empty() {
+        bail!(
+            "`objects.url`: this build keeps objects in `data_dir` alone: expected nothing, found `{}`",
+            config.objects.url
+        );
+    }
+    let folder = config.data_dir.join("objects");
+    std::fs::create_dir_all(&folder)
+        .with_context(|| format!("the folder of objects `{}` cannot be made", folder.display()))?;
+    Ok(Arc::new(LocalObjects::new(Arc::new(RealDisk), &folder, random()?)))
+}
+
+/// Opens all tiers.
+///
+/// # Errors
+/// As [`objects`].
+pub(crate) fn open(config: &Config) -> anyhow::Result<Arc<Storage>> {
+    let (objects, keys, root) = (objects(config)?, config.keyring()?, &config.data_dir);
+    Ok(Arc::new(Storage {
+        disk: Arc::new(RealDisk),
+        root: root.clone(),
+        blocks: Blocks::open(objects.clone(), keys.clone()),
+        tables: Tables::new(objects.clone()),
+        reader: reader(config, objects.clone(), keys.clone(), root),
+        keys,
+        seal: config.storage.seal_options(&config.store),
+        cold: config.storage.cold_options(&config.ingest),
+        writer: random()?,
+        named: Default::default(),
+        defaults: config.storage.policy(),
+        objects,
+    }))
+}
+
+/// What queries read.
+fn reader(config: &Config, objects: Arc<dyn Objects>, keys: Keyring, root: &Path) -> Reader {
+    let grace = Duration::from_millis(config.storage.read_grace_ms);
+    Reader::open_with(Arc::new(RealDisk), objects, root, keys, grace)
+}
+
+/// Begins to move data in the background, where that is on.
+///
+/// # Errors
+/// Where there is no thread or no randomness to be had.
+pub(crate) fn work(config: &Config, storage: &Arc<Storage>) -> anyhow::Result<Option<Worker>> {
+    if !config.storage.worker {
+        return Ok(None);
+    }
+    let options = WorkerOptions { interval: Duration::from_millis(config.storage.interval_ms), id: random()? };
+    let worker = Worker::start(storage.clone(), options, Arc::new(now_unix_nanos));
+    Ok(Some(worker.context("no thread can be begun that moves data")?))
+}
+
+/// What tells this process from every other.
+fn random() -> anyhow::Result<u64> {
+    let mut bytes = [0; 8];
+    getrandom::fill(&mut bytes).map_err(|e| anyhow::anyhow!("no random numbers: {e}"))?;
+    Ok(u64::from_le_bytes(bytes))
+}
