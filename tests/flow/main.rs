@@ -6,3 +6,4 @@ mod crash;
 mod privacy;
 mod fidelity;
 mod pressure;
+mod tiers;
