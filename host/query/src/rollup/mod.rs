@@ -81,8 +81,8 @@ impl Fit {
         };
         frames.iter().all(|frame| {
             // A span that has started may give way to its end, wherever that lies.
-            !has_running(frame)
-                && !(self.duration.is_some() && frame.negative_durations())
+            let open = has_running(frame) || (self.duration.is_some() && frame.negative_durations());
+            !open
                 && self.services.iter().all(|field| {
                     plan.fields[*field].plain_columns(frame).is_some_and(|columns| columns.iter().all(of_resources))
                 })
