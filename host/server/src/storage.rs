@@ -6,12 +6,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use prism_store::cold::delta::Tables;
 use prism_store::disk::RealDisk;
 use prism_store::keys::Keyring;
-use prism_store::life::{Storage, Worker, WorkerOptions};
-use prism_store::objects::LocalObjects;
+use prism_store::life::{Archive, Storage, Worker, WorkerOptions};
+use prism_store::objects::{LocalObjects, S3Objects, S3Options};
 use prism_store::warm::Blocks;
 use prism_store::{Objects, Reader};
 
@@ -23,16 +23,44 @@ use crate::config::Config;
 /// # Errors
 /// In words for the user: what is wrong with `objects`.
 pub(crate) fn objects(config: &Config) -> anyhow::Result<Arc<dyn Objects>> {
-    if !config.objects.url.is_empty() {
-        bail!(
-            "`objects.url`: this build keeps objects in `data_dir` alone: expected nothing, found `{}`",
-            config.objects.url
-        );
-    }
     let folder = config.data_dir.join("objects");
     std::fs::create_dir_all(&folder)
         .with_context(|| format!("the folder of objects `{}` cannot be made", folder.display()))?;
     Ok(Arc::new(LocalObjects::new(Arc::new(RealDisk), &folder, random()?)))
+}
+
+/// The bucket, where objects are in one.
+fn bucket(config: &Config) -> anyhow::Result<Option<S3Objects>> {
+    let settings = &config.objects;
+    if settings.url.is_empty() {
+        return Ok(None);
+    }
+    let options = S3Options {
+        url: settings.url.clone(),
+        region: settings.region.clone(),
+        endpoint: settings.endpoint.clone(),
+        credentials: credentials(&settings.credentials_file)?,
+        timeout_ms: settings.timeout_ms,
+        retries: settings.retries,
+    };
+    let opened = S3Objects::open(&options, random()?);
+    Ok(Some(opened.with_context(|| format!("`{}` (`objects.url`) cannot be used", settings.url))?))
+}
+
+/// Access key and secret of a file as AWS's tools write it, whatever its profile; `None` where no file is named.
+fn credentials(file: &Path) -> anyhow::Result<Option<(String, String)>> {
+    if file.as_os_str().is_empty() {
+        return Ok(None);
+    }
+    let at = file.display();
+    let text =
+        std::fs::read_to_string(file).with_context(|| format!("`{at}` (`objects.credentials_file`) cannot be read"))?;
+    let value = |name: &str| {
+        let lines = text.lines().filter_map(|line| line.split_once('='));
+        let found = lines.filter(|(key, _)| key.trim() == name).map(|(_, value)| value.trim().to_owned()).next();
+        found.with_context(|| format!("expected `{name} = ...` in `{at}` (`objects.credentials_file`), found none"))
+    };
+    Ok(Some((value("aws_access_key_id")?, value("aws_secret_access_key")?)))
 }
 
 /// Opens all tiers.
@@ -52,6 +80,7 @@ pub(crate) fn open(config: &Config) -> anyhow::Result<Arc<Storage>> {
         cold: config.storage.cold_options(&config.ingest),
         writer: random()?,
         named: Default::default(),
+        archive: bucket(config)?.map(|objects| Archive { objects, class: config.objects.archive_class.clone() }),
         defaults: config.storage.policy(),
         objects,
     }))

@@ -37,6 +37,7 @@ fn storage(root: &Path) -> Arc<Storage> {
         cold: ColdOptions::default(),
         writer: 7,
         named: Default::default(),
+        archive: None,
         defaults: Policy::default(),
         objects,
     })

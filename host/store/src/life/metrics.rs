@@ -15,6 +15,8 @@ pub enum Stage {
     Retire,
     /// Small files to larger ones.
     Compact,
+    /// Files to the archive's storage class.
+    Archive,
     /// Rows beyond their age go from the Delta table.
     Expire,
     /// Files that are in no version of the Delta table any more are deleted.
@@ -23,8 +25,16 @@ pub enum Stage {
 
 impl Stage {
     /// All, in the order in which they are run.
-    pub const ALL: [Stage; 7] =
-        [Stage::Seal, Stage::Reclaim, Stage::Promote, Stage::Retire, Stage::Compact, Stage::Expire, Stage::Vacuum];
+    pub const ALL: [Stage; 8] = [
+        Stage::Seal,
+        Stage::Reclaim,
+        Stage::Promote,
+        Stage::Retire,
+        Stage::Compact,
+        Stage::Archive,
+        Stage::Expire,
+        Stage::Vacuum,
+    ];
 
     /// Its name in metrics and reports.
     pub fn as_str(self) -> &'static str {
@@ -34,6 +44,7 @@ impl Stage {
             Stage::Promote => "promote",
             Stage::Retire => "retire",
             Stage::Compact => "compact",
+            Stage::Archive => "archive",
             Stage::Expire => "expire",
             Stage::Vacuum => "vacuum",
         }

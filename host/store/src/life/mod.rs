@@ -12,6 +12,7 @@ mod age;
 pub mod policy;
 mod metrics;
 mod share;
+mod archive;
 mod moves;
 mod worker;
 mod status;
@@ -24,6 +25,7 @@ use std::sync::atomic::AtomicU64;
 use prism_model::{Signal, TenantId};
 
 pub use age::Age;
+pub use archive::Archive;
 pub use metrics::{LifeMetrics, Stage, StageMetrics};
 pub use moves::{Done, Moved};
 pub use policy::{Choices, Policies, Policy, PolicyError};
@@ -65,6 +67,8 @@ pub struct Storage {
     pub writer: u64,
     /// Files of this process so far.
     pub named: AtomicU64,
+    /// Where archived files go; `None` where objects are in a folder, which has no storage classes.
+    pub archive: Option<Archive>,
     /// How long what stays where, for whom nothing else is set.
     pub defaults: Policy,
 }

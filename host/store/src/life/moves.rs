@@ -1,7 +1,7 @@
 //! One pass over a tenant's signal: what is due goes on its way, stage by stage.
 //!
 //! ```text
-//! seal (hot -> warm) -> reclaim -> promote (warm -> cold) -> retire -> compact -> expire -> vacuum
+//! seal (hot -> warm) -> reclaim -> promote (warm -> cold) -> retire -> compact -> archive -> expire -> vacuum
 //! ```
 //!
 //! A stage that fails is told, and the next ones go on: a bucket that takes nothing keeps nothing from being deleted that is due.
@@ -16,7 +16,7 @@ use super::metrics::Stage;
 use super::policy::Policy;
 use super::status::{lags, promotable};
 use super::worker::Failure;
-use super::{Age, Storage};
+use super::{Age, Storage, archive};
 use crate::cold::{ColdEnv, compact, expire, promote};
 use crate::error::StoreError;
 use crate::seal::{self, SealEnv, SealOptions};
@@ -133,6 +133,9 @@ impl Storage {
             later.extend(report.later.map(|error| (Stage::Compact, error)));
             Ok((report.files_before as u64, report.rows, report.bytes_before))
         });
+        if let (Some(cutoff), Some(archive)) = (policy.archive_after.before(now), &self.archive) {
+            moved.stage(Stage::Archive, stop, || archive::pass(self, archive, tenant, signal, cutoff, dry_run));
+        }
         if let Some(cutoff) = policy.delete_after.before(now) {
             moved.stage(Stage::Expire, stop, || {
                 let report = expire::pass(&env, tenant, signal, cutoff, now, dry_run)?;

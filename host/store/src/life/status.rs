@@ -183,6 +183,9 @@ pub fn status(
     }
     unreadable.extend(pinned.elsewhere.iter().map(|path| format!("file {path}: outside of the table's folder")));
     let of_oldest = |age: super::Age, stage| Some((age.after(oldest?)?, stage));
+    if storage.archive.is_some() {
+        next.extend(of_oldest(policy.archive_after, Stage::Archive));
+    }
     next.extend(of_oldest(policy.delete_after, Stage::Expire));
     next.sort_unstable();
 
