@@ -245,8 +245,8 @@ fn main() {
     let mut numbers = std::env::args().filter_map(|a| a.parse::<usize>().ok());
     let spans = numbers.next().unwrap_or(500_000);
     let defaults = FileOptions::default();
-    let row_group_rows = numbers.next().unwrap_or(defaults.row_group_rows);
-    let zstd_level = numbers.next().unwrap_or(defaults.zstd_level as usize) as i32;
+    let _row_group_rows = numbers.next().unwrap_or(defaults.row_group_rows);
+    let _zstd_level = numbers.next().unwrap_or(defaults.zstd_level as usize) as i32;
     let trace_spans = numbers.next().unwrap_or(8);
     let mut r = Random(11);
     let mut frames = Vec::new();

@@ -86,7 +86,11 @@ fn ke2_a_tenant_is_erased_beside_a_server_under_load() {
     std::thread::scope(|scope| {
         let load = scope.spawn(|| {
             // Until it is refused: unknown to the directory, or erased.
-            (0..).map(|seed| send(&keys[0], seed)).inspect(|_| drop(sent.fetch_add(1, Relaxed))).find(|s| *s != 200)
+            let counted = |seed| {
+                sent.fetch_add(1, Relaxed);
+                send(&keys[0], seed)
+            };
+            (0..).map(counted).find(|status| *status != 200)
         });
         let others = scope.spawn(|| {
             let all = (1 << 32..).take_while(|_| !stop.load(Relaxed)).map(|seed| send(&keys[1], seed));

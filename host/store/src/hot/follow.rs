@@ -232,7 +232,7 @@ impl Follower {
             let frame = Framed::frame(&source, &self.filters, entry.at, name.window, entry.meta.clone());
             let origins = frame.origins().map_err(broken)?;
             let asked_for = !settled && origins.iter().any(|origin| (wanted.batch)(&origin.batch_id));
-            if !settled && !(asked_for && self.settle(wanted, &name, entry)?) {
+            if !settled && (!asked_for || !self.settle(wanted, &name, entry)?) {
                 // Those behind it are not confirmed either.
                 return Ok(());
             }

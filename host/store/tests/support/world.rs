@@ -54,7 +54,7 @@ impl World {
         let disk = SimDisk::new(Path::new(ROOT), seed);
         disk.create_dir(&Path::new(ROOT).join("objects")).and_then(|_| disk.sync_dir(Path::new(ROOT))).unwrap();
         disk.stale(stale);
-        let bucket = (seed % 2 == 0).then(Bucket::default);
+        let bucket = seed.is_multiple_of(2).then(Bucket::default);
         let turnstile = Turnstile::new(seats, seed, faults);
         turnstile.storage(Arc::new(disk.clone()));
         World { seed, turnstile, disk, model: Model::default(), stale, bucket }

@@ -212,10 +212,10 @@ fn push_tail(maps: &mut [MapBuilder; 6], entry: &TailEntry<'_>) -> bool {
         Value::Null | Value::Array(_) | Value::Map(_) => AttrType::Json,
     };
     let map = &mut maps[ty as usize];
-    if !map.values.push_value(&value) {
-        if let Values::Text(b) = &mut map.values {
-            b.append_value(entry.text);
-        }
+    if !map.values.push_value(&value)
+        && let Values::Text(b) = &mut map.values
+    {
+        b.append_value(entry.text);
     }
     map.keys.append_value(entry.key);
     map.count += 1;

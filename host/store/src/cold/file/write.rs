@@ -271,11 +271,13 @@ impl File {
             for leaf in own {
                 let of_leaf = leaves.next().zip(writers.next());
                 let (descr, mut writer) = of_leaf.ok_or_else(|| unwritable("a column without a writer"))?;
-                if flat && pages::suits(descr) && encoding(&column.name(), descr.physical_type()).is_none() {
-                    if let Some(chunk) = pages::write(array, chunk(descr, column, options)?, &mut self.compressor)? {
-                        row_group.append_column(&chunk.bytes, chunk.close).map_err(unwritable)?;
-                        continue;
-                    }
+                if flat
+                    && pages::suits(descr)
+                    && encoding(&column.name(), descr.physical_type()).is_none()
+                    && let Some(chunk) = pages::write(array, chunk(descr, column, options)?, &mut self.compressor)?
+                {
+                    row_group.append_column(&chunk.bytes, chunk.close).map_err(unwritable)?;
+                    continue;
                 }
                 writer.write(&leaf).map_err(unwritable)?;
                 let chunk = writer.close().map_err(unwritable)?;
