@@ -117,7 +117,7 @@ fn an_attribute_of_each_frame_is_sorted_by_resource_and_time() {
     let place = place();
     let spans = samples::spans(1_000, NOW, 3);
     let options = FileOptions { row_group_rows: 100, ..FileOptions::default() };
-    let summary = write(&place, Signal::Spans, &[spans.clone()], &options);
+    let summary = write(&place, Signal::Spans, std::slice::from_ref(&spans), &options);
     let file = open(&place, &summary);
     let back = read_all(&file);
     assert_eq!((back.len(), summary.row_groups), (10, 10));
@@ -337,7 +337,7 @@ proptest! {
     fn damage_is_found(seed in any::<u64>(), at in any::<u64>(), bit in 0..8u32, cut in any::<bool>()) {
         let place = place();
         let batch = samples::batch(Signal::Spans, 15, NOW, seed);
-        let summary = write(&place, Signal::Spans, &[batch.clone()], &small(Filter::Bloom));
+        let summary = write(&place, Signal::Spans, std::slice::from_ref(&batch), &small(Filter::Bloom));
         let mut bytes = place.objects.get("t/x.parquet").unwrap().to_vec();
         let at = (at % bytes.len() as u64) as usize;
         if cut { bytes.truncate(at) } else { bytes[at] ^= 1 << bit }
@@ -407,7 +407,7 @@ fn foreign_files_and_versions_are_told() {
 fn an_object_of_the_name_is_left_as_it_is() {
     let place = place();
     let batch = samples::batch(Signal::Logs, 9, NOW, 4);
-    let first = write(&place, Signal::Logs, &[batch.clone()], &FileOptions::default());
+    let first = write(&place, Signal::Logs, std::slice::from_ref(&batch), &FileOptions::default());
     let second = write(&place, Signal::Logs, &[], &FileOptions::default());
     assert_eq!((first.created, second.created), (Create::Created, Create::Lost));
     assert_eq!(multiset(&read_all(&open(&place, &first))), multiset(&[batch]));
@@ -463,7 +463,7 @@ fn the_summary_bounds_its_rows() {
     let place = place();
     let spans = samples::spans(2_000, NOW, 5);
     let options = FileOptions { row_group_rows: 300, page_rows: 100, ..FileOptions::default() };
-    let summary = write(&place, Signal::Spans, &[spans.clone()], &options);
+    let summary = write(&place, Signal::Spans, std::slice::from_ref(&spans), &options);
     let of = |name: &str| summary.columns.iter().find(|c| c.name == name).unwrap();
     let durations = spans.items().intrinsic(Intrinsic::Duration).unwrap().as_primitive::<Int64Type>().values();
     let (min, max) = (*durations.iter().min().unwrap(), *durations.iter().max().unwrap());
