@@ -1,7 +1,9 @@
 //! What a cold file costs: bytes a span by column, processor time from frames to Parquet, and reading back.
 //!
-//! `cargo bench -p prism-store --bench cold -- [spans] [rows of a row group] [zstd level] [spans a trace]`. Spans as an instrumented shop sends them: 15 attributes, 8 spans a trace,
-//! random ids of traces, spans, requests and sessions. Times are of the process's processor, so that a busy machine can be used.
+//! `cargo bench -p prism-store --bench cold -- [spans] [rows of a row group] [zstd level] [templates]`.
+//! The spans of the load generator (its
+//! content, ids and times; 652 B of protobuf, 15 attributes): requests of 4,000, grouped by resource, 100,000 spans a second.
+//! Times are of the process's processor, so that a busy machine can be used.
 
 #![allow(clippy::print_stdout, clippy::unwrap_used, clippy::cast_precision_loss)]
 
@@ -20,7 +22,12 @@ use prism_store::disk::RealDisk;
 use prism_store::objects::{LocalObjects, Objects};
 use prism_store::{Frame, frame_bytes};
 
-const FRAME_ROWS: usize = 16_384;
+const REQUEST_ROWS: usize = 4_000;
+/// A group of requests that came together.
+const FRAME_ROWS: usize = 4 * REQUEST_ROWS;
+const REQUEST_NANOS: i64 = 40_000_000;
+const TRACE_SPANS: usize = 20;
+const USERS: u64 = 100_000;
 const INSTANCES: usize = 8;
 const SERVICES: [&str; 4] = ["frontend", "orders", "inventory", "billing"];
 const REGIONS: [&str; 3] = ["eu-central-1", "eu-west-1", "us-east-1"];
@@ -50,91 +57,187 @@ struct Span {
     ints: Vec<(&'static str, i64)>,
     doubles: Vec<(&'static str, f64)>,
     bools: Vec<(&'static str, bool)>,
+    children: Vec<Child>,
 }
 
-fn trace(r: &mut Random, start: i64, number: usize, spans_max: usize) -> Vec<Span> {
-    let mut trace = [0; 16];
-    trace[..8].copy_from_slice(&r.number().to_le_bytes());
-    trace[8..].copy_from_slice(&r.number().to_le_bytes());
-    let user = format!("u-{:010}", r.number() % 10_000_000_000);
-    let session = format!("{:016x}{:016x}", r.number(), r.number());
-    let begin = start + r.below(1_000_000_000) as i64;
-    let mut spans: Vec<Span> = Vec::new();
-    for step in 0..spans_max {
+/// What an event or link says.
+enum Child {
+    Exception { time: i64, peer: &'static str },
+    CacheMiss { time: i64, key: String, bytes: i64 },
+    Link { trace: [u8; 16], span: [u8; 8] },
+}
+
+fn id(r: &mut Random) -> [u8; 16] {
+    let mut id = [0; 16];
+    id[..8].copy_from_slice(&r.number().to_le_bytes());
+    id[8..].copy_from_slice(&r.number().to_le_bytes());
+    id
+}
+
+/// The spans of a request, grouped by resource: what is said as in one of the generator's templates, with ids of its own.
+fn request(template: &mut Random, r: &mut Random, now: i64) -> Vec<Span> {
+    let mut by_instance: Vec<Vec<Span>> = (0..INSTANCES).map(|_| Vec::new()).collect();
+    let (mut trace, mut starts, mut ids, mut user, mut session) =
+        ([0; 16], Vec::new(), Vec::new(), String::new(), String::new());
+    for row in 0..REQUEST_ROWS {
+        let (number, step) = (row / TRACE_SPANS, row % TRACE_SPANS);
+        let mut link = None;
+        if step == 0 {
+            link = (number > 0).then(|| (trace, ids[0]));
+            (trace, starts, ids) = (id(r), vec![5_000_000_000 - template.below(1_000_000_000) as i64], Vec::new());
+            user = format!("{:08}", r.number() % USERS);
+            session = format!("{:016x}{:016x}", r.number(), r.number());
+        }
+        let before = starts[step.saturating_sub(1) / 3] - template.below(20_000_000) as i64 * i64::from(step > 0);
+        if step > 0 {
+            starts.push(before);
+        }
+        let parent = (step > 0).then(|| ids[(step - 1) / 3]);
+        ids.push(r.number().to_le_bytes());
         let instance = (number + step / 3) % INSTANCES;
-        let peer = SERVICES[(instance + 1) % SERVICES.len()];
-        let (method, route, table) = (METHODS[r.below(4)], ROUTES[r.below(6)], TABLES[r.below(4)]);
-        let path = route.replace("{id}", &user[2..]);
-        let failed = r.one_in(50);
-        let (server, database) = (step % 3 == 0, step % 3 == 2);
-        let mut s = Span {
-            instance,
-            trace,
-            id: r.number().to_le_bytes(),
-            parent: (step > 0).then(|| spans[(step - 1) / 3].id),
-            time: begin + step as i64 * r.below(20_000_000) as i64,
-            duration: 50_000 + r.below(4_000_000) as i64,
-            failed,
-            ..Span::default()
-        };
-        let request = format!("{:016x}{:016x}", r.number(), r.number());
-        s.texts.extend([("user.id", user.clone()), ("request.id", request)]);
-        s.texts.push(("cloud.availability_zone", REGIONS[r.below(3)].into()));
-        if database {
-            (s.name, s.kind) = (format!("SELECT {table}"), 3);
+        let mut span = one_span(template, r, row, instance, &user, &session, now - before);
+        (span.trace, span.id, span.parent) = (trace, ids[step], parent);
+        if let Some((trace, span_id)) = link.filter(|_| template.one_in(100)) {
+            span.children.push(Child::Link { trace, span: span_id });
+        }
+        by_instance[instance].push(span);
+    }
+    by_instance.into_iter().flatten().collect()
+}
+
+fn one_span(
+    r: &mut Random,
+    ids: &mut Random,
+    row: usize,
+    instance: usize,
+    user: &str,
+    session: &str,
+    time: i64,
+) -> Span {
+    let peer = SERVICES[(instance + 1) % SERVICES.len()];
+    let (method, route, table) = (METHODS[r.below(4)], ROUTES[r.below(6)], TABLES[r.below(4)]);
+    let path = route.replace("{id}", user);
+    let failed = r.one_in(50);
+    let (server, database) = (row % 3 == 0, row % 3 == 2);
+    let duration = 50_000 + r.below(4_000_000) as i64;
+    let mut s = Span { instance, time, duration, failed, ..Span::default() };
+    let request = format!("{:016x}{:016x}", ids.number(), ids.number());
+    s.texts.extend([("user.id", format!("u-{user}")), ("request.id", request)]);
+    s.texts.push(("cloud.availability_zone", REGIONS[r.below(3)].into()));
+    if database {
+        (s.name, s.kind) = (format!("SELECT {table}"), 3);
+        s.texts.extend([
+            ("db.system.name", "postgresql".into()),
+            ("db.namespace", format!("shop-{}", r.below(4))),
+            ("db.collection.name", table.into()),
+            ("db.operation.name", "SELECT".into()),
+            ("db.query.text", format!("SELECT id, tenant, state, changed_at FROM {table} WHERE tenant = $1 AND id = $2 ORDER BY id LIMIT 50")),
+            ("server.address", format!("pg-{}.shop.internal", r.below(4))),
+            ("thread.name", format!("pool-1-thread-{}", r.below(32))),
+        ]);
+        s.ints.extend([
+            ("db.response.returned_rows", r.below(50) as i64),
+            ("server.port", 5_432),
+            ("thread.id", r.below(32) as i64),
+        ]);
+        s.doubles.push(("db.wait_ms", r.below(90_000) as f64 / 1e3));
+        s.bools.push(("db.prepared", r.below(4) > 0));
+    } else {
+        (s.name, s.kind) = if server { (format!("{method} {route}"), 2) } else { (method.into(), 3) };
+        s.texts.extend([
+            ("http.request.method", method.into()),
+            ("server.address", format!("{peer}.shop.internal")),
+            ("network.protocol.version", "1.1".into()),
+            ("session.id", session.to_owned()),
+        ]);
+        let status = if failed { 504 } else { [200, 200, 200, 201, 204, 304, 404][r.below(7)] };
+        s.ints.extend([
+            ("http.response.status_code", status),
+            ("server.port", 8_080),
+            ("http.response.body.size", r.below(64_000) as i64),
+        ]);
+        s.bools.push(("cache.hit", r.one_in(3)));
+        if server {
             s.texts.extend([
-                ("db.system.name", "postgresql".into()),
-                ("db.namespace", format!("shop-{}", r.below(4))),
-                ("db.collection.name", table.into()),
-                ("db.operation.name", "SELECT".into()),
-                ("db.query.text", format!("SELECT id, tenant, state, changed_at FROM {table} WHERE tenant = $1 AND id = $2 ORDER BY id LIMIT 50")),
-                ("server.address", format!("pg-{}.shop.internal", r.below(4))),
-                ("thread.name", format!("pool-1-thread-{}", r.below(32))),
+                ("http.route", route.into()),
+                ("url.path", path),
+                ("client.address", format!("203.0.113.{}", r.below(254) + 1)),
+                ("user_agent.original", BROWSERS[r.below(3)].into()),
             ]);
-            s.ints.extend([
-                ("db.response.returned_rows", r.below(50) as i64),
-                ("server.port", 5_432),
-                ("thread.id", r.below(32) as i64),
-            ]);
-            s.doubles.push(("db.wait_ms", r.below(90_000) as f64 / 1e3));
-            s.bools.push(("db.prepared", r.below(4) > 0));
         } else {
-            (s.name, s.kind) = if server { (format!("{method} {route}"), 2) } else { (method.into(), 3) };
             s.texts.extend([
-                ("http.request.method", method.into()),
-                ("server.address", format!("{peer}.shop.internal")),
-                ("network.protocol.version", "1.1".into()),
-                ("session.id", session.clone()),
+                ("url.full", format!("http://{peer}.shop.internal:8080{path}")),
+                ("peer.service", peer.into()),
             ]);
-            let status = if failed { 504 } else { [200, 200, 200, 201, 204, 304, 404][r.below(7)] };
-            s.ints.extend([
-                ("http.response.status_code", status),
-                ("server.port", 8_080),
-                ("http.response.body.size", r.below(64_000) as i64),
-            ]);
-            s.bools.push(("cache.hit", r.one_in(3)));
-            if server {
-                s.texts.extend([
-                    ("http.route", route.into()),
-                    ("url.path", path),
-                    ("client.address", format!("203.0.113.{}", r.below(254) + 1)),
-                    ("user_agent.original", BROWSERS[r.below(3)].into()),
-                ]);
-            } else {
-                s.texts.extend([
-                    ("url.full", format!("http://{peer}.shop.internal:8080{path}")),
-                    ("peer.service", peer.into()),
-                ]);
-                s.ints.push(("http.request.resend_count", r.below(2) as i64));
-                s.doubles.push(("client.wait_ms", r.below(400_000) as f64 / 1e3));
+            s.ints.push(("http.request.resend_count", r.below(2) as i64));
+            s.doubles.push(("client.wait_ms", r.below(400_000) as f64 / 1e3));
+        }
+    }
+    if r.one_in(30) {
+        s.texts.push(("user.email", format!("user-{user}@example.com")));
+    }
+    if failed {
+        s.children.push(Child::Exception { time: time + duration, peer });
+    } else if r.one_in(30) {
+        let bytes = r.below(9_000) as i64;
+        s.children.push(Child::CacheMiss { time, key: format!("{table}:{user}"), bytes });
+    }
+    s
+}
+
+/// The tables of events and links.
+fn children(spans: &[Span]) -> Vec<Table> {
+    type Event<'a> = (u32, i64, &'static str, [Option<String>; 4], Option<i64>);
+    let (mut events, mut links): (Vec<Event<'_>>, Vec<(u32, [u8; 16], [u8; 8])>) = (Vec::new(), Vec::new());
+    for (row, span) in spans.iter().enumerate() {
+        for child in &span.children {
+            match child {
+                Child::Exception { time, peer } => {
+                    let texts = [
+                        "TimeoutError".to_owned(),
+                        format!("no answer from {peer} within 2000 ms"),
+                        "at call (client.js:118)\n at retry (client.js:64)\n at handle (orders.js:201)".to_owned(),
+                    ];
+                    let [a, b, c] = texts.map(Some);
+                    events.push((row as u32, *time, "exception", [a, b, c, None], None));
+                }
+                Child::CacheMiss { time, key, bytes } => {
+                    let texts = [None, None, None, Some(key.clone())];
+                    events.push((row as u32, *time, "cache.miss", texts, Some(*bytes)));
+                }
+                Child::Link { trace, span } => links.push((row as u32, *trace, *span)),
             }
         }
-        if r.one_in(30) {
-            s.texts.push(("user.email", format!("user-{}@example.com", &user[2..])));
-        }
-        spans.push(s);
     }
-    spans
+    let column = |id: ColumnId, array: ArrayRef| Column { id, array };
+    let mut columns = vec![
+        column(Intrinsic::Parent.into(), Arc::new(UInt32Array::from_iter_values(events.iter().map(|e| e.0)))),
+        column(Intrinsic::Time.into(), Arc::new(Int64Array::from_iter_values(events.iter().map(|e| e.1)))),
+        column(Intrinsic::Name.into(), texts(events.iter().map(|e| Some(e.2)).collect())),
+        column(
+            ColumnId::attr("cache.bytes", AttrType::Int),
+            Arc::new(events.iter().map(|e| e.4).collect::<Int64Array>()),
+        ),
+    ];
+    for (i, key) in ["exception.type", "exception.message", "exception.stacktrace", "cache.key"].iter().enumerate() {
+        let values = texts(events.iter().map(|e| e.3[i].as_deref()).collect());
+        columns.push(column(ColumnId::attr(*key, AttrType::Str), values));
+    }
+    let mut tables = Vec::new();
+    if !events.is_empty() {
+        tables.push(Table::try_new(TableKind::Events, events.len(), columns).unwrap());
+    }
+    if !links.is_empty() {
+        let fixed = |w, bytes: Vec<u8>| -> ArrayRef { Arc::new(FixedSizeBinaryArray::new(w, bytes.into(), None)) };
+        let columns = vec![
+            column(Intrinsic::Parent.into(), Arc::new(UInt32Array::from_iter_values(links.iter().map(|l| l.0)))),
+            column(Intrinsic::TraceId.into(), fixed(16, links.iter().flat_map(|l| l.1).collect())),
+            column(Intrinsic::SpanId.into(), fixed(8, links.iter().flat_map(|l| l.2).collect())),
+            column(Intrinsic::Flags.into(), Arc::new(UInt32Array::from_value(1, links.len()))),
+        ];
+        tables.push(Table::try_new(TableKind::Links, links.len(), columns).unwrap());
+    }
+    tables
 }
 
 fn texts(values: Vec<Option<&str>>) -> ArrayRef {
@@ -194,6 +297,12 @@ fn batch(spans: &[Span], start: i64) -> Batch {
     columns_of(spans, |s| &s.ints, AttrType::Int, |v| Arc::new(Int64Array::from(v)), &mut columns);
     columns_of(spans, |s| &s.doubles, AttrType::Double, |v| Arc::new(Float64Array::from(v)), &mut columns);
     columns_of(spans, |s| &s.bools, AttrType::Bool, |v| Arc::new(BooleanArray::from(v)), &mut columns);
+    let mut own = children(spans);
+    let pids = (0..INSTANCES).map(|i| 1_000 + i as i64);
+    let pids = Column {
+        id: ColumnId::attr("process.pid", AttrType::Int),
+        array: Arc::new(Int64Array::from_iter_values(pids)),
+    };
     let resource = |key: &'static str, of: &dyn Fn(usize) -> String| Column {
         id: ColumnId::attr(key, AttrType::Str),
         array: Arc::new(StringArray::from_iter_values((0..INSTANCES).map(of))),
@@ -210,13 +319,15 @@ fn batch(spans: &[Span], start: i64) -> Batch {
         resource("host.name", &|i| format!("node-{}", i % 3)),
         resource("cloud.region", &|i| REGIONS[i % 3].into()),
         resource("telemetry.sdk.language", &|_| "rust".into()),
+        pids,
     ];
     let scope = Column { id: Intrinsic::Name.into(), array: Arc::new(StringArray::from(vec!["shop.http"])) };
-    let tables = vec![
+    let mut tables = vec![
         Table::try_new(TableKind::Resources, INSTANCES, resources).unwrap(),
         Table::try_new(TableKind::Scopes, 1, vec![scope]).unwrap(),
         Table::try_new(TableKind::Items, spans.len(), columns).unwrap(),
     ];
+    tables.append(&mut own);
     let origin = Origin {
         batch_id: [7; 16],
         first_row: 0,
@@ -245,22 +356,23 @@ fn main() {
     let mut numbers = std::env::args().filter_map(|a| a.parse::<usize>().ok());
     let spans = numbers.next().unwrap_or(500_000);
     let defaults = FileOptions::default();
-    let _row_group_rows = numbers.next().unwrap_or(defaults.row_group_rows);
-    let _zstd_level = numbers.next().unwrap_or(defaults.zstd_level as usize) as i32;
-    let trace_spans = numbers.next().unwrap_or(8);
+    let row_group_rows = numbers.next().unwrap_or(defaults.row_group_rows);
+    let zstd_level = numbers.next().unwrap_or(defaults.zstd_level as usize) as i32;
+    let templates = numbers.next().unwrap_or(8).max(1);
     let mut r = Random(11);
     let mut frames = Vec::new();
-    let (mut number, mut start) = (0, 1_800_000_000_000_000_000i64);
+    let mut requests = 0;
+    let mut now = 1_800_000_000_000_000_000i64;
     let mut needle = [0; 16];
     while frames.len() * FRAME_ROWS < spans {
         let mut rows = Vec::with_capacity(FRAME_ROWS);
         while rows.len() < FRAME_ROWS {
-            rows.extend(trace(&mut r, start, number, trace_spans));
-            number += 1;
-            start += 80_000;
+            rows.extend(request(&mut Random((requests % templates) as u64), &mut r, now));
+            requests += 1;
+            now += REQUEST_NANOS;
         }
         needle = rows[5].trace;
-        frames.push(frame_bytes::encode(&batch(&rows, start), 1).unwrap());
+        frames.push(frame_bytes::encode(&batch(&rows, now), 1).unwrap());
     }
     let spans = frames.len() * FRAME_ROWS;
     let hot: usize = frames.iter().map(Vec::len).sum();
@@ -268,7 +380,12 @@ fn main() {
     let dir = tempfile::tempdir().unwrap();
     let objects: Arc<dyn Objects> = Arc::new(LocalObjects::new(Arc::new(RealDisk), dir.path(), 1));
     for (name, filter) in [("off", Filter::Off), ("cuckoo", Filter::Cuckoo), ("bloom", Filter::Bloom)] {
-        let options = FileOptions { filters: BTreeMap::from([("trace_id".into(), filter)]), ..FileOptions::default() };
+        let options = FileOptions {
+            filters: BTreeMap::from([("trace_id".into(), filter)]),
+            row_group_rows,
+            zstd_level,
+            ..FileOptions::default()
+        };
         let batches: Vec<Batch> = timed("read frames", spans, || {
             frames.iter().map(|f| frame_bytes::decode(f, &|_, _| true).unwrap()).collect()
         });

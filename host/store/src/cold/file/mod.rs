@@ -1,4 +1,5 @@
-//! A cold file: the rows of a tenant, signal and day as Parquet, sorted by resource and time, and back.
+//! A cold file: the rows of a tenant, signal and day as Parquet, and back. Row groups follow each other in time; in each, rows are
+//! sorted by resource, then by trace as they begin there: bounds of row groups find times, bounds of pages services.
 //!
 //! ```text
 //! batches -> rows (one order over all of them) -> flatten (a row group's columns, nested) -> write (Parquet, filters, meta)

@@ -15,6 +15,7 @@ use prism_model::{AttrType, Batch, Column, ColumnId, Intrinsic, Origin, Signal, 
 
 use super::unwritable;
 use crate::error::StoreError;
+use crate::frame::bloom;
 
 /// Values of a text column that are looked at to find out whether it repeats.
 const SAMPLES: usize = 4_096;
@@ -63,8 +64,10 @@ enum Text {
 }
 
 impl Rows {
-    /// The rows of batches of one signal, sorted by resource, then time; equal ones stay in their order.
-    pub(super) fn sort(signal: Signal, batches: Vec<Batch>) -> Result<Rows, StoreError> {
+    /// The rows of batches of one signal: slices of `slice_rows` rows that follow each other in time, each sorted by resource,
+    /// then by the begin of the trace there (rows without a trace: by their time), then as they came. What the rows of a trace
+    /// repeat (ids, users, paths) thus lies together, and a trace in one slice or two.
+    pub(super) fn sort(signal: Signal, batches: Vec<Batch>, slice_rows: usize) -> Result<Rows, StoreError> {
         let slim: Vec<Batch> = batches.iter().map(slim).collect::<Result<_, _>>()?;
         let tables = match &slim[..] {
             [] => Batch::try_new(signal, Vec::new(), Vec::new()).map_err(unwritable)?,
@@ -76,14 +79,24 @@ impl Rows {
         let rows = tables.rows();
         let mut unsorted_times = Vec::with_capacity(rows);
         batches.iter().for_each(|b| unsorted_times.extend_from_slice(b.event_times().values()));
-        let key = |i: u32| {
-            let resource = resource.map_or(0, |r| r.value(i as usize));
-            (rank.get(resource as usize).copied().unwrap_or(0), unsorted_times[i as usize])
-        };
-        let mut keyed: Vec<((u32, i64), u32)> = (0..rows as u32).map(|i| (key(i), i)).collect();
-        keyed.sort_by_key(|(key, _)| *key);
-        let times = keyed.iter().map(|((_, time), _)| *time).collect();
-        let joined: Vec<u32> = keyed.into_iter().map(|(_, i)| i).collect();
+        let traces = trace_hashes(&batches);
+        let mut joined: Vec<u32> = (0..rows as u32).collect();
+        joined.sort_by_key(|i| unsorted_times[*i as usize]);
+        for slice in joined.chunks_mut(slice_rows.max(1)) {
+            let mut begins: HashMap<(u32, u64), i64, foldhash::fast::RandomState> = HashMap::default();
+            let mut keyed: Vec<((u32, i64, u64), u32)> = Vec::with_capacity(slice.len());
+            for &i in &*slice {
+                let resource = resource.map_or(0, |r| r.value(i as usize));
+                let rank = rank.get(resource as usize).copied().unwrap_or(0);
+                let (trace, time) = (traces.get(i as usize).copied().unwrap_or(0), unsorted_times[i as usize]);
+                // Rows come here by time: the first of a trace says where it begins.
+                let begin = if trace == 0 { time } else { *begins.entry((rank, trace)).or_insert(time) };
+                keyed.push(((rank, begin, trace), i));
+            }
+            keyed.sort_unstable();
+            slice.iter_mut().zip(keyed).for_each(|(place, (_, i))| *place = i);
+        }
+        let times = joined.iter().map(|i| unsorted_times[*i as usize]).collect();
         let mut place = Vec::with_capacity(rows);
         for (part, batch) in batches.iter().enumerate() {
             place.extend((0..batch.rows()).map(|row| (part, row)));
@@ -95,6 +108,25 @@ impl Rows {
     pub(super) fn len(&self) -> usize {
         self.order.len()
     }
+}
+
+/// By row: what tells traces apart, 0 where there is none. Empty where no batch has traces.
+fn trace_hashes(batches: &[Batch]) -> Vec<u64> {
+    let ids = |b: &Batch| b.items().intrinsic(Intrinsic::TraceId).cloned();
+    if batches.iter().all(|b| ids(b).is_none()) {
+        return Vec::new();
+    }
+    let mut hashes = Vec::with_capacity(batches.iter().map(Batch::rows).sum());
+    for batch in batches {
+        match ids(batch) {
+            Some(ids) => {
+                let ids = ids.as_fixed_size_binary();
+                hashes.extend(ids.iter().map(|id| id.map_or(0, bloom::trace_hash)));
+            }
+            None => hashes.resize(hashes.len() + batch.rows(), 0),
+        }
+    }
+    hashes
 }
 
 /// Everything but the columns of the items, which are gathered from where they are.

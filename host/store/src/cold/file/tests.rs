@@ -113,7 +113,7 @@ proptest! {
 }
 
 #[test]
-fn an_attribute_of_each_frame_is_sorted_by_resource_and_time() {
+fn row_groups_follow_in_time_and_hold_services_and_their_traces_together() {
     let place = place();
     let spans = samples::spans(1_000, NOW, 3);
     let options = FileOptions { row_group_rows: 100, ..FileOptions::default() };
@@ -122,18 +122,32 @@ fn an_attribute_of_each_frame_is_sorted_by_resource_and_time() {
     let back = read_all(&file);
     assert_eq!((back.len(), summary.row_groups), (10, 10));
     assert_eq!(multiset(&back), multiset(&[spans]));
-    let mut seen = Vec::new();
+    let mut until = i64::MIN;
     for batch in &back {
         let resources = batch.table(TableKind::Resources).unwrap();
         let services = resources.column(&ColumnId::attr("service.name", AttrType::Str)).unwrap();
         let services = services.as_string::<i32>();
         let times = batch.event_times();
-        for row in 0..batch.rows() {
-            let resource = batch.items().index(Intrinsic::Resource).map_or(0, |r| r.value(row));
-            seen.push((services.value(resource as usize).to_owned(), times.value(row)));
+        let traces = batch.items().intrinsic(Intrinsic::TraceId).unwrap().as_fixed_size_binary();
+        let (from, to) = times.values().iter().fold((i64::MAX, i64::MIN), |(a, b), t| (a.min(*t), b.max(*t)));
+        assert!(until <= from, "row groups follow each other");
+        until = to;
+        let resource = |row| batch.items().index(Intrinsic::Resource).map_or(0, |r| r.value(row));
+        let rows = 0..batch.rows();
+        assert!(rows.clone().map(|row| services.value(resource(row) as usize)).is_sorted(), "by service");
+        // Runs of one resource and trace: each comes once, and they are in the order of their begins.
+        let runs: Vec<Vec<usize>> = rows
+            .collect::<Vec<_>>()
+            .chunk_by(|a, b| (resource(*a), traces.value(*a)) == (resource(*b), traces.value(*b)))
+            .map(<[_]>::to_vec)
+            .collect();
+        let distinct: BTreeSet<_> = runs.iter().map(|run| (resource(run[0]), traces.value(run[0]))).collect();
+        assert_eq!(runs.len(), distinct.len(), "a trace of a resource lies together");
+        let begin = |run: &Vec<usize>| run.iter().map(|row| times.value(*row)).min().unwrap();
+        for pair in runs.windows(2).filter(|p| resource(p[0][0]) == resource(p[1][0])) {
+            assert!(begin(&pair[0]) <= begin(&pair[1]), "traces by their begin");
         }
     }
-    assert!(seen.is_sorted(), "by service, then time");
 }
 
 /// Attributes as attributes of the tail: what a key beyond the cap becomes.

@@ -112,17 +112,17 @@ impl Writer {
     /// # Errors
     /// `Retry` where the object store fails: nothing was written, or all. `Bug` where rows cannot be written.
     pub fn finish(self) -> Result<FileSummary, StoreError> {
-        let Writer { objects, name, signal, options, batches, known, today, cube, bytes, .. } = self;
+        let Writer { objects, name, signal, options, batches, known, today, cube, bytes, rows, .. } = self;
+        let per_row = (bytes / rows.max(1)).max(1);
+        let group_rows = options.row_group_rows.min(options.row_group_bytes / per_row).max(1);
         let (received, redactions) = redactions(&batches);
-        let rows = Rows::sort(signal, batches)?;
+        let rows = Rows::sort(signal, batches, group_rows)?;
         let found = found(&rows)?;
         let promoted = choose(&known, &found, today, options.column_idle_days, options.attribute_columns_max);
         let flat = Flat::new(&rows, promoted, &options.personal)?;
         let schema = Arc::new(arrow_schema(&flat.columns));
         let upload = objects.upload(&name).map_err(|e| StoreError::io("began a cold file", e))?;
         let mut file = File::begin(Sink::new(upload), &schema, &flat.columns, signal, &options)?;
-        let per_row = (bytes / rows.len().max(1)).max(1);
-        let group_rows = options.row_group_rows.min(options.row_group_bytes / per_row).max(1);
         let mut gathered = Gathered::default();
         let mut from = 0;
         while from < rows.len() {
