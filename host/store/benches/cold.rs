@@ -1,8 +1,8 @@
 //! What a cold file costs: bytes a span by column, processor time from frames to Parquet, and reading back.
 //!
 //! `cargo bench -p prism-store --bench cold -- [spans] [rows of a row group] [zstd level] [templates]`.
-//! The spans of the load generator (its
-//! content, ids and times; 652 B of protobuf, 15 attributes): requests of 4,000, grouped by resource, 100,000 spans a second.
+//! The spans of the load generator (its content, ids and times; 652 B of protobuf, 15 attributes): requests of 4,000, grouped by
+//! resource, 100,000 spans a second. With as many templates as requests no value comes again that the generator repeats.
 //! Times are of the process's processor, so that a busy machine can be used.
 
 #![allow(clippy::print_stdout, clippy::unwrap_used, clippy::cast_precision_loss)]
