@@ -118,7 +118,7 @@ fn one_span(
     let (method, route, table) = (METHODS[r.below(4)], ROUTES[r.below(6)], TABLES[r.below(4)]);
     let path = route.replace("{id}", user);
     let failed = r.one_in(50);
-    let (server, database) = (row % 3 == 0, row % 3 == 2);
+    let (server, database) = (row.is_multiple_of(3), row % 3 == 2);
     let duration = 50_000 + r.below(4_000_000) as i64;
     let mut s = Span { instance, time, duration, failed, ..Span::default() };
     let request = format!("{:016x}{:016x}", ids.number(), ids.number());
@@ -187,8 +187,9 @@ fn one_span(
 
 /// The tables of events and links.
 fn children(spans: &[Span]) -> Vec<Table> {
-    type Event<'a> = (u32, i64, &'static str, [Option<String>; 4], Option<i64>);
-    let (mut events, mut links): (Vec<Event<'_>>, Vec<(u32, [u8; 16], [u8; 8])>) = (Vec::new(), Vec::new());
+    type Event = (u32, i64, &'static str, [Option<String>; 4], Option<i64>);
+    let mut events: Vec<Event> = Vec::new();
+    let mut links: Vec<(u32, [u8; 16], [u8; 8])> = Vec::new();
     for (row, span) in spans.iter().enumerate() {
         for child in &span.children {
             match child {
