@@ -22,7 +22,8 @@ pub struct FileOptions {
     pub file_rows_max: usize,
     /// Bytes of a file's rows in memory (as Arrow buffers): what a writer holds at most, and about a row group more.
     pub file_bytes_max: usize,
-    /// Rows of a row group: the unit of parallelism and of pruning by statistics and filters; smaller ones compress worse.
+    /// Rows of a row group: the unit of parallelism, of sorting, and of pruning by time and filters. Smaller ones compress worse: a
+    /// row group has each id of a trace once.
     pub row_group_rows: usize,
     /// Bytes in memory of a row group: bounds what a reader of all columns needs at once.
     pub row_group_bytes: usize,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use arrow::array::{
     Array, ArrayRef, AsArray, DictionaryArray, FixedSizeBinaryArray, StringArray, StringBuilder, UInt32Array,
 };
-use arrow::buffer::NullBuffer;
+use arrow::buffer::{BooleanBuffer, NullBuffer};
 use arrow::compute::{cast, interleave};
 use arrow::datatypes::{DataType, UInt32Type};
 use prism_model::reshape::default_array;
@@ -290,22 +290,31 @@ impl ItemColumn {
         values: &StringArray,
         numbers: &[Vec<u32>],
     ) -> Result<ArrayRef, StoreError> {
-        let parts: Vec<Option<&UInt32Array>> =
-            self.parts.iter().map(|p| p.as_dictionary_opt::<UInt32Type>().map(DictionaryArray::keys)).collect();
+        /// How the rows of a batch find their numbers.
+        enum Part<'a> {
+            Keys(&'a [u32], Option<&'a NullBuffer>, &'a [u32]),
+            /// Plain text is numbered by row; a batch without the column has no numbers.
+            Rows(&'a [u32]),
+        }
+        let part = |(part, numbers)| match ArrayRef::as_dictionary_opt::<UInt32Type>(part) {
+            Some(dictionary) => Part::Keys(dictionary.keys().values(), dictionary.keys().nulls(), numbers),
+            None => Part::Rows(numbers),
+        };
+        let parts: Vec<Part<'_>> = self.parts.iter().zip(numbers.iter().map(Vec::as_slice)).map(part).collect();
         let mut local = vec![NONE; values.len()];
         let mut used: Vec<u32> = Vec::new();
         let mut keys = Vec::with_capacity(places.len());
-        let mut valid = Vec::with_capacity(places.len());
+        let mut missing = 0;
         for &(part, row) in places {
-            let number = match parts[part] {
-                Some(keys) if keys.is_valid(row) => numbers[part][keys.value(row) as usize],
-                Some(_) => NONE,
-                // Plain text is numbered by row; a batch without the column has no numbers.
-                None => numbers[part].get(row).copied().unwrap_or(NONE),
+            let number = match &parts[part] {
+                Part::Keys(keys, None, numbers) => numbers[keys[row] as usize],
+                Part::Keys(keys, Some(nulls), numbers) if nulls.is_valid(row) => numbers[keys[row] as usize],
+                Part::Keys(..) => NONE,
+                Part::Rows(numbers) => numbers.get(row).copied().unwrap_or(NONE),
             };
-            valid.push(number != NONE);
             if number == NONE {
-                keys.push(0);
+                missing += 1;
+                keys.push(NONE);
                 continue;
             }
             let key = &mut local[number as usize];
@@ -315,7 +324,11 @@ impl ItemColumn {
             }
             keys.push(*key);
         }
-        let nulls = Some(NullBuffer::from(valid)).filter(|n| n.null_count() > 0);
+        let nulls =
+            (missing > 0).then(|| NullBuffer::new(BooleanBuffer::collect_bool(keys.len(), |i| keys[i] != NONE)));
+        if missing > 0 {
+            keys.iter_mut().filter(|key| **key == NONE).for_each(|key| *key = 0);
+        }
         let texts = StringArray::from_iter_values(used.iter().map(|&n| values.value(n as usize)));
         let keys = UInt32Array::new(keys.into(), nulls);
         Ok(Arc::new(DictionaryArray::try_new(keys, Arc::new(texts)).map_err(unwritable)?))
