@@ -413,18 +413,20 @@ impl fmt::Display for ColumnId {
 }
 
 /// The name of an attribute column for engines that ignore case or refuse characters (Delta, Parquet readers): unique under
-/// case folding, at most 127 bytes, of `a-z 0-9 _ . @ ~` only.
+/// case folding, at most 127 bytes, of `a-z 0-9 _ : @ ~` only.
 ///
-/// A key of `a-z 0-9 _ .` and at most 100 bytes stays as it is; any other is mapped to that alphabet and gets `~` and 16 hex
-/// digits of the key's hash. The real key stands in the table's metadata.
+/// A key of `a-z 0-9 _ .` and at most 100 bytes stays as it is, but for `:` in place of `.`: engines that push conditions down to a
+/// scan (DuckDB, ClickHouse) take a dot in a name for a struct's, and find no such column. Any other key is mapped to that alphabet
+/// and gets `~` and 16 hex digits of the key's hash. The real key stands in the table's metadata.
 pub fn portable_name(prefix: &str, key: &str, ty: AttrType) -> String {
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '.';
     if key.len() <= 100 && !key.is_empty() && key.chars().all(plain) {
-        return format!("{prefix}.{key}{}", ty.suffix());
+        return format!("{prefix}:{}{}", key.replace('.', ":"), ty.suffix());
     }
     let readable: String =
         key.chars().take(60).map(|c| c.to_ascii_lowercase()).map(|c| if plain(c) { c } else { '_' }).collect();
-    format!("{prefix}.{readable}~{:016x}{}", xxhash_rust::xxh3::xxh3_64(key.as_bytes()), ty.suffix())
+    let readable = readable.replace('.', ":");
+    format!("{prefix}:{readable}~{:016x}{}", xxhash_rust::xxh3::xxh3_64(key.as_bytes()), ty.suffix())
 }
 
 /// Whether `data_type` is one of the two layouts of text.
@@ -443,23 +445,24 @@ mod tests {
     #[test]
     fn portable_names_differ_when_case_is_ignored() {
         let name = |k: &str| portable_name("attr", k, AttrType::Str);
-        assert_eq!(name("http.route"), "attr.http.route");
-        assert_eq!(portable_name("resource", "k8s.pod.uid", AttrType::Int), "resource.k8s.pod.uid@int");
+        assert_eq!(name("http.route"), "attr:http:route");
+        assert_eq!(portable_name("resource", "k8s.pod.uid", AttrType::Int), "resource:k8s:pod:uid@int");
         assert_ne!(name("userId"), name("userid"));
         assert_ne!(name("userId").to_lowercase(), name("UserID").to_lowercase());
         assert!(
             name("a key, with = odd ; characters")
                 .chars()
-                .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "_.~@".contains(c))
+                .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "_:~@".contains(c))
         );
         assert!(name(&"k".repeat(65_536)).len() <= 127);
         assert_ne!(name(""), name("_"));
+        assert_ne!(name("a.b"), name("a:b"));
     }
 
     #[test]
-    fn fixed_columns_have_distinct_names_without_dots() {
+    fn fixed_columns_have_distinct_names_without_dots_and_colons() {
         let names: std::collections::BTreeSet<_> = Intrinsic::ALL.iter().map(|i| i.name()).collect();
         assert_eq!(names.len(), Intrinsic::ALL.len());
-        assert!(names.iter().all(|n| !n.contains('.')));
+        assert!(names.iter().all(|n| !n.contains(['.', ':'])));
     }
 }

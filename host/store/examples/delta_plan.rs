@@ -96,7 +96,7 @@ fn columns() -> Schema {
     let timestamp = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
     let mut fields = vec![Field::new("time", DataType::Int64, false), Field::new("timestamp", timestamp, false)];
     fields.extend(["duration", "kind", "status"].map(|name| Field::new(name, DataType::Int64, true)));
-    fields.extend((0..200).map(|n| Field::new(format!("attr.key.{n}"), DataType::Utf8, true)));
+    fields.extend((0..200).map(|n| Field::new(format!("attr:key:{n}"), DataType::Utf8, true)));
     Schema::new(fields)
 }
 

@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicU64;
 use prism_model::{Batch, Signal};
 use prism_query::{Engine, EngineOptions};
 use prism_store::cold::delta::Tables;
-use prism_store::cold::{ColdEnv, ColdOptions, promote};
+use prism_store::cold::{ColdEnv, ColdOptions, compact, promote};
 use prism_store::disk::{Disk, RealDisk};
 use prism_store::keys::Keyring;
 use prism_store::objects::{LocalObjects, Objects};
@@ -28,6 +28,7 @@ pub struct Moved {
     objects: Arc<dyn Objects>,
     blocks: Blocks,
     writers: Cell<u64>,
+    named: Cell<u64>,
 }
 
 impl Moved {
@@ -37,7 +38,7 @@ impl Moved {
         let disk: Arc<dyn Disk> = Arc::new(RealDisk);
         let objects: Arc<dyn Objects> = Arc::new(LocalObjects::new(disk.clone(), &root.path().join("objects"), 1));
         let blocks = Blocks::open(objects.clone(), Keyring::default());
-        Moved { root, disk, objects, blocks, writers: Cell::new(0) }
+        Moved { root, disk, objects, blocks, writers: Cell::new(0), named: Cell::new(0) }
     }
 
     pub fn root(&self) -> &Path {
@@ -81,8 +82,22 @@ impl Moved {
 
     /// All blocks come to the table.
     pub fn promote(&self, signal: Signal) {
-        let (tables, options, named) = (Tables::new(self.objects.clone()), ColdOptions::default(), AtomicU64::new(0));
-        let env = ColdEnv {
+        let report = self.cold(|env| promote::pass(env, &tenant(), signal, LATER, false).unwrap());
+        assert!(report.later.is_none(), "{report:?}");
+    }
+
+    /// The table's small files are joined.
+    pub fn compact(&self, signal: Signal) {
+        let report = self.cold(|env| compact::pass(env, &tenant(), signal, LATER, usize::MAX, false).unwrap());
+        assert!(report.later.is_none() && report.files > 0, "{report:?}");
+    }
+
+    fn cold<T>(&self, does: impl FnOnce(&ColdEnv<'_>) -> T) -> T {
+        let tables = Tables::new(self.objects.clone());
+        // Few enough that a test comes past both.
+        let options = ColdOptions { checkpoint_commits: 2, compact_files_min: 2, ..ColdOptions::default() };
+        let named = AtomicU64::new(self.named.get());
+        let done = does(&ColdEnv {
             disk: &*self.disk,
             root: self.root(),
             blocks: &self.blocks,
@@ -90,8 +105,8 @@ impl Moved {
             options: &options,
             writer: self.writers.get(),
             named: &named,
-        };
-        let report = promote::pass(&env, &tenant(), signal, LATER, false).unwrap();
-        assert!(report.later.is_none(), "{report:?}");
+        });
+        self.named.set(named.into_inner());
+        done
     }
 }

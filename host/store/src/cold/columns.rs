@@ -52,7 +52,7 @@ impl Used {
 
 /// The attribute that a column is of, by its name and the key that stands beside it; `None` for every other column.
 fn attribute(name: &str, key: Option<&str>) -> Option<(TableKind, ColumnId)> {
-    let (scope, rest) = name.split_once('.')?;
+    let (scope, rest) = name.split_once(':')?;
     let table = match scope {
         "attr" => TableKind::Items,
         "resource" => TableKind::Resources,
@@ -62,8 +62,8 @@ fn attribute(name: &str, key: Option<&str>) -> Option<(TableKind, ColumnId)> {
     };
     let suffixed = |ty: &AttrType| !ty.suffix().is_empty() && rest.ends_with(ty.suffix());
     let ty = AttrType::ALL.into_iter().find(suffixed).unwrap_or(AttrType::Str);
-    let key = key.unwrap_or_else(|| rest.strip_suffix(ty.suffix()).unwrap_or(rest));
-    let id = ColumnId::attr(key, ty);
+    let plain = rest.strip_suffix(ty.suffix()).unwrap_or(rest);
+    let id = ColumnId::attr(key.map_or_else(|| plain.replace(':', "."), str::to_owned), ty);
     (Outside::Column(table, id.clone()).name() == name).then_some((table, id))
 }
 
@@ -74,7 +74,7 @@ mod tests {
     #[test]
     fn names_of_columns_give_their_attributes_back() {
         for table in [TableKind::Items, TableKind::Resources, TableKind::Scopes, TableKind::Descriptors] {
-            for key in ["http.route", "userId", "a key, with odd ; characters", "x@int", "", "ü"] {
+            for key in ["http.route", "userId", "a key, with odd ; characters", "x@int", "a:b", "", "ü"] {
                 for ty in AttrType::ALL {
                     let id = ColumnId::attr(key, ty);
                     let field = Outside::Column(table, id.clone()).field();
@@ -83,7 +83,7 @@ mod tests {
                 }
             }
         }
-        for other in ["time", "timestamp", "resource", "theirs.x", "attr.UPPER"] {
+        for other in ["time", "timestamp", "resource", "theirs.x", "theirs:x", "attr:UPPER"] {
             assert_eq!(attribute(other, None), None, "{other}");
         }
     }

@@ -155,6 +155,6 @@ impl<'a> Gather<'a> {
 
 fn in_log(column: &ColumnStats) -> bool {
     let numbers = column.range.as_ref().is_none_or(|(min, _)| !matches!(min, Scalar::Text(_)));
-    let fixed = !column.name.contains('.') && !POINTERS.contains(&&*column.name);
+    let fixed = !column.name.contains(':') && !POINTERS.contains(&&*column.name);
     fixed && numbers && column.range.is_some()
 }

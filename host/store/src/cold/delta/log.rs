@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
-use super::action::{self, Add, Line, MetaData, Protocol, Remove, Txn, app_shard};
-use super::checkpoint::Checkpoint;
+use super::action::{self, Line, MetaData, Protocol, Txn, app_shard};
+use super::checkpoint::{Checkpoint, Group};
+use super::tail::Tail;
 use crate::error::{Damage, StoreError};
 use crate::objects::Objects;
 
@@ -24,18 +25,8 @@ pub(crate) struct Log {
     pub(crate) protocol: Protocol,
     pub(crate) meta_data: MetaData,
     txns: BTreeMap<String, Txn>,
-    /// Files that came after the checkpoint, by path.
-    pub(crate) added: BTreeMap<String, Arc<Add>>,
-    /// Files that were removed after it.
-    pub(crate) removed: BTreeMap<String, Gone>,
-}
-
-/// A removed file.
-#[derive(Clone)]
-pub(crate) struct Gone {
-    pub(crate) remove: Arc<Remove>,
-    /// Whether it came after the checkpoint, too.
-    pub(crate) came_after: bool,
+    /// What became of files after the checkpoint.
+    pub(crate) tail: Tail,
 }
 
 /// What a table consists of.
@@ -197,8 +188,8 @@ impl Log {
         };
         protocol.check_read()?;
         let txns = front.txns.into_iter().map(|txn| (txn.app_id.clone(), txn)).collect();
-        let (added, removed) = (BTreeMap::new(), BTreeMap::new());
-        Ok(Log { version, checkpoint: Some(Arc::new(checkpoint)), protocol, meta_data, txns, added, removed })
+        let checkpoint = Some(Arc::new(checkpoint));
+        Ok(Log { version, checkpoint, protocol, meta_data, txns, tail: Tail::default() })
     }
 
     /// The log of a table's first commit.
@@ -209,15 +200,15 @@ impl Log {
             return Err(StoreError::Table("expected protocol and schema in its first commit".into()));
         };
         protocol.check_read()?;
-        let (txns, added, removed) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        let mut log = Log { version: 0, checkpoint: None, protocol, meta_data, txns, added, removed };
+        let (txns, tail) = (BTreeMap::new(), Tail::default());
+        let mut log = Log { version: 0, checkpoint: None, protocol, meta_data, txns, tail };
         log.apply(0, lines)?;
         Ok(log)
     }
 
-    /// Takes a commit in: removed files first, since one that is removed and added by the same commit stands.
+    /// Takes a commit in.
     pub(crate) fn apply(&mut self, version: u64, lines: Vec<Line>) -> Result<(), StoreError> {
-        let mut adds = Vec::new();
+        let (mut removes, mut adds) = (Vec::new(), Vec::new());
         for line in lines {
             if let Some(protocol) = line.protocol {
                 protocol.check_read()?;
@@ -229,16 +220,10 @@ impl Log {
             if let Some(txn) = line.txn {
                 self.txns.insert(txn.app_id.clone(), txn);
             }
-            if let Some(remove) = line.remove {
-                let came_after = self.added.remove(&remove.path).is_some();
-                self.removed.insert(remove.path.clone(), Gone { remove: Arc::new(remove), came_after });
-            }
+            removes.extend(line.remove);
             adds.extend(line.add);
         }
-        for add in adds {
-            self.removed.remove(&add.path);
-            self.added.insert(add.path.clone(), Arc::new(add));
-        }
+        self.tail.apply(&removes, &adds);
         self.version = version;
         Ok(())
     }
@@ -264,28 +249,19 @@ impl Log {
 
     /// What stands in it: of files that others removed, the rows may be counted on.
     pub(crate) fn totals(&self) -> Totals {
-        let mut totals = Totals::default();
-        let mut add = |files, rows, bytes| {
-            totals.files += files;
-            totals.rows += rows;
-            totals.bytes += bytes;
-        };
-        self.checkpoint.iter().flat_map(|c| c.groups()).for_each(|g| add(g.files, g.rows, g.bytes));
-        self.added.values().for_each(|a| add(1, a.known().rows.unwrap_or(0), a.size));
-        for gone in self.removed.values().filter(|gone| !gone.came_after) {
-            totals.files = totals.files.saturating_sub(1);
-            totals.rows = totals.rows.saturating_sub(gone.remove.rows().unwrap_or(0));
-            totals.bytes = totals.bytes.saturating_sub(gone.remove.size.unwrap_or(0));
+        let groups = || self.checkpoint.iter().flat_map(|c| c.groups());
+        let sum = |of: fn(&Group) -> u64, after: i64| groups().map(of).sum::<u64>().saturating_add_signed(after);
+        Totals {
+            files: sum(|g| g.files, self.tail.files),
+            rows: sum(|g| g.rows, self.tail.rows),
+            bytes: sum(|g| g.bytes, self.tail.bytes),
         }
-        totals
     }
 
     /// What it holds in memory, about.
     pub(crate) fn memory_bytes(&self) -> usize {
-        let add = |a: &Arc<Add>| 512 + a.path.len() * 2 + a.stats.as_ref().map_or(0, String::len);
-        let tail: usize = self.added.values().map(add).sum();
-        let schema = self.meta_data.schema_string.len();
-        tail + self.removed.len() * 512 + schema + self.checkpoint.as_ref().map_or(0, |c| c.memory_bytes())
+        let checkpoint = self.checkpoint.as_ref().map_or(0, |c| c.memory_bytes());
+        self.tail.memory_bytes() + self.meta_data.schema_string.len() + checkpoint
     }
 }
 

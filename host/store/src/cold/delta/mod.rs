@@ -1,7 +1,8 @@
 //! The Delta log of a table: which Parquet files it consists of, at which version, and how far blocks are covered.
 //!
 //! ```text
-//! date, schema, stats -> action (a line of a commit) -> checkpoint (all of them, pruned) -> log (what stands now) -> table
+//! date, schema, stats -> action (a line of a commit) -> checkpoint (all of them, pruned) + tail (since) -> log (what stands now)
+//!                                      -> table (plans) -> commit (changes)
 //! ```
 //!
 //! An own implementation: planning reads the row groups of a checkpoint that a time range needs, where the usual ones load
@@ -15,15 +16,18 @@ pub(crate) mod action;
 mod chunks;
 mod arrays;
 mod checkpoint;
-mod rewrite;
+mod tail;
 mod log;
+mod rewrite;
 mod table;
+mod commit;
 #[cfg(test)]
 mod tests;
 
+pub use commit::{Change, Committed, NewFile, TxnStep};
 pub use date::Date;
 pub(crate) use log::Log;
 pub use log::Totals;
 pub use schema::TableColumn;
 pub use stats::{ColumnStats, Scalar};
-pub use table::{Change, Committed, FileEntry, NewFile, Pinned, Table, Tables, TxnStep};
+pub use table::{FileEntry, Pinned, Table, Tables};

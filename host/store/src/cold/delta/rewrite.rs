@@ -1,6 +1,7 @@
 //! Writing a checkpoint: the one before, without what was removed since, merged with what was added. A row group at a time, so
 //! that memory does not grow with the table.
 
+use std::collections::BTreeMap;
 use std::io::{self, BufWriter, Write};
 use std::sync::Arc;
 
@@ -15,7 +16,7 @@ use super::action::{Add, Remove};
 use super::arrays::{self, Entry};
 use super::checkpoint::{Checkpoint, GROUP_FILES, GROUPS_KEY, Group, Groups};
 use super::chunks::damaged;
-use super::log::Log;
+use super::log::{Log, Names, read_commit};
 use crate::control::Create;
 use crate::error::StoreError;
 use crate::objects::{Objects, Upload};
@@ -28,14 +29,15 @@ pub(crate) struct Written {
     pub(crate) files: u64,
 }
 
-/// Writes the checkpoint of a log under a name. Files that were removed before `forget` (unix milliseconds) are in it no longer.
+/// Writes the checkpoint of a log. Files that were removed before `forget` (unix milliseconds) are in it no longer.
 pub(crate) fn write(
     objects: &Arc<dyn Objects>,
-    name: &str,
+    names: &Names<'_>,
     log: &Log,
     forget: i64,
 ) -> Result<(Create, Written), StoreError> {
-    let mut out = Out::begin(objects, name)?;
+    let since = Since::read(objects, names, log)?;
+    let mut out = Out::begin(objects, &names.checkpoint(log.version))?;
     let mut written = Written { actions: 0, files: 0 };
     for batch in arrays::front(&log.protocol, &log.meta_data, &log.txns())? {
         written.actions += batch.num_rows() as u64;
@@ -44,7 +46,7 @@ pub(crate) fn write(
     out.flush()?;
 
     let mut groups = Vec::new();
-    let mut adds = Standing::of(log)?;
+    let mut adds = Standing::of(log, since.added)?;
     loop {
         let mut group = Vec::with_capacity(GROUP_FILES);
         while group.len() < GROUP_FILES
@@ -73,13 +75,42 @@ pub(crate) fn write(
     let young = |remove: &Remove| remove.deletion_timestamp.is_none_or(|at| at >= forget);
     if let Some(before) = &log.checkpoint {
         before.removes(|mut old| {
-            old.retain(|r| young(r) && !log.added.contains_key(&r.path) && !log.removed.contains_key(&r.path));
+            old.retain(|r| young(r) && !log.tail.knows(&r.path));
             removes(old)
         })?;
     }
-    removes(log.removed.values().map(|gone| &*gone.remove).filter(|r| young(r)).cloned().collect())?;
+    removes(since.removed.into_iter().filter(young).collect())?;
     let told = serde_json::to_string(&Groups { version: 1, groups }).map_err(|e| StoreError::Rows(e.to_string()))?;
     Ok((out.finish(told)?, written))
+}
+
+/// The whole actions of the commits since the checkpoint before, of which the log keeps a part only.
+struct Since {
+    /// Files that stand.
+    added: Vec<Add>,
+    /// Files that went.
+    removed: Vec<Remove>,
+}
+
+impl Since {
+    fn read(objects: &Arc<dyn Objects>, names: &Names<'_>, log: &Log) -> Result<Since, StoreError> {
+        let (mut added, mut removed) = (BTreeMap::new(), BTreeMap::new());
+        for version in log.checkpoint.as_ref().map_or(0, |c| c.version + 1)..=log.version {
+            let mut adds = Vec::new();
+            for line in read_commit(objects, names, version)? {
+                if let Some(remove) = line.remove {
+                    added.remove(&remove.path);
+                    removed.insert(remove.path.clone(), remove);
+                }
+                adds.extend(line.add);
+            }
+            for add in adds {
+                removed.remove(&add.path);
+                added.insert(add.path.clone(), add);
+            }
+        }
+        Ok(Since { added: added.into_values().collect(), removed: removed.into_values().collect() })
+    }
 }
 
 /// The files that stand, by (smallest time, path).
@@ -106,7 +137,7 @@ fn place(add: &Add) -> (i64, &str) {
 }
 
 impl<'a> Standing<'a> {
-    fn of(log: &'a Log) -> Result<Standing<'a>, StoreError> {
+    fn of(log: &'a Log, added: Vec<Add>) -> Result<Standing<'a>, StoreError> {
         let sorted = |mut adds: Vec<Add>| {
             adds.sort_by_cached_key(|add| (add.known().time_min, add.path.clone()));
             adds.into_iter()
@@ -124,7 +155,7 @@ impl<'a> Standing<'a> {
                 Before::Sorted(sorted(all))
             }
         };
-        let tail = sorted(log.added.values().map(|add| Add::clone(add)).collect()).peekable();
+        let tail = sorted(added).peekable();
         let mut standing = Standing { log, before, next_before: None, tail };
         standing.next_before = standing.advance()?;
         Ok(standing)
@@ -158,9 +189,7 @@ impl<'a> Standing<'a> {
                     }
                 },
             };
-            let stands =
-                |add: &Add| !self.log.removed.contains_key(&add.path) && !self.log.added.contains_key(&add.path);
-            if add.as_ref().is_none_or(stands) {
+            if add.as_ref().is_none_or(|add| !self.log.tail.knows(&add.path)) {
                 return Ok(add);
             }
         }

@@ -200,7 +200,7 @@ mod tests {
     fn keys_of_attributes_stand_beside_their_safe_names() {
         let key =
             HashMap::from([("prism.key".to_owned(), "userId".to_owned()), ("PARQUET:field_id".into(), "1".into())]);
-        let column = Field::new("attr.userid~0011223344556677", DataType::Utf8, true).with_metadata(key);
+        let column = Field::new("attr:userid~0011223344556677", DataType::Utf8, true).with_metadata(key);
         let first = grown(None, &schema(vec![column.clone()])).unwrap().unwrap();
         assert!(first.contains(r#""metadata":{"prism.key":"userId"}"#), "{first}");
         assert_eq!(grown(Some(&first), &schema(vec![column.clone()])).unwrap(), None);

@@ -11,7 +11,7 @@ use prism_model::{Classify as _, Kind, Signal};
 
 use super::action::{self, Add, Line};
 use super::arrays;
-use super::log::Names;
+use super::log::{Names, read_commit};
 use super::*;
 use crate::control::Create;
 use crate::disk::RealDisk;
@@ -163,7 +163,7 @@ fn qu2_a_table_is_what_its_commits_make_it_with_checkpoints_and_a_cleaned_log() 
                 let last = before.unwrap_or(0) + 1 + random.below(3) as u64;
                 model.covered.insert(shard, last);
                 adds.iter().for_each(|f| drop(model.files.insert(f.path.clone(), f.clone())));
-                let name = format!("attr.key{}", random.below(9));
+                let name = format!("attr:key{}", random.below(9));
                 let mut change = write(adds, vec![TxnStep { shard, before, last }]);
                 (change.now, change.columns) = (now, columns(&[&name]));
                 assert!(matches!(known.commit(&change), Ok(Committed::At(_))));
@@ -268,7 +268,9 @@ fn a_checkpoint_of_others_in_parts_is_read_and_followed_by_one_of_ours() {
     let table = place.table();
     table.commit(&write((0..3).map(|n| file(n, NOON + n as i64 * HOUR, 1)).collect(), Vec::new())).unwrap();
     let log = table.log().unwrap().unwrap();
-    let adds: Vec<Add> = log.added.values().map(|a| Add::clone(a)).chain([theirs("date=2026-11-21/x")]).collect();
+    let lines = read_commit(&place.objects, &Names(table.dir()), 0).unwrap();
+    let mut adds: Vec<Add> = lines.into_iter().filter_map(|line| line.add).collect();
+    adds.push(theirs("date=2026-11-21/x"));
     let front = arrays::front(&log.protocol, &log.meta_data, &log.txns()).unwrap();
     for (part, batches) in [vec![arrays::adds(&adds[..2]).unwrap()], front, vec![arrays::adds(&adds[2..]).unwrap()]]
         .into_iter()

@@ -81,7 +81,7 @@ fn small(filter: Filter) -> FileOptions {
     FileOptions {
         row_group_rows: 7,
         page_rows: 3,
-        filters: BTreeMap::from([("trace_id".into(), filter), ("attr.http.route".into(), filter)]),
+        filters: BTreeMap::from([("trace_id".into(), filter), ("attr:http:route".into(), filter)]),
         ..FileOptions::default()
     }
 }
@@ -453,12 +453,12 @@ fn a_file_says_what_redactors_did_and_keeps_its_cube() {
 #[test]
 fn columns_named_as_personal_stand_in_no_statistics() {
     let place = place();
-    let personal = BTreeSet::from(["attr.enduser.id".to_owned(), "duration".to_owned()]);
+    let personal = BTreeSet::from(["attr:enduser:id".to_owned(), "duration".to_owned()]);
     let options = FileOptions { personal, ..FileOptions::default() };
     let summary = write(&place, Signal::Spans, &[samples::spans(500, NOW, 1)], &options);
     let range = |name: &str| summary.columns.iter().find(|c| c.name == name).and_then(|c| c.range.clone());
-    assert_eq!((range("attr.enduser.id"), range("duration")), (None, None));
-    assert!(range("attr.url.path").is_some() && range("time").is_some());
+    assert_eq!((range("attr:enduser:id"), range("duration")), (None, None));
+    assert!(range("attr:url:path").is_some() && range("time").is_some());
     let file = open(&place, &summary);
     for frame in file.frames(TimeRange::ALL) {
         for id in [ColumnId::attr("enduser.id", AttrType::Str), Intrinsic::Duration.into()] {
@@ -484,7 +484,7 @@ fn the_summary_bounds_its_rows() {
     assert_eq!(of("duration").range, Some((Scalar::Int(min), Scalar::Int(max))));
     let mut methods = (0..5).map(|i| format!("http.request.method-{i}"));
     let (min, max) = (methods.clone().next().unwrap(), methods.next_back().unwrap());
-    assert_eq!(of("attr.http.request.method").range, Some((Scalar::Text(min), Scalar::Text(max))));
+    assert_eq!(of("attr:http:request:method").range, Some((Scalar::Text(min), Scalar::Text(max))));
     let text = |s: &str| Scalar::Text(s.into());
     assert_eq!(of("resource.service.name").range, Some((text("shop-service-0"), text("shop-service-7"))));
     let times = spans.event_times();

@@ -63,7 +63,8 @@ impl Outside {
         let field = Field::new(&name, self.data_type(), true);
         match self {
             Outside::Column(table, ColumnId::Attr { key, ty })
-                if name != format!("{}.{key}{}", scope(*table), ty.suffix()) =>
+                if name != format!("{}:{}{}", scope(*table), key.replace('.', ":"), ty.suffix())
+                    || key.contains(':') =>
             {
                 field.with_metadata(HashMap::from([(KEY_METADATA.into(), key.to_string())]))
             }

@@ -1,0 +1,229 @@
+//! Other engines read the cold tables: DuckDB (with its Delta extension) and chDB answer as Prism does over the same rows (design,
+//! 8): counts, sums and groups, over several commits, a checkpoint, a compaction and a schema that grew.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod support;
+#[path = "lake/engines.rs"]
+mod engines;
+#[path = "support/moved.rs"]
+mod moved;
+
+use engines::Question;
+use moved::Moved;
+use prism_dsl::Range;
+use prism_model::column::portable_name;
+use prism_model::{AttrType, Batch, Intrinsic as I, Signal, Value, samples};
+use prism_query::RunOptions;
+use support::{MS, NOW, Row, SECOND, str, tenant};
+
+/// Commits of a table.
+const COMMITS: u64 = 4;
+/// Rows of a commit that the tests say themselves; odd samples come beside them.
+const ROWS: usize = 90;
+
+fn service(name: &str) -> Row {
+    Row { attributes: vec![("service.name", str(name)), ("Host Name, long", str("h"))], ..Row::default() }
+}
+
+/// Rows of the service `shop`, whose attributes differ from commit to commit: keys that differ by case, with spaces and commas,
+/// of one name and two types, and such as only one commit has.
+fn rows(signal: Signal, commit: u64) -> Batch {
+    let row = |n: usize| {
+        let at = n as i64;
+        let mut fixed = vec![(I::Time, Value::Int(NOW - 600 * SECOND + at * 977 * MS + commit as i64))];
+        let mut attributes = vec![("size", Value::Int(at * 3 + commit as i64))];
+        match (commit, n % 3) {
+            (0, _) => attributes.push(("userId", str(["ann", "bob", "eve"][n % 3]))),
+            (1, 0) => attributes.push(("userid", str("low"))),
+            (1, _) => attributes.push(("a key, with comma", Value::Int(at))),
+            (2, 0) => attributes.push(("size.kind", str("big"))),
+            (2, 1) => attributes.push(("size.kind", Value::Int(7))),
+            (2, _) => attributes.push(("only.here", Value::Bool(n % 2 == 0))),
+            _ => attributes.push(("userId", str("ann"))),
+        }
+        match signal {
+            Signal::Spans => fixed.extend([
+                (I::TraceId, Value::Bytes(vec![(n % 11) as u8 + 1; 16])),
+                (I::Name, str(["GET /", "charge", "ünï"][n % 3])),
+                (I::Kind, Value::Int(at % 6)),
+                (I::Status, Value::Int(at % 3)),
+                (I::Duration, Value::Int(1_000 * at + commit as i64)),
+            ]),
+            Signal::Logs => {
+                fixed.extend([(I::Severity, Value::Int(at % 25)), (I::Body, str(["a \"b\"", "c\nd", ""][n % 3]))]);
+            }
+            Signal::Metrics => {
+                let value = [(I::ValueInt, Value::Int(at)), (I::ValueDouble, Value::Double(at as f64 / 4.0))];
+                fixed.push(value[n % 2].clone());
+            }
+        }
+        let event =
+            Row { fixed: vec![(I::Name, str("retry"))], attributes: vec![("n", Value::Int(at))], ..Row::default() };
+        let events = if signal == Signal::Spans { vec![event; n % 3] } else { Vec::new() };
+        let tail = if n % 5 == 0 { vec![("rare", str("x"))] } else { Vec::new() };
+        Row { fixed, attributes, resource: n % 2, metric: n % 2, events, tail, ..Row::default() }
+    };
+    let items: Vec<Row> = (0..ROWS).map(row).collect();
+    let resources = [service("shop"), service("shop")];
+    let metric = |name: &str| Row { fixed: vec![(I::Name, str(name)), (I::Type, Value::Int(1))], ..Row::default() };
+    match signal {
+        Signal::Metrics => support::points(&resources, &["cpu", "memory"].map(metric), &items),
+        _ => support::batch(signal, &resources, &[], &items),
+    }
+}
+
+/// Prism queries, and what they are in SQL, which names columns by their attribute: `[key]` or `[key@int]`.
+fn questions(signal: Signal) -> Vec<(String, String)> {
+    let shop = "\"resource:service:name\" = 'shop'";
+    let mut all: Vec<(&str, String)> = vec![
+        ("select count()", "select count(*) from {t}".into()),
+        (
+            "where resource.service.name = 'shop' select count(), sum(size), min(size), max(size)",
+            format!("select count(*), sum([size@int]), min([size@int]), max([size@int]) from {{t}} where {shop}"),
+        ),
+        (
+            "where resource.service.name = 'shop' by userId select count(), sum(size)",
+            format!("select [userId], count(*), sum([size@int]) from {{t}} where {shop} group by 1"),
+        ),
+        (
+            "where resource.service.name = 'shop' by userid select count()",
+            format!("select [userid], count(*) from {{t}} where {shop} group by 1"),
+        ),
+        (
+            "where resource.service.name = 'shop' select count(`a key, with comma`), sum(`a key, with comma`)",
+            format!("select count([a key, with comma@int]), sum([a key, with comma@int]) from {{t}} where {shop}"),
+        ),
+        (
+            "where resource.service.name = 'shop' and size.kind = 'big' select count()",
+            format!("select count(*) from {{t}} where {shop} and [size.kind] = 'big'"),
+        ),
+        (
+            "where resource.service.name = 'shop' and size.kind = 7 select count(), sum(size)",
+            format!("select count(*), sum([size@int]) from {{t}} where {shop} and [size.kind@int] = 7"),
+        ),
+        (
+            "where resource.service.name = 'shop' and exists(only.here) select count()",
+            format!("select count([only.here@bool]) from {{t}} where {shop}"),
+        ),
+        (
+            "where rare = 'x' select count(), sum(size)",
+            "select count(*), sum([size@int]) from {t} where attributes_string['rare'] = 'x'".into(),
+        ),
+    ];
+    match signal {
+        Signal::Spans => all.extend([
+            (
+                "where status = error select count(), sum(flags)",
+                "select count(*), sum(flags) from {t} where status = 2".to_owned(),
+            ),
+            (
+                "where resource.service.name = 'shop' by status select count(), sum(size)",
+                format!(
+                    "select case status when 0 then 'unset' when 1 then 'ok' else 'error' end, count(*), sum([size@int]) \
+                     from {{t}} where {shop} group by 1"
+                ),
+            ),
+            ("by name select count()", "select name, count(*) from {t} group by 1".to_owned()),
+            (
+                "where resource.service.name = 'shop' by name select count(), sum(duration), max(duration)",
+                format!("select name, count(*), sum(duration), max(duration) from {{t}} where {shop} group by 1"),
+            ),
+            (
+                "where resource.service.name = 'shop' select count_distinct(trace_id)",
+                format!("select count(distinct trace_id) from {{t}} where {shop}"),
+            ),
+            (
+                "where resource.service.name = 'shop' and event.name = 'retry' select count()",
+                format!("select count(*) from {{t}} where {shop} and length(events) > 0"),
+            ),
+        ]),
+        Signal::Logs => all.extend([
+            (
+                "where resource.service.name = 'shop' by severity select count(), sum(size)",
+                format!("select nullif(severity, 0), count(*), sum([size@int]) from {{t}} where {shop} group by 1"),
+            ),
+            (
+                "where resource.service.name = 'shop' by body select count()",
+                format!("select body, count(*) from {{t}} where {shop} group by 1"),
+            ),
+            ("by event_name select count()", "select event_name, count(*) from {t} group by 1".to_owned()),
+        ]),
+        Signal::Metrics => all.extend([
+            (
+                "where resource.service.name = 'shop' by name select count(), sum(value)",
+                format!(
+                    "select metric_name, count(*), sum(coalesce(\"value@int\" * 1.0, \"value@double\")) from {{t}} \
+                     where {shop} group by 1"
+                ),
+            ),
+        ]),
+    }
+    all.into_iter().map(|(prism, sql)| (format!("from {signal} {prism}"), columns(&sql))).collect()
+}
+
+/// Puts the names of columns in place of `[key]`, `[key@type]`.
+fn columns(sql: &str) -> String {
+    let mut parts = sql.split('[');
+    let mut out = parts.next().unwrap().to_owned();
+    for part in parts {
+        if part.starts_with('\'') {
+            // The key of a map.
+            out += &format!("[{part}");
+            continue;
+        }
+        let (id, rest) = part.split_once(']').unwrap();
+        let ty = AttrType::ALL.into_iter().find(|ty| !ty.suffix().is_empty() && id.ends_with(ty.suffix()));
+        let ty = ty.unwrap_or(AttrType::Str);
+        let key = id.strip_suffix(ty.suffix()).unwrap();
+        out += &format!("\"{}\"{rest}", portable_name("attr", key, ty));
+    }
+    out
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn other_engines_count_sum_and_group_as_prism_does() {
+    let Some(engines) = engines::installed() else { return };
+    let (mut asked, mut expected, mut stores) = (Vec::new(), Vec::new(), Vec::new());
+    for signal in Signal::ALL {
+        let moved = Moved::new();
+        for commit in 0..COMMITS {
+            moved.add(rows(signal, commit)).await;
+            moved.add(samples::batch(signal, 120, NOW - 600 * SECOND, commit * 31 + signal as u64)).await;
+            moved.seal(signal);
+            moved.promote(signal);
+            // A commit and a checkpoint of joined files lie before the last two of whole ones.
+            if commit + 2 == COMMITS {
+                moved.compact(signal);
+            }
+        }
+        let table = moved.root().join(format!("objects/cold/{}/{signal}", tenant()));
+        let engine = moved.engine();
+        for (text, sql) in questions(signal) {
+            let mut query = prism_dsl::parse_text(&text).unwrap_or_else(|error| panic!("{text}: {error}"));
+            query.range = Some(Range::Between { from: i64::MIN, to: i64::MAX });
+            query.limit = Some(10_000);
+            let options = RunOptions { without_rollups: true, ..RunOptions::default() };
+            let answer = engine.run(&tenant(), &query, NOW, options).await.unwrap();
+            assert!(answer.stats.partial.is_empty(), "{:?}", answer.stats.partial);
+            assert!(answer.stats.tiers[..2].iter().all(|of| of.parts == 0), "{:?}", answer.stats);
+            let row = |row| (0..answer.columns.len()).map(|c| answer.cell(row, c)).collect::<Vec<_>>();
+            expected.push((text, (0..answer.rows).map(row).collect::<Vec<_>>()));
+            asked.push(Question { table: table.clone(), sql });
+        }
+        stores.push(moved);
+    }
+    let answers = engines.ask(&asked);
+    let mut wrong = Vec::new();
+    for (((text, expected), question), answers) in expected.into_iter().zip(&asked).zip(&answers) {
+        for (engine, answer) in answers {
+            if *answer != engines::sorted(&expected) {
+                wrong.push(format!(
+                    "{engine}: {text}\n{}\n  {:?}\n  {answer:?}",
+                    question.sql,
+                    engines::sorted(&expected)
+                ));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
