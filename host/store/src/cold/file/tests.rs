@@ -486,7 +486,7 @@ fn the_summary_bounds_its_rows() {
     let (min, max) = (methods.clone().next().unwrap(), methods.next_back().unwrap());
     assert_eq!(of("attr:http:request:method").range, Some((Scalar::Text(min), Scalar::Text(max))));
     let text = |s: &str| Scalar::Text(s.into());
-    assert_eq!(of("resource.service.name").range, Some((text("shop-service-0"), text("shop-service-7"))));
+    assert_eq!(of("resource:service:name").range, Some((text("shop-service-0"), text("shop-service-7"))));
     let times = spans.event_times();
     let (min, max) = (*times.values().iter().min().unwrap(), *times.values().iter().max().unwrap());
     assert_eq!((summary.time_min, summary.time_max), (min, max));
