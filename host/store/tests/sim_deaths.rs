@@ -16,6 +16,10 @@ use support::world::{Node, dies_everywhere};
 /// Power that is lost leaves something else each time.
 const ALL: [Death; 4] = [Death::Kill, Death::Lose, Death::Crash, Death::Crash];
 
+/// Hours of a simulated life follow each death, so that by default only each so manieth step is died at; `PRISM_SIM_DEATHS=all`
+/// takes all. Sealing alone dies at each of its steps in `seal.rs`, what makes and joins cold files in `cold.rs`.
+const MOVES_STRIDE: usize = 11;
+
 fn options() -> StoreOptions {
     StoreOptions { commit_delay_ms: 2, frame_rows: 4, segments_open_max: 2, ..StoreOptions::default() }
 }
@@ -92,20 +96,22 @@ async fn moves_on(node: Node) {
 
 #[test]
 fn st4_moving_to_cold_dies_at_every_step() {
-    let steps =
-        dies_everywhere("move", 2, &[Death::Crash], &|node| Box::pin(moves(node)), &|node| Box::pin(moves_on(node)));
+    let steps = dies_everywhere("move", 2, &[Death::Crash], MOVES_STRIDE, &|node| Box::pin(moves(node)), &|node| {
+        Box::pin(moves_on(node))
+    });
     assert!(steps > 200, "{steps}");
 }
 
 #[test]
 fn st1_appending_dies_at_every_step() {
-    let steps = dies_everywhere("append", 1, &ALL, &|node| Box::pin(appends(node)), &|node| Box::pin(recovers(node)));
+    let steps =
+        dies_everywhere("append", 1, &ALL, 1, &|node| Box::pin(appends(node)), &|node| Box::pin(recovers(node)));
     assert!(steps > 50, "{steps}");
 }
 
 #[test]
 fn st1_taking_over_dies_at_every_step() {
     let steps =
-        dies_everywhere("takeover", 2, &ALL, &|node| Box::pin(takes_over(node)), &|node| Box::pin(recovers(node)));
+        dies_everywhere("takeover", 2, &ALL, 1, &|node| Box::pin(takes_over(node)), &|node| Box::pin(recovers(node)));
     assert!(steps > 100, "{steps}");
 }

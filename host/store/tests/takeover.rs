@@ -187,7 +187,7 @@ fn roots() -> Vec<(PathBuf, Option<tempfile::TempDir>)> {
             let there = tempfile::tempdir_in(path).unwrap();
             roots.push((there.path().to_owned(), Some(there)));
         }
-        Err(_) => println!("not run on a mount: PRISM_TEST_NFS names no folder of one"),
+        Err(_) => eprintln!("not run on a mount: PRISM_TEST_NFS names no folder of one"),
     }
     roots
 }

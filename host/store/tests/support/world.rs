@@ -264,11 +264,13 @@ fn told_of_damage(snapshot: &Snapshot) -> Result<(), String> {
     snapshot.unreadable.first().map_or(Ok(()), |u| Err(format!("{u:?}")))
 }
 
-/// A scenario whose first process dies once at each of its storage operations, in each way; `afterwards` follows each time.
+/// A scenario whose first process dies once at each of its storage operations (or at each so manieth: `stride`), in each way;
+/// `afterwards` follows each time.
 pub fn dies_everywhere(
     what: &str,
     seats: usize,
     deaths: &[Death],
+    stride: usize,
     work: &(dyn Fn(Node) -> Work + Sync),
     afterwards: &(dyn Fn(Node) -> Work + Sync),
 ) -> usize {
@@ -284,8 +286,9 @@ pub fn dies_everywhere(
         operations
     };
     let operations = once(0, None);
-    on_all_processors((operations * deaths.len()) as u64, |case| {
-        let (operation, death) = (case as usize / deaths.len(), deaths[case as usize % deaths.len()]);
+    let stride = if std::env::var_os("PRISM_SIM_DEATHS").is_some_and(|all| all == "all") { 1 } else { stride };
+    on_all_processors((operations.div_ceil(stride) * deaths.len()) as u64, |case| {
+        let (operation, death) = (case as usize / deaths.len() * stride, deaths[case as usize % deaths.len()]);
         once(case, Some((operation, death)));
     });
     operations
