@@ -38,7 +38,7 @@ fn rows(signal: Signal, commit: u64) -> Batch {
             (1, _) => attributes.push(("a key, with comma", Value::Int(at))),
             (2, 0) => attributes.push(("size.kind", str("big"))),
             (2, 1) => attributes.push(("size.kind", Value::Int(7))),
-            (2, _) => attributes.push(("only.here", Value::Bool(n % 2 == 0))),
+            (2, _) => attributes.push(("only.here", Value::Bool(n.is_multiple_of(2)))),
             _ => attributes.push(("userId", str("ann"))),
         }
         match signal {
@@ -60,7 +60,7 @@ fn rows(signal: Signal, commit: u64) -> Batch {
         let event =
             Row { fixed: vec![(I::Name, str("retry"))], attributes: vec![("n", Value::Int(at))], ..Row::default() };
         let events = if signal == Signal::Spans { vec![event; n % 3] } else { Vec::new() };
-        let tail = if n % 5 == 0 { vec![("rare", str("x"))] } else { Vec::new() };
+        let tail = if n.is_multiple_of(5) { vec![("rare", str("x"))] } else { Vec::new() };
         Row { fixed, attributes, resource: n % 2, metric: n % 2, events, tail, ..Row::default() }
     };
     let items: Vec<Row> = (0..ROWS).map(row).collect();

@@ -1,5 +1,7 @@
 //! Rows through the tiers by their age: what is due moves, what lies where is told, what is damaged is found.
 
+#![allow(clippy::unwrap_used, reason = "a test that fails here should say where")]
+
 mod support;
 
 use std::collections::BTreeSet;
@@ -72,7 +74,9 @@ fn known(root: &Path, storage: &Storage, writer: u64) -> BTreeSet<u128> {
     let store = store(root, writer);
     store.follow_blocks(storage.blocks.clone());
     let mut ids = BTreeSet::new();
-    let visit = &mut |stored: prism_store::Stored| drop(ids.insert(u128::from_le_bytes(stored.origin.batch_id)));
+    let visit = &mut |stored: prism_store::Stored| {
+        ids.insert(u128::from_le_bytes(stored.origin.batch_id));
+    };
     let (since, asked_for) = (NOW - 30 * MINUTE, |_: &_| false);
     let unread = store.follow(&tenant(), Signal::Spans, since, &asked_for, &mut Followed::default(), visit).unwrap();
     assert_eq!(unread, 0);

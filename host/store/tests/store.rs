@@ -1,5 +1,7 @@
 //! Appending and reading through the public interface, on a real file system.
 
+#![allow(clippy::unwrap_used, reason = "a test that fails here should say where")]
+
 mod support;
 
 use std::collections::BTreeSet;
