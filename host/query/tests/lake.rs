@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
+#[path = "../../store/tests/support/packages.rs"]
+mod packages;
 #[path = "lake/engines.rs"]
 mod engines;
 #[path = "support/moved.rs"]

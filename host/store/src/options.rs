@@ -100,3 +100,8 @@ impl StoreOptions {
         }
     }
 }
+
+/// Milliseconds of a setting as nanoseconds; saturates.
+pub(crate) fn nanos(ms: u64) -> i64 {
+    i64::try_from(ms).unwrap_or(i64::MAX).saturating_mul(1_000_000)
+}

@@ -5,12 +5,13 @@
 #![allow(unreachable_pub, reason = "a part of one test")]
 
 use std::collections::BTreeMap;
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
+
+use super::packages;
 
 /// A question to both engines.
 pub struct Question {
@@ -76,7 +77,7 @@ pub fn sorted(rows: &[Vec<Value>]) -> Rows {
 /// The engines; `None`, with the reason printed, where they cannot be installed.
 pub fn installed() -> Option<Engines> {
     let set = |name: &str| std::env::var(name).is_ok_and(|v| !["", "0", "false"].contains(&v.as_str()));
-    match site() {
+    match packages::installed(&sources().join("packages.txt"), "lake") {
         Ok(site) => Some(Engines { site }),
         Err(why) if set("CI") || set("PRISM_REQUIRE_CLIENTS") => panic!("DuckDB and chDB are required here: {why}"),
         Err(why) => {
@@ -88,35 +89,4 @@ pub fn installed() -> Option<Engines> {
 
 fn sources() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/lake")
-}
-
-/// The folder with the packages of the lock file, filled once for its contents and the interpreter's version.
-fn site() -> Result<PathBuf, String> {
-    let lock = sources().join("packages.txt");
-    let version = output(Command::new("python3").arg("--version"))?;
-    let mut hash = DefaultHasher::new();
-    (std::fs::read(&lock).map_err(|e| e.to_string())?, version).hash(&mut hash);
-    let test = std::env::current_exe().map_err(|e| e.to_string())?;
-    let cache = test.ancestors().nth(3).ok_or("expected a test in target/PROFILE/deps")?.join("clients/lake");
-    let folder = cache.join(format!("{:016x}", hash.finish()));
-    if folder.is_dir() {
-        return Ok(folder);
-    }
-    std::fs::create_dir_all(&cache).map_err(|e| e.to_string())?;
-    let fresh = tempfile::tempdir_in(&cache).map_err(|e| e.to_string())?;
-    let mut pip = Command::new("python3");
-    pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", "--no-compile"]);
-    pip.args(["--require-hashes", "--only-binary", ":all:", "--target"]).arg(fresh.path()).arg("-r").arg(lock);
-    output(&mut pip)?;
-    // Whole or not at all; another process may have been faster.
-    match std::fs::rename(fresh.path(), &folder) {
-        Err(e) if !folder.is_dir() => Err(e.to_string()),
-        _ => Ok(folder),
-    }
-}
-
-fn output(command: &mut Command) -> Result<String, String> {
-    let output = command.output().map_err(|e| e.to_string())?;
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
 }

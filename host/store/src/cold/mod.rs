@@ -31,6 +31,7 @@ use prism_model::{ColumnId, Intrinsic, Signal, TableKind, TenantId};
 use crate::disk::Disk;
 use crate::error::StoreError;
 use crate::index::{self, IndexEnv, IndexReport};
+use crate::options::nanos;
 use crate::warm::Blocks;
 use arrow::array::FixedSizeBinaryArray;
 use delta::{FileEntry, Table, Tables};
@@ -127,9 +128,4 @@ fn traces_of(file: &std::sync::Arc<ColdFile>) -> Result<Vec<u64>, StoreError> {
 
 fn millis(nanos: i64) -> i64 {
     nanos.div_euclid(1_000_000)
-}
-
-/// Milliseconds of a setting as nanoseconds; saturates.
-fn nanos(ms: u64) -> i64 {
-    i64::try_from(ms).unwrap_or(i64::MAX).saturating_mul(1_000_000)
 }

@@ -26,7 +26,7 @@ use crate::hot::segment::{Begin, Fate, Limbo, SegmentWriter};
 use crate::hot::split::{Slot, by_window, into_frames};
 use crate::hot::writer::Shared;
 use crate::metrics::Metrics;
-use crate::options::StoreOptions;
+use crate::options::{StoreOptions, nanos};
 use crate::place::{SHARD, SegmentName, Token};
 
 /// A file's right to be appended to is never given to anybody else: a fenced writer's next files are another writer's.
@@ -344,7 +344,6 @@ const FENCED: &str = "another process took this writer for dead";
 /// When a segment that is made now is closed though rows come still: one of the first rows of its window a little after the
 /// window's end, so that it can be sealed; what comes later goes to another file, until nothing is taken any more.
 fn closes(slot: Slot, wall: i64, options: &StoreOptions) -> i64 {
-    let nanos = |ms: u64| i64::try_from(ms).unwrap_or(i64::MAX).saturating_mul(1_000_000);
     let after = nanos(options.seal_after_ms);
     let base = slot.window.end_nanos().saturating_add(after);
     if wall < base {

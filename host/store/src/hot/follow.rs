@@ -22,15 +22,16 @@ use prism_model::window::{TimeRange, Window};
 use prism_model::{BatchId, Origin, Signal, TenantId};
 
 use crate::cache::Cache;
-use crate::disk::{Disk, File};
-use crate::error::{Damage, StoreError};
+use crate::disk::Disk;
+use crate::error::StoreError;
 use crate::framed::{Filters, Framed, Source};
 use crate::hot::lease::{parse_writer, writers_dir};
+use crate::hot::list::siblings;
 use crate::hot::scan::{Entry, NoIndex, SegmentIndex};
 use crate::hot::segment::end_link;
+use crate::hot::source::HotFile;
 use crate::keys::Keyring;
 use crate::place::{SegmentName, Token, parse_window_dir, signal_dir};
-use crate::unit::Tier;
 use crate::warm::Blocks;
 
 /// Bytes of remembered headers of segments that others write: those of some 3,000 frames of 80 columns.
@@ -266,10 +267,7 @@ impl Follower {
     /// where its own sync failed, and then does so before anybody is answered; a dead one undoes nothing.
     fn settle(&self, wanted: &Wanted<'_>, name: &SegmentName, entry: &Entry) -> Result<bool, NoIndex> {
         let mut last: HashMap<SegmentName, usize> = HashMap::from([(*name, entry.meta.header.number as usize)]);
-        for s in entry.siblings.iter() {
-            let other = SegmentName { window: Window::from_number(s.window), late: s.late, file: s.file, ..*name };
-            last.insert(other, s.frame as usize);
-        }
+        last.extend(siblings(name, entry).map(|(other, frame)| (other, frame as usize)));
         for other in last.keys() {
             match self.disk.open(&self.path(wanted, other)).and_then(|file| file.sync_data()) {
                 Ok(()) => {}
@@ -291,8 +289,8 @@ impl Follower {
         self.root.join(name.dir(wanted.tenant, wanted.signal)).join(name.file_name())
     }
 
-    fn file(&self, wanted: &Wanted<'_>, name: &SegmentName, inode: u64) -> OthersFile {
-        OthersFile { disk: self.disk.clone(), path: self.path(wanted, name), name: name.file_name(), inode }
+    fn file(&self, wanted: &Wanted<'_>, name: &SegmentName, inode: u64) -> HotFile {
+        HotFile { disk: self.disk.clone(), path: self.path(wanted, name), inode }
     }
 }
 
@@ -301,44 +299,12 @@ fn frames_of(name: &SegmentName, number: usize, entry: &Entry) -> Vec<(SegmentNa
     if entry.siblings.is_empty() {
         return vec![(*name, u32::try_from(number).unwrap_or(u32::MAX))];
     }
-    let one = |s: &crate::frame::schema::Sibling| {
-        let other = SegmentName { window: Window::from_number(s.window), late: s.late, file: s.file, ..*name };
-        (other, s.frame)
-    };
-    entry.siblings.iter().map(one).collect()
+    siblings(name, entry).collect()
 }
 
 fn broken(error: StoreError) -> NoIndex {
     match error {
         StoreError::Damaged(damage) => NoIndex::Damaged(damage),
         other => NoIndex::Io(io::Error::other(other)),
-    }
-}
-
-/// A file of another writer.
-struct OthersFile {
-    disk: Arc<dyn Disk>,
-    path: PathBuf,
-    name: String,
-    inode: u64,
-}
-
-impl Source for OthersFile {
-    fn open(&self) -> Result<Arc<dyn File>, StoreError> {
-        let failed = |e| StoreError::read("read a frame", e);
-        let file = self.disk.open(&self.path).map_err(failed)?;
-        if file.identity().map_err(failed)?.0 == self.inode { Ok(file) } else { Err(Damage::Foreign("frame").into()) }
-    }
-
-    fn identity(&self) -> u64 {
-        self.inode
-    }
-
-    fn name(&self) -> String {
-        self.name.clone()
-    }
-
-    fn tier(&self) -> Tier {
-        Tier::Hot
     }
 }

@@ -7,7 +7,7 @@ use prism_model::window::Window;
 use prism_model::{Batch, Cleared};
 
 use crate::error::StoreError;
-use crate::options::StoreOptions;
+use crate::options::{StoreOptions, nanos};
 
 /// A segment's window, and whether it is the one for rows that came too late (or too early).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -19,7 +19,6 @@ pub(crate) struct Slot {
 impl Slot {
     /// Where a row of this event time goes that arrives now. A window takes rows until `lateness_ms` after its end.
     fn of(time: i64, now: i64, options: &StoreOptions) -> Slot {
-        let nanos = |ms: u64| i64::try_from(ms).unwrap_or(i64::MAX).saturating_mul(1_000_000);
         let window = Window::of(time);
         let too_late = window.end_nanos().saturating_add(nanos(options.lateness_ms)) < now;
         let too_early = time > now.saturating_add(nanos(options.future_ms));

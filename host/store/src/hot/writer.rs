@@ -30,7 +30,7 @@ use crate::hot::segment::Folders;
 use crate::hot::takeover::Observer;
 use crate::keys::Keyring;
 use crate::metrics::Metrics;
-use crate::options::StoreOptions;
+use crate::options::{StoreOptions, nanos};
 use crate::place::Token;
 use crate::read::{READ_GRACE, Reader};
 use crate::warm::Blocks;
@@ -353,7 +353,7 @@ impl Store {
         followed: &mut Followed,
         visit: &mut dyn FnMut(Stored),
     ) -> Result<usize, StoreError> {
-        let lateness = i64::try_from(self.shared.options.lateness_ms).unwrap_or(i64::MAX).saturating_mul(1_000_000);
+        let lateness = nanos(self.shared.options.lateness_ms);
         // What came since then went to a window that was open then: not older than the lateness, or the one of late rows. One
         // window more, because the clock of another writer may differ.
         let late_from = Window::of(since_unix_nanos).number() - 1;

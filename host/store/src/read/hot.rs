@@ -11,11 +11,13 @@ use prism_model::{Signal, TenantId};
 
 use super::{Ask, Snapshot, Unreadable, moved_on};
 use crate::cache::Cache;
-use crate::disk::{Disk, File};
-use crate::error::{Damage, StoreError};
+use crate::disk::Disk;
+use crate::error::StoreError;
 use crate::framed::{Filters, Framed, Source};
+use crate::hot::list::siblings;
 use crate::hot::scan::{Entry, NoIndex, SegmentIndex, end_mark};
 use crate::hot::segment::end_link;
+use crate::hot::source::HotFile;
 use crate::keys::Keyring;
 use crate::place::{SegmentName, parse_window_dir, signal_dir};
 use crate::unit::Tier;
@@ -154,8 +156,7 @@ impl Look<'_> {
         if entry.end() <= index.confirmed {
             return Ok(true);
         }
-        for s in entry.siblings.iter() {
-            let other = SegmentName { window: Window::from_number(s.window), late: s.late, file: s.file, ..*name };
+        for (other, frame) in siblings(name, entry) {
             let frames = if other == *name {
                 index.frames.len()
             } else if self.sealed.contains(&other) {
@@ -168,7 +169,7 @@ impl Look<'_> {
                     Err(e) => return Err(e),
                 }
             };
-            if frames <= s.frame as usize {
+            if frames <= frame as usize {
                 return Ok(false);
             }
         }
@@ -248,32 +249,5 @@ impl Look<'_> {
             Err(NoIndex::Io(e)) => Err(StoreError::io("looked for a batch", e)),
             Err(NoIndex::Locked(e)) => Err(e.into()),
         }
-    }
-}
-
-/// A segment's file: opened anew for each read, and known again by its inode.
-struct HotFile {
-    disk: Arc<dyn Disk>,
-    path: PathBuf,
-    inode: u64,
-}
-
-impl Source for HotFile {
-    fn open(&self) -> Result<Arc<dyn File>, StoreError> {
-        let failed = |e| StoreError::read("read a frame", e);
-        let file = self.disk.open(&self.path).map_err(failed)?;
-        if file.identity().map_err(failed)?.0 == self.inode { Ok(file) } else { Err(Damage::Foreign("frame").into()) }
-    }
-
-    fn identity(&self) -> u64 {
-        self.inode
-    }
-
-    fn name(&self) -> String {
-        self.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
-    }
-
-    fn tier(&self) -> Tier {
-        Tier::Hot
     }
 }

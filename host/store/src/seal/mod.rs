@@ -30,6 +30,7 @@ use prism_model::{Signal, TenantId};
 
 use crate::disk::Disk;
 use crate::error::StoreError;
+use crate::options::nanos;
 use crate::warm::{Block, Blocks};
 
 pub use pass::{SealReport, Sealed, pass};
@@ -119,9 +120,4 @@ pub(crate) fn is_void(block: &Block, blocks: &[Arc<Block>], covered: u64) -> boo
 
 fn listing(e: std::io::Error) -> StoreError {
     StoreError::io("listed segments", e)
-}
-
-/// Milliseconds of a setting as nanoseconds; saturates.
-fn nanos(ms: u64) -> i64 {
-    i64::try_from(ms).unwrap_or(i64::MAX).saturating_mul(1_000_000)
 }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that fails here should say where")]
 
 pub mod moto;
+pub mod packages;
 pub mod objects;
 pub mod turnstile;
 pub mod disk;

@@ -3,11 +3,12 @@
 //! Where they cannot be installed the tests say so and are skipped; in CI (`CI`, or `PRISM_REQUIRE_CLIENTS=1`) that is a
 //! failure.
 
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
+
+use super::packages;
 
 /// A server on a free port. It ends with this.
 pub struct Moto {
@@ -19,7 +20,8 @@ impl Moto {
     /// A server without anything in it; `None`, with the reason printed, where it cannot be installed.
     pub fn start() -> Option<Moto> {
         let set = |name: &str| std::env::var(name).is_ok_and(|v| !["", "0", "false"].contains(&v.as_str()));
-        match installed() {
+        let lock = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/moto.txt");
+        match packages::installed(&lock, "moto") {
             Ok(site) => Some(Moto::run(&site)),
             Err(why) if set("CI") || set("PRISM_REQUIRE_CLIENTS") => panic!("moto is required here: {why}"),
             Err(why) => {
@@ -84,35 +86,4 @@ impl Drop for Moto {
         let _gone_already = self.child.kill();
         let _reaped = self.child.wait();
     }
-}
-
-/// The folder with the packages of the lock file, filled once for its contents and the interpreter's version.
-fn installed() -> Result<PathBuf, String> {
-    let lock = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/moto.txt");
-    let version = output(Command::new("python3").arg("--version"))?;
-    let mut hash = DefaultHasher::new();
-    (std::fs::read(&lock).map_err(|e| e.to_string())?, version).hash(&mut hash);
-    let test = std::env::current_exe().map_err(|e| e.to_string())?;
-    let cache = test.ancestors().nth(3).ok_or("expected a test in target/PROFILE/deps")?.join("clients/moto");
-    let folder = cache.join(format!("{:016x}", hash.finish()));
-    if folder.is_dir() {
-        return Ok(folder);
-    }
-    std::fs::create_dir_all(&cache).map_err(|e| e.to_string())?;
-    let fresh = tempfile::tempdir_in(&cache).map_err(|e| e.to_string())?;
-    let mut pip = Command::new("python3");
-    pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", "--no-compile"]);
-    pip.args(["--require-hashes", "--only-binary", ":all:", "--target"]).arg(fresh.path()).arg("-r").arg(lock);
-    output(&mut pip)?;
-    // Whole or not at all; another process may have been faster.
-    match std::fs::rename(fresh.path(), &folder) {
-        Err(e) if !folder.is_dir() => Err(e.to_string()),
-        _ => Ok(folder),
-    }
-}
-
-fn output(command: &mut Command) -> Result<String, String> {
-    let output = command.output().map_err(|e| e.to_string())?;
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
 }
