@@ -1,7 +1,7 @@
 //! Answers queries over spans, log records and metric points.
 //!
 //! ```text
-//! Ast -> bind (names to fields, operators to nodes) -> scan (prune, read, filter: frame, field, eval) -> sink, group -> exec
+//! Ast -> bind (names to fields, operators to nodes) -> ran (one scan: snapshot, scan (prune, read, filter: frame, field, eval) -> sink, group -> exec)
 //!     -> finish (formulas, having, order, limit) -> answer (JSON, NDJSON, Arrow)        trace, fields
 //! ```
 //!
@@ -27,6 +27,7 @@ mod exec;
 mod finish;
 mod types;
 mod answer;
+mod ran;
 mod engine;
 mod trace;
 mod fields;

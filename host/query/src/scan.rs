@@ -87,7 +87,7 @@ pub(crate) struct Scan {
     pub(crate) partial: Mutex<Vec<Partial>>,
     /// Told to stop: nobody waits for the answer any more.
     pub(crate) stop: AtomicBool,
-    pub(crate) bytes_max: Option<u64>,
+    pub(crate) bytes: Arc<Bytes>,
     /// When it must be done, and the error for when it is not.
     pub(crate) deadline: Option<Deadline>,
     pub(crate) memory_bytes_max: usize,
@@ -114,6 +114,29 @@ pub(crate) struct Deadline {
     pub(crate) at: Instant,
     pub(crate) limit: Duration,
     pub(crate) setting: &'static str,
+}
+
+/// What all scans of a query may read together.
+#[derive(Debug, Default)]
+pub(crate) struct Bytes {
+    read: AtomicU64,
+    most: Option<u64>,
+}
+
+impl Bytes {
+    /// So many at most.
+    pub(crate) fn most(most: Option<u64>) -> Bytes {
+        Bytes { read: AtomicU64::new(0), most }
+    }
+
+    /// Counts what was read.
+    fn read(&self, bytes: u64) -> Result<(), QueryError> {
+        let read = self.read.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        match self.most {
+            Some(limit) if read > limit => Err(QueryError::Bytes { limit }),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// See [`Scan::bound`].
@@ -161,7 +184,7 @@ impl Scan {
             counters: Counters::default(),
             partial: Mutex::new(Vec::new()),
             stop: AtomicBool::new(false),
-            bytes_max: None,
+            bytes: Arc::default(),
             deadline: None,
             memory_bytes_max: usize::MAX,
             restarts: false,
@@ -420,12 +443,7 @@ impl Reading<'_> {
             self.have.entry(table).or_default().extend(ids);
         }
         self.scan.counters.read(self.frame.tier(), cost);
-        match self.scan.bytes_max {
-            Some(limit) if self.scan.counters.bytes_read.load(Ordering::Relaxed) > limit => {
-                Err(QueryError::Bytes { limit })
-            }
-            _ => Ok(()),
-        }
+        self.scan.bytes.read(cost.bytes)
     }
 
     /// Evaluates the conditions, the cheap ones first.

@@ -1,0 +1,198 @@
+//! One scan of a query: its snapshot, its work on all threads, and what that cost. A query of several ranges, signals or
+//! steps runs several.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use arrow::array::RecordBatch;
+use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
+use datafusion::physical_plan::{ExecutionPlan, execute_stream};
+use futures::TryStreamExt as _;
+use parking_lot::Mutex;
+use prism_model::TableKind;
+use prism_store::{Found, Frame, Snapshot, StoreError};
+
+use crate::answer::{Partial, Stats};
+use crate::bind::query::Plan;
+use crate::engine::{Asked, Engine, blocking, engine_error, nanos};
+use crate::error::{QueryError, code};
+use crate::exec::ScanExec;
+use crate::field::{From as FieldFrom, Types};
+use crate::names::{nearest, row_fields};
+use crate::prune;
+use crate::running::Superseded;
+use crate::scan::{Deadline, Scan};
+
+/// A scan that was run to its end.
+pub(crate) struct Ran {
+    pub(crate) scan: Arc<Scan>,
+    /// What its threads found, one batch of [`Scan::schema`] each.
+    pub(crate) parts: Vec<RecordBatch>,
+    warnings: Vec<String>,
+    /// What the snapshot found, hot to cold.
+    tiers: [Found; 3],
+    bind_nanos: u64,
+    scan_nanos: u64,
+    /// Whoever drops it needs no more rows of the scan.
+    _stop: StopOnDrop,
+}
+
+impl Ran {
+    /// Adds what the scan cost, and what should be known about it.
+    pub(crate) fn tell(&self, to: &mut Stats) {
+        let count = |c: &AtomicU64| c.load(Ordering::Relaxed);
+        let (scan, counters) = (&self.scan, &self.scan.counters);
+        let outside = self.tiers.iter().map(|found| found.pruned as u64).sum::<u64>();
+        to.rows_scanned += count(&counters.rows_scanned);
+        to.rows_matched += count(&counters.rows_matched);
+        to.bytes_read += count(&counters.bytes_read);
+        to.reads += count(&counters.reads);
+        to.frames_total += scan.frames.len() as u64 + outside;
+        to.frames_pruned += count(&counters.frames_pruned) + outside;
+        to.frames_read += count(&counters.frames_read);
+        to.rollups_read += count(&counters.rollups_read);
+        to.rows_from_rollups += count(&counters.rows_from_rollups);
+        for ((to, found), of) in to.tiers.iter_mut().zip(&self.tiers).zip(&counters.tiers) {
+            to.parts += found.parts as u64;
+            to.frames_read += count(&of.frames_read);
+            to.bytes_read += count(&of.bytes_read);
+            to.reads += count(&of.reads);
+        }
+        to.bind_nanos += self.bind_nanos;
+        to.scan_nanos += self.scan_nanos;
+        to.cpu_nanos += count(&counters.busy_nanos);
+        to.warnings.extend(self.warnings.iter().cloned());
+        to.partial.extend(scan.partial.lock().iter().cloned());
+        to.partial.sort_by(|a, b| a.what.cmp(&b.what));
+        to.partial.dedup();
+    }
+}
+
+impl Engine {
+    /// Runs one scan. What is read may move to a colder tier meanwhile: an error where the query `restarts`, else the answer
+    /// is partial.
+    ///
+    /// # Errors
+    /// As [`Engine::run`], and what vanished.
+    pub(crate) async fn ran(&self, plan: Plan, asked: &Asked, restarts: bool) -> Result<Ran, QueryError> {
+        let started = Instant::now();
+        let (engine, of) = (self.clone(), asked.clone());
+        let Prepared { scan, warnings, tiers } = blocking(move || engine.prepare(plan, &of, restarts)).await?;
+        let bound = Instant::now();
+        let stop = StopOnDrop(scan.clone());
+        let parts = self.collect(&scan, asked).await?;
+        let (bind_nanos, scan_nanos) = (nanos(bound - started), nanos(bound.elapsed()));
+        Ok(Ran { scan, parts, warnings, tiers, bind_nanos, scan_nanos, _stop: stop })
+    }
+
+    /// Takes the snapshot and settles what depends on it. Blocks on the disk.
+    fn prepare(&self, mut plan: Plan, asked: &Asked, restarts: bool) -> Result<Prepared, QueryError> {
+        let snapshot = self.reader.snapshot(&asked.tenant, plan.signal, plan.range)?;
+        let mut partial: Vec<Partial> = snapshot.unreadable.iter().map(Partial::of_unreadable).collect();
+        let asked_of = |frame: &Frame| {
+            let may_hold = |condition| prune::may_hold(condition, &plan.fields, frame);
+            asked.options.without_pruning || plan.conditions.iter().all(may_hold)
+        };
+        let superseded = match Superseded::find(plan.signal, &snapshot.frames, &asked_of) {
+            Err(error @ StoreError::Vanished(_)) if restarts => return Err(error.into()),
+            Err(error) => {
+                partial.push(Partial { what: "ends of running spans".into(), why: error.to_string() });
+                Superseded::default()
+            }
+            Ok(superseded) => superseded,
+        };
+        check_fields(&mut plan, &snapshot, asked.options.strict)?;
+        let warnings = std::mem::take(&mut plan.warnings);
+        let (holds, limit, tiers) = (snapshot.holds_until(), snapshot.grace(), snapshot.tiers);
+        let rolled = if asked.options.without_rollups { Vec::new() } else { snapshot.rolled };
+        let mut scan = Scan::new(plan, snapshot.frames, rolled, superseded, !asked.options.without_pruning);
+        scan.superseded.costs.iter().for_each(|(tier, cost)| scan.counters.read(*tier, *cost));
+        scan.bytes = asked.bytes.clone();
+        let voids = holds.map(|at| Deadline { at, limit, setting: "store.read_grace_ms" });
+        scan.deadline = asked.deadline.into_iter().chain(voids).min_by_key(|deadline| deadline.at);
+        scan.restarts = restarts;
+        scan.memory_bytes_max = self.options.memory_bytes_max;
+        scan.partial = Mutex::new(partial);
+        Ok(Prepared { scan: Arc::new(scan), warnings, tiers: [tiers.hot, tiers.warm, tiers.cold] })
+    }
+
+    /// Runs the partitions of a scan.
+    async fn collect(&self, scan: &Arc<Scan>, asked: &Asked) -> Result<Vec<RecordBatch>, QueryError> {
+        let threads = match self.options.threads {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            n => n,
+        };
+        let partitions = threads.min(scan.jobs()).max(1);
+        let leaf = Arc::new(ScanExec::new(scan.clone(), partitions));
+        let plan: Arc<dyn ExecutionPlan> = Arc::new(CoalescePartitionsExec::new(leaf));
+        let stream = execute_stream(plan, asked.context.clone()).map_err(engine_error)?;
+        stream.try_collect().await.map_err(engine_error)
+    }
+}
+
+/// A scan that can begin.
+struct Prepared {
+    scan: Arc<Scan>,
+    warnings: Vec<String>,
+    /// What the snapshot found, hot to cold.
+    tiers: [Found; 3],
+}
+
+/// Tells a scan's threads to stop when nobody waits for them.
+struct StopOnDrop(Arc<Scan>);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.0.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Warns of fields that no row in the range has; with `strict` they are an error.
+fn check_fields(plan: &mut Plan, snapshot: &Snapshot, strict: bool) -> Result<(), QueryError> {
+    if snapshot.frames.is_empty() {
+        return Ok(());
+    }
+    let defaults: &[&str] = &["service.name"];
+    for field in &plan.fields {
+        if !matches!(field.from, FieldFrom::Attribute { .. }) || defaults.contains(&field.name.as_str()) {
+            continue;
+        }
+        let found = snapshot.frames.iter().any(|frame| {
+            let types: Types = field.types(frame);
+            types.found()
+        });
+        if found {
+            continue;
+        }
+        let names = attribute_names(&snapshot.frames);
+        let bare = field.name.trim_matches('`');
+        let fixed = row_fields(plan.signal).map(|(name, ..)| name);
+        let near = nearest(bare, names.iter().map(String::as_str).chain(fixed));
+        let hint = near.map(|near| format!("did you mean `{near}`?"));
+        let message = format!("no row in the range has the field `{}`", field.name);
+        if strict {
+            return Err(QueryError::at(code::UNKNOWN_FIELD, prism_dsl::Pos::NONE, 1, message).with_hint_if(hint));
+        }
+        plan.warnings.push(match hint {
+            Some(hint) => format!("{message}: {hint}"),
+            None => message,
+        });
+    }
+    Ok(())
+}
+
+/// Every attribute key of some frames, once.
+fn attribute_names(frames: &[Frame]) -> Vec<String> {
+    let mut names = std::collections::BTreeSet::new();
+    for frame in frames {
+        for table in [TableKind::Items, TableKind::Scopes, TableKind::Resources] {
+            for column in frame.columns(table) {
+                if let prism_model::ColumnId::Attr { key, .. } = &column.id {
+                    names.insert(key.to_string());
+                }
+            }
+        }
+    }
+    names.into_iter().collect()
+}
