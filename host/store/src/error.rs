@@ -95,9 +95,22 @@ pub enum Damage {
     #[error("{0} is out of bounds")]
     Bounds(&'static str),
     /// Written by a newer version.
-    #[error("{what} has version {found}, this reads up to {known}")]
+    #[error("{what} has version {found}, this reads up to {known}: a newer prism wrote it, run that version here too")]
     Version {
         /// What was read.
+        what: &'static str,
+        /// Its version.
+        found: u16,
+        /// The highest version known here.
+        known: u16,
+    },
+    /// A Delta table that another engine raised to a protocol that is not known here.
+    #[error(
+        "{what} of the Delta table has version {found}, this knows up to {known}: another engine raised it, rows stay in \
+         blocks until it is lowered again"
+    )]
+    Protocol {
+        /// `reader protocol` or `writer protocol`.
         what: &'static str,
         /// Its version.
         found: u16,
@@ -122,6 +135,17 @@ pub enum Damage {
     /// The columns do not make a batch.
     #[error("the columns make no batch: {0}")]
     Rows(String),
+}
+
+impl Damage {
+    /// Refuses what a newer Prism wrote, and what none did. Every version from 1 to `known` stays readable (`adr/0005`).
+    pub(crate) fn version(what: &'static str, found: u16, known: u16) -> Result<(), Damage> {
+        match found {
+            0 => Err(Damage::Bounds(what)),
+            found if found > known => Err(Damage::Version { what, found, known }),
+            _ => Ok(()),
+        }
+    }
 }
 
 impl StoreError {

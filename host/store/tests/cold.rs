@@ -8,12 +8,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use arrow::array::{ArrayRef, AsArray, UInt32Array};
-use arrow::compute::{cast, take};
-use arrow::datatypes::{DataType, UInt8Type};
 use prism_model::samples;
 use prism_model::window::TimeRange;
-use prism_model::{Batch, Column, Intrinsic, Signal, Table as Rows, TableKind};
+use prism_model::{Batch, Intrinsic, Signal};
 use prism_store::cold::delta::{Change, Committed, Table, Tables};
 use prism_store::cold::file::ColdFile;
 use prism_store::cold::{self, ColdEnv, ColdOptions, compact, expire, promote};
@@ -25,6 +22,7 @@ use prism_store::seal::{self, SealEnv, SealOptions};
 use prism_store::warm::Blocks;
 use prism_store::{Frame, Store, StoreError, StoreOptions, Surroundings};
 use support::disk::SimDisk;
+use support::rows::texts;
 use support::{NOW, cleared, numbered, tenant};
 
 const MINUTE: i64 = 60 * 1_000_000_000;
@@ -151,32 +149,6 @@ fn same(found: Vec<String>, expected: &[String], when: &str) {
     let foreign = found.iter().find(|row| expected.binary_search(row).is_err());
     assert_eq!((missing, foreign, found.len()), (None, None, expected.len()), "{when}");
     assert!(found == expected, "{when}: rows come more than once");
-}
-
-/// The order of an attribute list carries no meaning: the tail's rows of one owner, sorted.
-fn ordered(batch: &Batch) -> Batch {
-    let Some(tail) = batch.table(TableKind::Tail) else { return batch.clone() };
-    let plain = |i: Intrinsic| cast(tail.intrinsic(i).unwrap(), &DataType::Utf8).unwrap();
-    let (keys, values) = (plain(Intrinsic::Key), plain(Intrinsic::Value));
-    let of = tail.intrinsic(Intrinsic::Of).unwrap().as_primitive::<UInt8Type>();
-    let parents = tail.index(Intrinsic::Parent).unwrap();
-    let mut order: Vec<u32> = (0..tail.rows() as u32).collect();
-    order.sort_by_key(|&i| {
-        let i = i as usize;
-        let text = |a: &ArrayRef| a.as_string::<i32>().value(i).to_owned();
-        (of.value(i), parents.value(i), text(&keys), text(&values))
-    });
-    let order = UInt32Array::from(order);
-    let columns =
-        tail.columns().iter().map(|c| Column { id: c.id.clone(), array: take(&c.array, &order, None).unwrap() });
-    let sorted = Rows::try_new(TableKind::Tail, tail.rows(), columns.collect()).unwrap();
-    let mut tables: Vec<Rows> = batch.tables().iter().filter(|t| t.kind() != TableKind::Tail).cloned().collect();
-    tables.push(sorted);
-    Batch::try_new(batch.signal, batch.origins.clone(), tables).unwrap()
-}
-
-fn texts(batch: &Batch) -> Vec<String> {
-    samples::texts(&ordered(batch))
 }
 
 fn sorted(mut rows: Vec<String>) -> Vec<String> {
@@ -361,7 +333,10 @@ async fn a_missing_block_or_a_table_of_others_stops_promotion_and_loses_nothing(
     let theirs = r#"{"protocol":{"minReaderVersion":1,"minWriterVersion":7,"writerFeatures":["rowTracking"]}}"#;
     objects.create("cold/acme/spans/_delta_log/00000000000000000001.json", theirs.into()).unwrap();
     let refused = node.promote(LATER).unwrap_err().to_string();
-    assert_eq!(refused, "damaged data: writer protocol of the Delta table has version 7, this reads up to 2");
+    assert_eq!(
+        refused,
+        "damaged data: writer protocol of the Delta table has version 7, this knows up to 2: another engine raised it, rows stay in blocks until it is lowered again"
+    );
     assert_eq!(node.rows(), expected);
     // And lowered it again.
     let ours = r#"{"protocol":{"minReaderVersion":1,"minWriterVersion":2}}"#;

@@ -1,5 +1,5 @@
-//! Segments that earlier versions wrote still read. `UPDATE=1` writes the fixture of the present version anew: only where the
-//! version is raised, never over one that was released.
+//! Segments that earlier versions wrote still read, with each kind of column. `PRISM_WRITE_FIXTURES=1` writes the fixtures that
+//! are not there. Whole folders are read in `stable.rs`.
 #![allow(clippy::unwrap_used, reason = "a test that fails here should say where")]
 
 mod support;
@@ -84,7 +84,7 @@ async fn segments_of_version_1_read() {
     for (signal, name) in [(Signal::Spans, "segment-v1"), (Signal::Metrics, "segment-v1-metrics")] {
         let (segment, text) = (fixture(&format!("{name}.seg")), fixture(&format!("{name}.txt")));
         let root = tempfile::tempdir().unwrap();
-        if std::env::var_os("UPDATE").is_some() {
+        if std::env::var_os("PRISM_WRITE_FIXTURES").is_some() && !segment.exists() {
             write(root.path(), signal, Keyring::default()).await;
             std::fs::create_dir_all(fixture("")).unwrap();
             std::fs::copy(root.path().join(place(signal)), &segment).unwrap();
@@ -104,7 +104,7 @@ async fn encrypted_segments_of_version_1_read() {
     let (segment, key) = (fixture("segment-v1-encrypted.seg"), fixture("segment-v1-encrypted.key"));
     let key_at = |root: &Path| root.join("keys/acme/00000000000000000001");
     let root = tempfile::tempdir().unwrap();
-    if std::env::var_os("UPDATE").is_some() {
+    if std::env::var_os("PRISM_WRITE_FIXTURES").is_some() && !segment.exists() {
         let keys = Keyring::open(root.path(), &root.path().join("keys"), Scheme::Local, None);
         write(root.path(), Signal::Spans, keys).await;
         std::fs::copy(root.path().join(place(Signal::Spans)), &segment).unwrap();

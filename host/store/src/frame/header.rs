@@ -75,7 +75,7 @@ impl SegmentHeader {
         if take.array::<8>()? != *SEGMENT_MAGIC {
             return Err(Damage::Bounds("segment magic"));
         }
-        version(take.u16()?, "segment")?;
+        Damage::version("segment", take.u16()?, VERSION)?;
         let flags = take.u16()?;
         if flags & !(LATE | ENCRYPTED_SEGMENT) != 0 {
             return Err(Damage::Bounds("segment flags"));
@@ -188,7 +188,7 @@ impl FrameHeader {
         if take.array::<4>()? != *FRAME_MAGIC {
             return Err(Damage::Bounds("frame magic"));
         }
-        version(take.u16()?, "frame")?;
+        Damage::version("frame", take.u16()?, VERSION)?;
         let flags = take.u16()?;
         if flags & !(WHOLE | SPLIT | CLOSE | ENCRYPTED) != 0 {
             return Err(Damage::Bounds("frame flags"));
@@ -284,8 +284,4 @@ pub(crate) fn seal(bytes: &mut [u8]) {
 pub(crate) fn check<'a>(bytes: &'a [u8], what: &'static str) -> Result<&'a [u8], Damage> {
     let (data, crc) = bytes.split_last_chunk::<4>().ok_or(Damage::Short(what))?;
     if crc32c::crc32c(data) == u32::from_le_bytes(*crc) { Ok(data) } else { Err(Damage::Checksum(what)) }
-}
-
-fn version(found: u16, what: &'static str) -> Result<(), Damage> {
-    if found == VERSION { Ok(()) } else { Err(Damage::Version { what, found, known: VERSION }) }
 }

@@ -11,6 +11,8 @@ use crate::objects::Objects;
 
 /// Manifests that are kept behind the latest one, for whoever listed it just before.
 const KEPT: usize = 2;
+/// The version of manifest and runs that is written here.
+const FORMAT: u16 = 1;
 
 /// One object of a run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,7 +50,7 @@ pub(crate) struct Manifest {
 impl Manifest {
     pub(crate) fn empty() -> Manifest {
         let (recent, base) = (Run::default(), Run::default());
-        Manifest { format: 1, through: None, recent, base, unindexed: Vec::new(), all_unindexed: false }
+        Manifest { format: FORMAT, through: None, recent, base, unindexed: Vec::new(), all_unindexed: false }
     }
 }
 
@@ -89,11 +91,15 @@ pub(crate) fn latest_number(objects: &Arc<dyn Objects>, folder: &str) -> Result<
 pub(crate) fn latest(objects: &Arc<dyn Objects>, folder: &str) -> Result<Option<(u64, Manifest)>, StoreError> {
     let Some(&number) = numbers(objects, folder)?.last() else { return Ok(None) };
     let bytes = objects.get(&name(folder, number)).map_err(|e| StoreError::io("read the trace index", e))?;
-    let manifest: Manifest =
-        serde_json::from_slice(&bytes).map_err(|_| Damage::Bounds("manifest of the trace index"))?;
-    if manifest.format != 1 {
-        return Err(Damage::Version { what: "trace index", found: manifest.format, known: 1 }.into());
+    // A newer one may have other fields: its version is read first.
+    #[derive(Deserialize)]
+    struct Head {
+        format: u16,
     }
+    let bad = |_| Damage::Bounds("manifest of the trace index");
+    let head: Head = serde_json::from_slice(&bytes).map_err(bad)?;
+    Damage::version("trace index", head.format, FORMAT)?;
+    let manifest: Manifest = serde_json::from_slice(&bytes).map_err(bad)?;
     let fits = |run: &Run| run.parts.is_empty() || (run.bits < 16 && run.parts.len() == 1 << run.bits);
     if !fits(&manifest.recent) || !fits(&manifest.base) {
         return Err(Damage::Bounds("parts of the trace index").into());

@@ -11,7 +11,7 @@ use super::page::{Entry, FileRef, kept};
 use super::run::{self, ANYWHERE, Stream};
 use crate::cold::delta::{FileEntry, Table};
 use crate::control::Create;
-use crate::error::StoreError;
+use crate::error::{Damage, StoreError};
 use crate::objects::Objects;
 
 /// Times that an update begins again after another's: each time the index got on.
@@ -78,6 +78,11 @@ pub fn update(
             Ok(Some((number, before))) => (number, Some(before)),
             Ok(None) => (0, None),
             Err(error @ StoreError::Disk { .. }) => return Err(error),
+            // Its writers keep it up; until they do, files have their own filters.
+            Err(error @ StoreError::Damaged(Damage::Version { .. })) => {
+                tracing::warn!(%error, "the trace index is left to a newer version");
+                return Ok(report);
+            }
             Err(error) => {
                 tracing::warn!(%error, "the trace index cannot be read: it is made anew");
                 (manifest::latest_number(env.objects, &folder)?, None)
@@ -289,7 +294,12 @@ pub fn vacuum(env: &IndexEnv<'_>, tenant: &TenantId, signal: Signal, until: i64)
     let folder = manifest::folder(tenant, signal);
     let io = |e| StoreError::io("listed the trace index", e);
     let listed = env.objects.list(&format!("{folder}/runs"), "").map_err(io)?;
-    let Some((number, latest)) = manifest::latest(env.objects, &folder)? else { return Ok(0) };
+    let (number, latest) = match manifest::latest(env.objects, &folder) {
+        Ok(Some(latest)) => latest,
+        // What a newer version names is not known here.
+        Ok(None) | Err(StoreError::Damaged(Damage::Version { .. })) => return Ok(0),
+        Err(error) => return Err(error),
+    };
     let parts = latest.recent.parts.iter().chain(&latest.base.parts);
     let named: HashSet<&str> = parts.map(|part| &*part.name).collect();
     let begun = |name: &str| i64::from_str_radix(name.rsplit('/').next()?.split('-').next()?, 16).ok();

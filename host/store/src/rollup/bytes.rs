@@ -47,10 +47,7 @@ impl Cube {
     /// [`Damage`] for any other bytes.
     pub fn from_bytes(bytes: &[u8]) -> Result<Cube, Damage> {
         let mut take = Take::new(bytes, "rollup");
-        let version = take.u16()?;
-        if version != VERSION {
-            return Err(Damage::Version { what: "rollup", found: version, known: VERSION });
-        }
+        Damage::version("rollup", take.u16()?, VERSION)?;
         let raw = take.u32()?;
         if u64::from(raw) > RAW_BYTES_MAX {
             return Err(Damage::Bounds("rollup"));

@@ -10,7 +10,7 @@ use prism_model::window::Window;
 use prism_model::{Signal, TenantId};
 
 use super::block::BlockSource;
-use super::name::{BlockName, VERSION, version};
+use super::name::{BlockName, VERSION};
 use crate::error::{Damage, StoreError};
 use crate::frame::buffer::{compress, decompress};
 use crate::frame::crypt::{self, Blocks, DataKey, TAG_BYTES, WrappedKey};
@@ -186,7 +186,7 @@ impl Tail {
         if take.array::<8>()? != *TAIL_MAGIC {
             return Err(Damage::Bounds("block magic"));
         }
-        version(take.u16()?)?;
+        Damage::version("block", take.u16()?, VERSION)?;
         let encrypted = match take.u16()? {
             0 => false,
             1 => true,

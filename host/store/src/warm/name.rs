@@ -64,7 +64,7 @@ impl BlockName {
         if take.array::<8>()? != *MAGIC {
             return Err(Damage::Bounds("block magic"));
         }
-        version(take.u16()?)?;
+        Damage::version("block", take.u16()?, VERSION)?;
         if take.u16()? != 0 {
             return Err(Damage::Bounds("block flags"));
         }
@@ -78,9 +78,4 @@ impl BlockName {
     pub(crate) fn fingerprint(&self) -> u64 {
         xxhash_rust::xxh3::xxh3_64(&self.to_header())
     }
-}
-
-/// Refuses what a newer Prism wrote.
-pub(super) fn version(found: u16) -> Result<(), Damage> {
-    if found == VERSION { Ok(()) } else { Err(Damage::Version { what: "block", found, known: VERSION }) }
 }

@@ -109,7 +109,13 @@ pub(crate) struct CommitInfo {
     pub(crate) operation_parameters: Option<serde_json::Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) engine_info: Option<String>,
+    /// What writers count, as text; ours says [`ACTIONS`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) operation_metrics: Option<serde_json::Value>,
 }
+
+/// Of a commit of ours: how many lines it has, so that one that was cut between two lines is not read as a shorter one.
+const ACTIONS: &str = "prismActions";
 
 /// A line: exactly one of these, or something that is not known here.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -132,9 +138,23 @@ pub(crate) struct Line {
 /// The lines of a commit.
 pub(crate) fn read(bytes: &[u8]) -> Result<Vec<Line>, StoreError> {
     let lines = bytes.split(|&b| b == b'\n').filter(|line| !line.trim_ascii().is_empty());
-    lines
-        .map(|line| serde_json::from_slice(line).map_err(|_| Damage::Bounds("an action of the Delta log").into()))
-        .collect()
+    let line = |line| serde_json::from_slice(line).map_err(|_| Damage::Bounds("an action of the Delta log"));
+    let lines = lines.map(line).collect::<Result<Vec<Line>, Damage>>()?;
+    let info = lines.iter().find_map(|line| line.commit_info.as_ref());
+    let told = info.and_then(|info| info.operation_metrics.as_ref()?.get(ACTIONS)?.as_str()?.parse().ok());
+    // Earlier versions and others do not tell; but nobody commits nothing.
+    if lines.is_empty() || told.is_some_and(|told: usize| told != lines.len()) {
+        return Err(Damage::Short("a commit of the Delta log").into());
+    }
+    Ok(lines)
+}
+
+/// Notes in the commit how many lines it has.
+pub(crate) fn count(lines: &mut [Line]) {
+    let count = lines.len().to_string();
+    if let Some(info) = lines.iter_mut().find_map(|line| line.commit_info.as_mut()) {
+        info.operation_metrics = Some(serde_json::json!({ ACTIONS: count }));
+    }
 }
 
 /// A commit of these lines.
@@ -152,13 +172,13 @@ impl Protocol {
 
     /// Whether the table may be read here.
     pub(crate) fn check_read(&self) -> Result<(), StoreError> {
-        check_version("reader protocol of the Delta table", self.min_reader_version, READER)
+        check_version("reader protocol", self.min_reader_version, READER)
     }
 
     /// Whether it may be written to.
     pub(crate) fn check_write(&self) -> Result<(), StoreError> {
         self.check_read()?;
-        check_version("writer protocol of the Delta table", self.min_writer_version, WRITER)
+        check_version("writer protocol", self.min_writer_version, WRITER)
     }
 }
 
@@ -166,7 +186,7 @@ fn check_version(what: &'static str, found: i32, known: i32) -> Result<(), Store
     if found <= known {
         return Ok(());
     }
-    Err(Damage::Version { what, found: u16::try_from(found).unwrap_or(u16::MAX), known: known as u16 }.into())
+    Err(Damage::Protocol { what, found: u16::try_from(found).unwrap_or(u16::MAX), known: known as u16 }.into())
 }
 
 impl MetaData {
@@ -323,7 +343,7 @@ mod tests {
         let newer = Protocol { min_reader_version: 3, min_writer_version: 7 };
         assert_eq!(
             newer.check_read().unwrap_err().to_string(),
-            "damaged data: reader protocol of the Delta table has version 3, this reads up to 1"
+            "damaged data: reader protocol of the Delta table has version 3, this knows up to 1: another engine raised it, rows stay in blocks until it is lowered again"
         );
     }
 }

@@ -157,6 +157,7 @@ impl Table {
                 operation: Some(change.operation.to_owned()),
                 operation_parameters: Some(serde_json::json!({})),
                 engine_info: Some(concat!("prism/", env!("CARGO_PKG_VERSION")).to_owned()),
+                operation_metrics: None,
             }),
             ..Line::default()
         }];
@@ -204,6 +205,7 @@ impl Table {
             }),
             ..Line::default()
         }));
+        action::count(&mut lines);
         Ok(lines)
     }
 

@@ -317,12 +317,12 @@ fn tables_that_cannot_be_used_say_why_and_nothing_is_written() {
         (
             first(newer, "date", plain),
             false,
-            "damaged data: reader protocol of the Delta table has version 3, this reads up to 1",
+            "damaged data: reader protocol of the Delta table has version 3, this knows up to 1: another engine raised it, rows stay in blocks until it is lowered again",
         ),
         (
             first(writer, "date", plain),
             true,
-            "damaged data: writer protocol of the Delta table has version 4, this reads up to 2",
+            "damaged data: writer protocol of the Delta table has version 4, this knows up to 2: another engine raised it, rows stay in blocks until it is lowered again",
         ),
         (
             first(known, "day", plain),
@@ -379,5 +379,5 @@ fn no_byte_of_a_checkpoint_can_be_changed_so_that_it_panics() {
     }
     place.objects.replace(&name, whole).unwrap();
     assert_eq!(paths(&place.table().pin(TimeRange::ALL).unwrap()).len(), 3);
-    assert_eq!(action::read(b"").unwrap().len(), 0);
+    assert!(action::read(b"").is_err());
 }

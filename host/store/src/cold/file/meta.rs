@@ -28,7 +28,7 @@ use crate::frame::wire::{Put as _, Take};
 /// Bytes of the trailer.
 pub(super) const TRAILER: usize = 32;
 const MAGIC: [u8; 8] = *b"PRISMCLD";
-/// The version that is written, and the only one that is read.
+/// The version that is written here.
 pub(super) const VERSION: u16 = 1;
 /// Bytes of meta that are believed, unpacked.
 const META_BYTES_MAX: usize = 256 << 20;
@@ -206,10 +206,7 @@ impl Trailer {
             return Err(Damage::Checksum("trailer"));
         }
         let mut take = Take::new(&head[MAGIC.len()..], "trailer");
-        let found = take.u16()?;
-        if found != VERSION {
-            return Err(Damage::Version { what: "the cold file", found, known: VERSION });
-        }
+        Damage::version("the cold file", take.u16()?, VERSION)?;
         take.u16()?;
         let (meta_len, meta_raw) = (take.u32()? as usize, take.u32()? as usize);
         if meta_raw > META_BYTES_MAX {
