@@ -13,8 +13,7 @@ mod moved;
 use engines::Question;
 use moved::Moved;
 use prism_dsl::Range;
-use prism_model::column::portable_name;
-use prism_model::{AttrType, Batch, Intrinsic as I, Signal, Value, samples};
+use prism_model::{Batch, Intrinsic as I, Signal, Value, samples};
 use prism_query::RunOptions;
 use support::{MS, NOW, Row, SECOND, str, tenant};
 
@@ -160,26 +159,7 @@ fn questions(signal: Signal) -> Vec<(String, String)> {
             ),
         ]),
     }
-    all.into_iter().map(|(prism, sql)| (format!("from {signal} {prism}"), columns(&sql))).collect()
-}
-
-/// Puts the names of columns in place of `[key]`, `[key@type]`.
-fn columns(sql: &str) -> String {
-    let mut parts = sql.split('[');
-    let mut out = parts.next().unwrap().to_owned();
-    for part in parts {
-        if part.starts_with('\'') {
-            // The key of a map.
-            out += &format!("[{part}");
-            continue;
-        }
-        let (id, rest) = part.split_once(']').unwrap();
-        let ty = AttrType::ALL.into_iter().find(|ty| !ty.suffix().is_empty() && id.ends_with(ty.suffix()));
-        let ty = ty.unwrap_or(AttrType::Str);
-        let key = id.strip_suffix(ty.suffix()).unwrap();
-        out += &format!("\"{}\"{rest}", portable_name("attr", key, ty));
-    }
-    out
+    all.into_iter().map(|(prism, sql)| (format!("from {signal} {prism}"), engines::columns(&sql))).collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -210,7 +190,7 @@ async fn other_engines_count_sum_and_group_as_prism_does() {
             assert!(answer.stats.tiers[..2].iter().all(|of| of.parts == 0), "{:?}", answer.stats);
             let row = |row| (0..answer.columns.len()).map(|c| answer.cell(row, c)).collect::<Vec<_>>();
             expected.push((text, (0..answer.rows).map(row).collect::<Vec<_>>()));
-            asked.push(Question { table: table.clone(), sql });
+            asked.push(Question { table: table.clone(), sql, engines: engines::BOTH });
         }
         stores.push(moved);
     }

@@ -1,6 +1,7 @@
 """Other engines' answers: reads questions (JSON) from standard input, prints an answer of each engine to each."""
 
 import json
+import math
 import os
 import sys
 
@@ -29,16 +30,23 @@ def chdb_answers():
     return answer
 
 
+def plain(cell):
+    """Numbers that JSON does not have as Prism writes them."""
+    if isinstance(cell, float) and not math.isfinite(cell):
+        return "NaN" if math.isnan(cell) else "Infinity" if cell > 0 else "-Infinity"
+    return cell
+
+
 def main():
     engines = {"duckdb": duckdb_answers(), "chdb": chdb_answers()}
     for question in json.load(sys.stdin):
         answers = {}
-        for name, answer in engines.items():
+        for name in question["engines"]:
             try:
-                answers[name] = [list(row) for row in answer(question["table"], question["sql"])]
+                answers[name] = [[plain(cell) for cell in row] for row in engines[name](question["table"], question["sql"])]
             except Exception as error:  # Told beside the question that met it.
                 answers[name] = f"{type(error).__name__}: {error}"
-        print(json.dumps(answers), flush=True)
+        print(json.dumps(answers, default=float), flush=True)
 
 
 main()

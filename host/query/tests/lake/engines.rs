@@ -2,23 +2,30 @@
 //!
 //! Where they cannot be installed the tests say so and are skipped; in CI (`CI`, or `PRISM_REQUIRE_CLIENTS=1`) that is a
 //! failure.
-#![allow(unreachable_pub, reason = "a part of one test")]
+#![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use prism_model::AttrType;
+use prism_model::column::portable_name;
 use serde_json::Value;
 
 use super::packages;
 
-/// A question to both engines.
+/// Both engines.
+pub const BOTH: &[&str] = &["duckdb", "chdb"];
+
+/// A question to engines.
 pub struct Question {
     /// The folder of a Delta table.
     pub table: PathBuf,
-    /// SQL that both read; `{t}` is the table.
+    /// SQL that they read; `{t}` is the table.
     pub sql: String,
+    /// Which.
+    pub engines: &'static [&'static str],
 }
 
 /// The rows of an answer as texts, sorted; one text that is an error otherwise.
@@ -30,10 +37,22 @@ pub struct Engines {
 }
 
 impl Engines {
-    /// The answer of each engine, by its name, to each question.
+    /// The answer of each engine, by its name, to each question, as texts.
     pub fn ask(&self, questions: &[Question]) -> Vec<BTreeMap<String, Rows>> {
-        let asked: Vec<Value> =
-            questions.iter().map(|q| serde_json::json!({ "table": q.table, "sql": q.sql })).collect();
+        let rows = |answer: &Result<Vec<Vec<Value>>, String>| match answer {
+            Ok(rows) => sorted(rows),
+            Err(error) => vec![error.clone()],
+        };
+        let of = |of: &BTreeMap<String, _>| of.iter().map(|(name, answer)| (name.clone(), rows(answer))).collect();
+        self.ask_rows(questions).iter().map(of).collect()
+    }
+
+    /// The rows of each engine's answer, by its name, to each question, or its error.
+    pub fn ask_rows(&self, questions: &[Question]) -> Vec<BTreeMap<String, Result<Vec<Vec<Value>>, String>>> {
+        let asked: Vec<Value> = questions
+            .iter()
+            .map(|q| serde_json::json!({ "table": q.table, "sql": q.sql, "engines": q.engines }))
+            .collect();
         let mut child = Command::new("python3")
             .arg(sources().join("ask.py"))
             .env("PYTHONPATH", &self.site)
@@ -44,18 +63,15 @@ impl Engines {
         child.stdin.take().unwrap().write_all(Value::from(asked).to_string().as_bytes()).unwrap();
         let output = child.wait_with_output().unwrap();
         assert!(output.status.success(), "the engines ended with {}", output.status);
-        let rows = |answer: &Value| match answer.as_array() {
-            Some(rows) => {
-                let rows: Vec<Vec<Value>> = rows.iter().map(|row| row.as_array().unwrap().clone()).collect();
-                sorted(&rows)
-            }
-            None => vec![answer.to_string()],
+        let rows = |answer: Value| match answer {
+            Value::Array(rows) => Ok(rows.into_iter().map(|row| row.as_array().unwrap().clone()).collect()),
+            error => Err(error.to_string()),
         };
-        let answers: Vec<BTreeMap<String, Rows>> = String::from_utf8(output.stdout)
+        let answers: Vec<BTreeMap<String, _>> = String::from_utf8(output.stdout)
             .unwrap()
             .lines()
             .map(|line| serde_json::from_str::<BTreeMap<String, Value>>(line).unwrap())
-            .map(|of| of.iter().map(|(name, answer)| (name.clone(), rows(answer))).collect())
+            .map(|of| of.into_iter().map(|(name, answer)| (name, rows(answer))).collect())
             .collect();
         assert_eq!(answers.len(), questions.len());
         answers
@@ -85,6 +101,25 @@ pub fn installed() -> Option<Engines> {
             None
         }
     }
+}
+
+/// Puts the names of columns in place of `[key]`, `[key@type]`.
+pub fn columns(sql: &str) -> String {
+    let mut parts = sql.split('[');
+    let mut out = parts.next().unwrap().to_owned();
+    for part in parts {
+        if part.starts_with('\'') {
+            // The key of a map.
+            out += &format!("[{part}");
+            continue;
+        }
+        let (id, rest) = part.split_once(']').unwrap();
+        let ty = AttrType::ALL.into_iter().find(|ty| !ty.suffix().is_empty() && id.ends_with(ty.suffix()));
+        let ty = ty.unwrap_or(AttrType::Str);
+        let key = id.strip_suffix(ty.suffix()).unwrap();
+        out += &format!("\"{}\"{rest}", portable_name("attr", key, ty));
+    }
+    out
 }
 
 fn sources() -> PathBuf {
