@@ -31,6 +31,9 @@ pub struct Question {
 /// The rows of an answer as texts, sorted; one text that is an error otherwise.
 pub type Rows = Vec<String>;
 
+/// An engine's rows, or its error.
+pub type Answer = Result<Vec<Vec<Value>>, String>;
+
 /// Where the packages are.
 pub struct Engines {
     site: PathBuf,
@@ -39,7 +42,7 @@ pub struct Engines {
 impl Engines {
     /// The answer of each engine, by its name, to each question, as texts.
     pub fn ask(&self, questions: &[Question]) -> Vec<BTreeMap<String, Rows>> {
-        let rows = |answer: &Result<Vec<Vec<Value>>, String>| match answer {
+        let rows = |answer: &Answer| match answer {
             Ok(rows) => sorted(rows),
             Err(error) => vec![error.clone()],
         };
@@ -48,7 +51,7 @@ impl Engines {
     }
 
     /// The rows of each engine's answer, by its name, to each question, or its error.
-    pub fn ask_rows(&self, questions: &[Question]) -> Vec<BTreeMap<String, Result<Vec<Vec<Value>>, String>>> {
+    pub fn ask_rows(&self, questions: &[Question]) -> Vec<BTreeMap<String, Answer>> {
         let asked: Vec<Value> = questions
             .iter()
             .map(|q| serde_json::json!({ "table": q.table, "sql": q.sql, "engines": q.engines }))
