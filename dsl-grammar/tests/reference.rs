@@ -2,6 +2,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
+mod again;
+
+use std::path::Path;
+
 use prism_dsl::functions::FUNCTIONS;
 use prism_dsl::{parse_expr, parse_json, parse_text};
 
@@ -25,10 +29,10 @@ fn blocks_read() {
     let (queries, documents, expressions) = (blocks("query"), blocks("json"), blocks("expr"));
     assert!(queries.len() >= 7 && documents.len() >= 2 && expressions.len() >= 3);
     for query in queries {
-        parse_text(query).unwrap_or_else(|error| panic!("{error}"));
+        again::same(&parse_text(query).unwrap_or_else(|error| panic!("{error}"))).unwrap();
     }
     for document in documents {
-        parse_json(document.as_bytes()).unwrap_or_else(|error| panic!("{error}"));
+        again::same(&parse_json(document.as_bytes()).unwrap_or_else(|error| panic!("{error}"))).unwrap();
     }
     for line in expressions.iter().flat_map(|block| block.lines()) {
         parse_expr(line).unwrap_or_else(|error| panic!("{error}"));
@@ -91,5 +95,38 @@ fn functions_are_told_of() {
         assert!(told, "REFERENCE.md does not tell of `{}`", known.name);
         let usage = known.usage.replace(", …", "");
         parse_expr(&usage).unwrap_or_else(|error| panic!("{error}"));
+    }
+}
+
+/// Fuzzing begins with what the reference shows. `UPDATE=1` writes the seeds anew.
+#[test]
+fn the_seeds_of_the_fuzz_targets_read() {
+    let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds");
+    if std::env::var_os("UPDATE").is_some() {
+        let lines = blocks("expr").into_iter().flat_map(str::lines);
+        for (folder, texts) in
+            [("text", blocks("query").into_iter().chain(lines).collect()), ("document", blocks("json"))]
+        {
+            let folder = seeds.join(folder);
+            let _ = std::fs::remove_dir_all(&folder);
+            std::fs::create_dir_all(&folder).unwrap();
+            for (i, text) in texts.into_iter().enumerate() {
+                std::fs::write(folder.join(format!("{i}.txt")), text).unwrap();
+            }
+        }
+    }
+    for folder in ["text", "document"] {
+        let files = std::fs::read_dir(seeds.join(folder)).unwrap().map(|file| file.unwrap().path());
+        let mut read = 0;
+        for file in files {
+            let text = std::fs::read_to_string(&file).unwrap();
+            let reads = match folder {
+                "text" => parse_text(&text).is_ok() || parse_expr(&text).is_ok(),
+                _ => parse_json(text.as_bytes()).is_ok(),
+            };
+            assert!(reads, "{}", file.display());
+            read += 1;
+        }
+        assert!(read > 1, "no seeds in {folder}");
     }
 }
