@@ -1,6 +1,6 @@
 //! Runs queries: snapshot, plan, scan in parallel, finish; within limits of time, memory and bytes.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -19,6 +19,7 @@ use crate::bind::query::{Plan, RANGE_DEFAULT_NANOS, plan};
 use crate::error::QueryError;
 use crate::finish::finish;
 use crate::scan::{Bytes, Deadline};
+use crate::series::earlier_plan;
 use crate::show;
 use crate::types;
 
@@ -31,13 +32,22 @@ pub struct EngineOptions {
     pub time_max: Duration,
     /// Bytes that the groups of one query may take, `query.memory_bytes_max`.
     pub memory_bytes_max: usize,
+    /// Rows that `fill` and functions over bins may make before having, order and limit, `query.fill_rows_max`: each takes
+    /// about 100 bytes, and a year of minutes is 525,600.
+    pub fill_rows_max: usize,
     /// Threads of one query, `query.threads`; 0 for the number of processors.
     pub threads: usize,
 }
 
 impl Default for EngineOptions {
     fn default() -> EngineOptions {
-        EngineOptions { limit_max: 10_000, time_max: Duration::from_secs(30), memory_bytes_max: 512 << 20, threads: 0 }
+        EngineOptions {
+            limit_max: 10_000,
+            time_max: Duration::from_secs(30),
+            memory_bytes_max: 512 << 20,
+            fill_rows_max: 1_000_000,
+            threads: 0,
+        }
     }
 }
 
@@ -119,11 +129,18 @@ impl Engine {
 
     async fn attempt(&self, plan: Plan, asked: Asked, restarts: bool) -> Result<Answer, QueryError> {
         let range = plan.range;
-        let ran = self.ran(plan, &asked, restarts).await?;
-        let begun = Instant::now();
-        let (ran, finished) = blocking(move || {
-            let finished = finish(&ran.scan, &ran.parts)?;
-            Ok((ran, finished))
+        let earlier = async {
+            match earlier_plan(&plan) {
+                // A field that was not there yet is no mistake.
+                Some(plan) => self.ran(plan, &asked.lenient(), restarts).await.map(Some),
+                None => Ok(None),
+            }
+        };
+        let (ran, earlier) = futures::try_join!(self.ran(plan.clone(), &asked, restarts), earlier)?;
+        let (begun, fill_rows_max) = (Instant::now(), self.options.fill_rows_max);
+        let (ran, earlier, finished) = blocking(move || {
+            let finished = finish(&ran, earlier.as_ref(), fill_rows_max)?;
+            Ok((ran, earlier, finished))
         })
         .await?;
         let mut stats = Stats {
@@ -134,6 +151,11 @@ impl Engine {
             ..Stats::default()
         };
         ran.tell(&mut stats);
+        if let Some(earlier) = earlier {
+            earlier.tell(&mut stats);
+            let mut told = HashSet::new();
+            stats.warnings.retain(|warning| told.insert(warning.clone()));
+        }
         stats.elapsed_nanos = nanos(asked.started.elapsed());
         let scan = &ran.scan;
         let columns = scan.plan.columns.iter().zip(finished.columns).map(|(column, values)| AnswerColumn {
@@ -171,6 +193,13 @@ pub(crate) struct Asked {
     pub(crate) deadline: Option<Deadline>,
     pub(crate) context: Arc<TaskContext>,
     pub(crate) options: RunOptions,
+}
+
+impl Asked {
+    /// The same where nothing that the query names need be there.
+    fn lenient(&self) -> Asked {
+        Asked { options: RunOptions { strict: false, ..self.options.clone() }, ..self.clone() }
+    }
 }
 
 /// Runs what blocks on disk or processor beside the runtime's own threads.

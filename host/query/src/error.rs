@@ -31,6 +31,12 @@ pub enum QueryError {
         /// The limit.
         limit: usize,
     },
+    /// Bins without rows make it larger than a query may be.
+    #[error("`fill` and functions over bins make more than {limit} rows (`query.fill_rows_max`)")]
+    FillRows {
+        /// The limit.
+        limit: usize,
+    },
     /// The rows could not be read.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -69,6 +75,7 @@ impl QueryError {
             QueryError::Time { .. } => code::TIME,
             QueryError::Bytes { .. } => code::BUDGET,
             QueryError::Memory { .. } => code::MEMORY,
+            QueryError::FillRows { .. } => code::FILL_ROWS,
             QueryError::Store(_) => code::UNREADABLE,
             QueryError::Engine(_) => code::ENGINE,
         }
@@ -82,6 +89,7 @@ impl QueryError {
                 Some("ask for a shorter range, or add a condition on an id or a service")
             }
             QueryError::Memory { .. } => Some("group by fewer fields, or by fields with fewer values"),
+            QueryError::FillRows { .. } => Some("ask for a shorter range or wider bins, or group by fewer fields"),
             _ => None,
         }
     }
@@ -117,7 +125,10 @@ impl Classify for QueryError {
             QueryError::Query(error) if error.code == prism_dsl::error::code::TOO_LONG => Kind::TooLarge,
             QueryError::Query(_) => Kind::Fix,
             // Over budget: the same query would be over it again.
-            QueryError::Time { .. } | QueryError::Bytes { .. } | QueryError::Memory { .. } => Kind::Fix,
+            QueryError::Time { .. }
+            | QueryError::Bytes { .. }
+            | QueryError::Memory { .. }
+            | QueryError::FillRows { .. } => Kind::Fix,
             QueryError::Store(error) => error.kind(),
             QueryError::Engine(_) => Kind::Bug,
         }
@@ -148,6 +159,8 @@ pub mod code {
     pub const BUDGET: &str = "query_over_budget";
     /// Over the memory of a query.
     pub const MEMORY: &str = "query_over_memory";
+    /// Over the rows that filling may make.
+    pub const FILL_ROWS: &str = "query_over_fill_rows";
     /// Stored rows could not be read.
     pub const UNREADABLE: &str = "query_unreadable";
     /// A bug.

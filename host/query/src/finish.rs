@@ -5,15 +5,17 @@ use std::collections::BTreeMap;
 use arrow::array::{AsArray, RecordBatch, UInt32Array};
 use arrow::error::ArrowError;
 
-use crate::bind::query::{Plan, Shape};
+use crate::bind::query::Shape;
 use crate::encode;
 use crate::error::QueryError;
 use crate::eval::builder::ValsBuilder;
 use crate::eval::node::Level;
 use crate::eval::vals::Scalar;
-use crate::eval::{self, At, Rows, Vals};
+use crate::eval::{self, Vals};
 use crate::group::Groups;
+use crate::ran::Ran;
 use crate::scan::Scan;
+use crate::series::{Grouped, staged};
 use crate::sink::frame_and_row;
 
 /// The columns of the answer, and their number of rows.
@@ -22,49 +24,42 @@ pub(crate) struct Finished {
     pub(crate) columns: Vec<Vals>,
 }
 
-/// Finishes what the partitions gave. Blocks on the disk for plain rows.
-pub(crate) fn finish(scan: &Scan, parts: &[RecordBatch]) -> Result<Finished, QueryError> {
-    match &scan.plan.shape {
-        Shape::Rows => rows(scan, parts),
-        Shape::Groups { .. } => groups(&scan.plan, scan.memory_bytes_max, parts),
+/// Finishes what the partitions gave, and those of the earlier range of a comparison. Blocks on the disk for plain rows.
+pub(crate) fn finish(ran: &Ran, earlier: Option<&Ran>, fill_rows_max: usize) -> Result<Finished, QueryError> {
+    match &ran.scan.plan.shape {
+        Shape::Rows => rows(&ran.scan, &ran.parts),
+        Shape::Groups { .. } => groups(ran, earlier, fill_rows_max),
     }
 }
 
-/// Keys and outputs of groups as columns to evaluate over.
-struct GroupRows<'a> {
-    rows: usize,
-    columns: &'a [Vals],
-}
-
-impl Rows for GroupRows<'_> {
-    fn field(&self, field: usize) -> Result<At<Vals>, ArrowError> {
-        let of = self.columns.get(field).cloned().unwrap_or_else(|| Vals::nulls(self.rows));
-        Ok(At { level: Level::Row, of })
-    }
-
-    fn len(&self, level: Level) -> usize {
-        if level == Level::One { 1 } else { self.rows }
-    }
-
-    fn lift(&self, _: Level, _: Level) -> Result<UInt32Array, ArrowError> {
-        // Groups have one level.
-        Ok(UInt32Array::from_iter_values(0..self.rows as u32))
-    }
-}
-
-fn groups(plan: &Plan, memory_bytes_max: usize, parts: &[RecordBatch]) -> Result<Finished, QueryError> {
-    let Shape::Groups { spec, outputs, having } = &plan.shape else {
+/// The groups that all partitions of a scan found; `used` bytes of the query's memory are taken already.
+fn grouped(ran: &Ran, used: &mut usize) -> Result<Grouped, QueryError> {
+    let Shape::Groups { spec, outputs, .. } = &ran.scan.plan.shape else {
         return Err(QueryError::Engine("groups of plain rows".into()));
     };
+    let limit = ran.scan.memory_bytes_max;
     let mut groups = Groups::new(spec);
-    for part in parts {
+    for part in &ran.parts {
         groups.merge(spec, part)?;
-        if groups.bytes() > memory_bytes_max {
-            return Err(QueryError::Memory { limit: memory_bytes_max });
+        if *used + groups.bytes() > limit {
+            return Err(QueryError::Memory { limit });
         }
     }
-    let (len, columns) = groups.finish(spec, outputs);
-    let rows = GroupRows { rows: len, columns: &columns };
+    *used += groups.bytes();
+    let (rows, columns) = groups.finish(spec, outputs);
+    Ok(Grouped { rows, columns })
+}
+
+fn groups(ran: &Ran, earlier: Option<&Ran>, fill_rows_max: usize) -> Result<Finished, QueryError> {
+    let plan = &ran.scan.plan;
+    let Shape::Groups { spec, stage, having, .. } = &plan.shape else {
+        return Err(QueryError::Engine("groups of plain rows".into()));
+    };
+    let mut used = 0;
+    let own = grouped(ran, &mut used)?;
+    let earlier = earlier.map(|earlier| grouped(earlier, &mut used)).transpose()?;
+    let rows = staged(stage, spec.keys.len(), plan.range, own, earlier, fill_rows_max)?;
+    let len = rows.rows();
     let mut kept: Vec<u32> = match having {
         Some(having) => eval::mask_at(having, Level::Row, &rows)?.set_indices().map(|i| i as u32).collect(),
         None => (0..len as u32).collect(),

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! Ast -> bind (names to fields, operators to nodes) -> ran (one scan: snapshot, scan (prune, read, filter: frame, field, eval) -> sink, group -> exec)
-//!     -> finish (formulas, having, order, limit) -> answer (JSON, NDJSON, Arrow)        trace, fields
+//!     -> series (earlier range, fill, functions over bins) -> finish (formulas, having, order, limit) -> answer (JSON, NDJSON, Arrow)        trace, fields
 //! ```
 //!
 //! Invariants: QU-1 every scan is bound to a tenant and a time range or an id; QU-2 pruning never loses a row. Only this
@@ -24,6 +24,7 @@ mod rollup;
 mod scan;
 mod sink;
 mod exec;
+mod series;
 mod finish;
 mod types;
 mod answer;

@@ -7,13 +7,20 @@ use crate::eval::node::{ArithmeticOp, Function, Node};
 use crate::eval::vals::Scalar;
 use crate::field::{From, shown_types};
 use crate::group::{AccumulatorKind, Output};
+use crate::series::{EARLIER, SERIES_FIRST};
 use crate::stack::with_room;
 
 /// The type of a column of a plan, by its expression and what the frames have; `None` where it depends on the rows.
 pub(crate) fn of_column(plan: &Plan, frames: &[Frame], node: &Node) -> Option<&'static str> {
     let rows = |node: &Node| of_node(node, &|field| of_field(plan, frames, field));
-    let Shape::Groups { spec, outputs, .. } = &plan.shape else { return rows(node) };
+    let Shape::Groups { spec, outputs, stage, .. } = &plan.shape else { return rows(node) };
     of_node(node, &|field| {
+        // The earlier range has the same columns.
+        let field = if field >= EARLIER { field - EARLIER } else { field };
+        if let Some(series) = field.checked_sub(SERIES_FIRST) {
+            let series = stage.series.get(series)?;
+            return if series.function.is_double() { Some("double") } else { of_column(plan, frames, &series.of) };
+        }
         if let Some(key) = spec.keys.get(field) {
             return rows(key);
         }
@@ -93,11 +100,11 @@ fn type_of(node: &Node, field: &dyn Fn(usize) -> Option<&'static str>) -> Option
             Function::Lower | Function::Upper | Function::Substr | Function::Replace => Some("string"),
             Function::Split if args.len() < 3 => Some("json"),
             Function::Split | Function::Extract(..) | Function::Text(_) => Some("string"),
-            Function::Length | Function::Hour | Function::Weekday => Some("int"),
+            Function::Length | Function::Hour(_) | Function::Weekday(_) => Some("int"),
             Function::Bool => Some("bool"),
             Function::Log2 | Function::Log10 | Function::Sqrt => Some("double"),
             Function::Abs | Function::Floor | Function::Ceil | Function::Round => of_node(args.first()?, field),
-            Function::Bucket => of_node(args.first()?, field),
+            Function::Bucket | Function::Bin(_) => of_node(args.first()?, field),
             Function::Number | Function::Pow => None,
         },
         _ => Some("bool"),

@@ -8,6 +8,7 @@
 
 pub(crate) mod query;
 mod value;
+mod series;
 mod condition;
 mod words;
 
@@ -16,9 +17,11 @@ use prism_model::{Signal, TableKind};
 
 use crate::error::{QueryError, code};
 use crate::eval::node::{Level, Node, Unit};
+use crate::eval::zone::TimeBin;
 use crate::field::{Field, From};
 use crate::group::{Accumulator, Output};
 use crate::names::{fixed_field, row_fields};
+use crate::series::functions::Series;
 use crate::stack::with_room;
 
 /// A bound expression and what is known of its values.
@@ -66,6 +69,9 @@ pub(crate) struct Binder<'q> {
     pub(crate) fields: Vec<Field>,
     pub(crate) aggregates: Aggregates,
     key_units: Vec<Unit>,
+    /// The key that is a bin of the rows' time.
+    bin: Option<(usize, TimeBin)>,
+    series: Vec<Series>,
     /// Names of `let` and `select` that are being bound: a name does not find itself.
     open_lets: Vec<usize>,
     open_selects: Vec<usize>,
@@ -92,6 +98,8 @@ impl<'q> Binder<'q> {
             fields: Vec::new(),
             aggregates: Aggregates::default(),
             key_units: Vec::new(),
+            bin: None,
+            series: Vec::new(),
             open_lets: Vec::new(),
             open_selects: Vec::new(),
             depth: 0,

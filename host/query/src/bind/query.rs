@@ -4,11 +4,13 @@ use prism_dsl::{By, Expr, Fill, Literal, Order, Pos, Query, Range, Select, Sourc
 use prism_model::Signal;
 use prism_model::window::TimeRange;
 
+use super::series::is_series;
 use super::{Binder, Place, unsupported};
 use crate::error::QueryError;
 use crate::eval::node::{Node, Unit};
 use crate::field::Field;
 use crate::group::{AccumulatorKind, GroupSpec, Output};
+use crate::series::Stage;
 
 /// Range of a query that names none.
 pub(crate) const RANGE_DEFAULT_NANOS: i64 = 3_600_000_000_000;
@@ -36,7 +38,13 @@ pub(crate) enum Shape {
     /// Rows as they are: order and columns are of the rows' fields.
     Rows,
     /// Groups: columns, `having` and order are of the groups' keys and outputs.
-    Groups { spec: Box<GroupSpec>, outputs: Vec<(usize, Output, Unit)>, having: Option<Box<Node>> },
+    Groups {
+        spec: Box<GroupSpec>,
+        outputs: Vec<(usize, Output, Unit)>,
+        /// What is done with them before `having`, order and columns see them.
+        stage: Box<Stage>,
+        having: Option<Box<Node>>,
+    },
 }
 
 /// A query whose names are settled.
@@ -122,10 +130,8 @@ fn refuse_unsupported(query: &Query) -> Result<(), QueryError> {
     refuse(!tables.contains(&query.from), &format!("`from {}`", query.from.name()))?;
     refuse(query.matches.is_some() || query.return_.is_some(), "`match`")?;
     refuse(!query.joins.is_empty(), "`join`")?;
-    refuse(query.compare.is_some(), "`compare`")?;
     refuse(query.cursor.is_some(), "`cursor`")?;
-    refuse(query.dry_run, "`dry_run`")?;
-    refuse(query.fill.is_some_and(|fill| fill != Fill::None), "`fill`")
+    refuse(query.dry_run, "`dry_run`")
 }
 
 type Clauses = (Shape, Vec<OutputColumn>, Vec<OrderKey>);
@@ -156,6 +162,12 @@ fn rows(binder: &mut Binder<'_>, time: &Node) -> Result<Clauses, QueryError> {
             let bound = binder.own_value(&Expr::Field(prism_dsl::Field::new(&definition.name)))?;
             columns.push(OutputColumn { name: definition.name.clone(), node: bound.node, unit: bound.unit });
         }
+    }
+    let of_bins = [(query.fill.is_some_and(|fill| fill != Fill::None), "fill"), (query.compare.is_some(), "compare")];
+    if let Some((_, clause)) = of_bins.iter().find(|(there, _)| *there) {
+        let message = format!("expected groups for `{clause}`, found plain rows");
+        return Err(QueryError::at(crate::error::code::TYPE, Pos::NONE, 1, message)
+            .with_hint("select an aggregate such as `count()`, or add `by bin(time, 1m)`"));
     }
     if let Some(having) = &query.having {
         let message = "expected groups for `having`, found plain rows";
@@ -189,6 +201,7 @@ fn groups(binder: &mut Binder<'_>, time: &Node, range: TimeRange) -> Result<Clau
         keys.push(bound.node);
         binder.key_units.push(bound.unit);
     }
+    binder.bin = binder.time_bin(&keys, time)?;
     binder.rate_nanos = bin_width(query).unwrap_or_else(|| range.to.saturating_sub(range.from)).max(1);
     binder.place = Place::Group;
     let mut columns = Vec::new();
@@ -212,6 +225,8 @@ fn groups(binder: &mut Binder<'_>, time: &Node, range: TimeRange) -> Result<Clau
     }
     // Ties are told apart by the groups themselves, so that the answer is the same each time.
     order.extend((0..keys.len()).map(|key| OrderKey { node: Node::Field(key), descending: false }));
+    let columns = binder.with_twins(columns);
+    let stage = Box::new(binder.stage());
     let aggregates = std::mem::take(&mut binder.aggregates);
     let by_time = |a: &crate::group::Accumulator| matches!(a.kind, AccumulatorKind::First | AccumulatorKind::Last);
     let spec = GroupSpec {
@@ -220,7 +235,7 @@ fn groups(binder: &mut Binder<'_>, time: &Node, range: TimeRange) -> Result<Clau
         accumulators: aggregates.accumulators,
     };
     Ok((
-        Shape::Groups { spec: Box::new(spec), outputs: aggregates.outputs, having: having.map(Box::new) },
+        Shape::Groups { spec: Box::new(spec), outputs: aggregates.outputs, stage, having: having.map(Box::new) },
         columns,
         order,
     ))
@@ -264,7 +279,7 @@ fn is_word(expr: &Expr, name: &str) -> bool {
     matches!(expr, Expr::Field(field) if field.word() == Some(name))
 }
 
-/// Whether an expression holds an aggregate anywhere.
+/// Whether an expression holds an aggregate or a function over bins anywhere.
 fn has_aggregate(expr: &Expr) -> bool {
     match expr {
         Expr::Aggregate(_) => true,
@@ -276,7 +291,7 @@ fn has_aggregate(expr: &Expr) -> bool {
         }
         Expr::In { expr, list, .. } => has_aggregate(expr) || list.iter().any(has_aggregate),
         Expr::Between { expr, low, high, .. } => has_aggregate(expr) || has_aggregate(low) || has_aggregate(high),
-        Expr::Call(call) => call.args.iter().any(has_aggregate),
+        Expr::Call(call) => is_series(&call.name) || call.args.iter().any(has_aggregate),
         Expr::Plugin(call) => call.args.iter().any(has_aggregate),
     }
 }

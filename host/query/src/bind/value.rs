@@ -4,10 +4,12 @@ use prism_dsl::{Aggregate, BinaryOp, Call, Expr, Field as AstField, Literal, Pos
 use prism_model::Signal;
 use regex::RegexBuilder;
 
+use super::series::zone;
 use super::{Binder, Bound, Place, shown, unsupported};
 use crate::error::{QueryError, code};
 use crate::eval::node::{ArithmeticOp, Function, Level, Node, Unit};
 use crate::eval::vals::Scalar;
+use crate::eval::zone::TimeBin;
 use crate::field::{Field, From, path_steps};
 use crate::group::{Accumulator, AccumulatorKind, Output};
 use crate::names::Fixed;
@@ -97,6 +99,9 @@ impl Binder<'_> {
             let mut all = query.select.iter().enumerate();
             all.find(|(i, s)| Some(s.name.as_str()) == word && !binder.open_selects.contains(i))
         };
+        if let Some(bound) = word.map(|word| self.earlier_column(word)).transpose()?.flatten() {
+            return Ok(Some(bound));
+        }
         if let Some((i, select)) = of_select(self) {
             self.open_selects.push(i);
             let bound = self.value(&select.expr);
@@ -164,7 +169,7 @@ impl Binder<'_> {
         if let Some(function) = prism_dsl::functions::find(name)
             && function.kind == prism_dsl::functions::Kind::Series
         {
-            return Err(unsupported(&format!("`{name}`"), call.pos, name.len()));
+            return self.series_call(call);
         }
         let mut args = Vec::with_capacity(call.args.len());
         let conditions = match name {
@@ -214,7 +219,7 @@ impl Binder<'_> {
                 return Ok(Bound { node, unit: first_unit, child });
             }
             "bucket" | "bin" => {
-                zone(call, 2)?;
+                let zone = zone(call, 2)?;
                 match args.get(1).map(|a| (&a.node, a.unit)) {
                     Some((Node::Const(Scalar::Int(1..)), _)) => {}
                     Some((Node::Const(Scalar::Double(d)), _)) if *d > 0.0 => {}
@@ -232,18 +237,31 @@ impl Binder<'_> {
                     return Err(wrong("expected a duration as the width of a time bin".into())
                         .with_hint("write `bin(time, 1m)`"));
                 }
-                rest_of(&mut args, 2);
-                (Function::Bucket, first_unit)
+                match (zone, args.get(1).map(|a| &a.node)) {
+                    (Some(zone), Some(Node::Const(Scalar::Int(width)))) if first_unit == Unit::Time => {
+                        let bin = TimeBin { width: *width, zone: Some(zone) };
+                        rest_of(&mut args, 1);
+                        (Function::Bin(bin), first_unit)
+                    }
+                    (Some(_), _) => {
+                        return Err(wrong("expected a time where `bin` has a time zone".into())
+                            .with_hint("write `bin(time, 1d, 'Europe/Berlin')`"));
+                    }
+                    (None, _) => {
+                        rest_of(&mut args, 2);
+                        (Function::Bucket, first_unit)
+                    }
+                }
             }
             "hour" | "weekday" => {
-                zone(call, 1)?;
+                let zone = zone(call, 1)?;
                 if first_unit != Unit::Time {
                     return Err(
                         wrong(format!("expected a time in `{name}`")).with_hint(format!("write `{name}(time)`"))
                     );
                 }
                 rest_of(&mut args, 1);
-                (if name == "hour" { Function::Hour } else { Function::Weekday }, Unit::Plain)
+                (if name == "hour" { Function::Hour(zone) } else { Function::Weekday(zone) }, Unit::Plain)
             }
             _ => return Err(unsupported(&format!("the function `{name}`"), call.pos, name.len())),
         };
@@ -439,19 +457,6 @@ fn case_unit(args: &[Bound], conditions: usize) -> Unit {
     let values: Vec<Bound> =
         args.iter().enumerate().filter(|(i, _)| *i >= conditions || i % 2 == 1).map(|(_, a)| a.clone()).collect();
     same_unit(&values, 1)
-}
-
-/// The time zone of an argument; only UTC for now.
-fn zone(call: &Call, arg: usize) -> Result<(), QueryError> {
-    match call.args.get(arg) {
-        None => Ok(()),
-        Some(Expr::Literal(Literal::Str(zone)))
-            if ["utc", "z", "etc/utc", "gmt"].contains(&zone.to_lowercase().as_str()) =>
-        {
-            Ok(())
-        }
-        Some(_) => Err(unsupported("another time zone than 'UTC'", call.pos, call.name.len())),
-    }
 }
 
 /// Where an expression first names an event or link.

@@ -3,13 +3,15 @@
 use arrow::array::{Array, BooleanArray, Int64Array, StringArray};
 use arrow::buffer::BooleanBuffer;
 use arrow::error::ArrowError;
-use chrono::{DateTime, Datelike as _, Timelike as _};
+use chrono::{DateTime, Datelike as _, NaiveDateTime, Timelike as _};
+use chrono_tz::Tz;
 use prism_model::Value;
 
 use super::arithmetic::{bucket, finite_from, map_doubles, map_numbers};
 use super::builder::ValsBuilder;
 use super::node::{Function, Unit};
 use super::vals::{Scalar, Vals};
+use super::zone::{self, TimeBin};
 use crate::show;
 
 /// A function of plain values; conditionals are evaluated by the caller, which knows conditions from values.
@@ -39,8 +41,9 @@ pub(crate) fn call(function: &Function, args: &[Vals], len: usize) -> Result<Val
         Function::Sqrt => Ok(map_doubles(first, f64::sqrt)),
         Function::Pow => Ok(pow(args)),
         Function::Bucket => args.get(1).map_or_else(|| Ok(Vals::nulls(len)), |width| bucket(first, width)),
-        Function::Hour => Ok(of_time(first, |t| i64::from(t.hour()))),
-        Function::Weekday => Ok(of_time(first, |t| i64::from(t.weekday().number_from_monday()))),
+        Function::Bin(bin) => Ok(bins(first, *bin)),
+        Function::Hour(zone) => Ok(of_time(first, *zone, |t| i64::from(t.hour()))),
+        Function::Weekday(zone) => Ok(of_time(first, *zone, |t| i64::from(t.weekday().number_from_monday()))),
     }
 }
 
@@ -236,12 +239,34 @@ fn pow(args: &[Vals]) -> Vals {
     out.finish()
 }
 
-fn of_time(vals: &Vals, part: impl Fn(DateTime<chrono::Utc>) -> i64) -> Vals {
-    let of = |v: Option<i64>| v.map(|nanos| part(DateTime::from_timestamp_nanos(nanos)));
+/// A part of what the clock shows at each time.
+fn of_time(vals: &Vals, zone: Option<Tz>, part: impl Fn(NaiveDateTime) -> i64) -> Vals {
+    let of = |v: Option<i64>| {
+        let local = v.and_then(|nanos| nanos.checked_add(zone.map_or(0, |zone| zone::offset(zone, nanos))));
+        local.map(|nanos| part(DateTime::from_timestamp_nanos(nanos).naive_utc()))
+    };
     match &vals.int {
         Some(a) => Vals::of_ints(a.iter().map(of).collect()),
         None => Vals::nulls(vals.len),
     }
+}
+
+/// The start of the bin that each time lies in. Times of one bin come in runs.
+fn bins(vals: &Vals, bin: TimeBin) -> Vals {
+    let Some(ints) = &vals.int else { return Vals::nulls(vals.len) };
+    let mut last: Option<(i64, i64)> = None;
+    let start = |time: Option<i64>| {
+        let time = time?;
+        match last {
+            Some((start, until)) if (start..=until).contains(&time) => Some(start),
+            _ => {
+                let start = bin.start(time)?;
+                last = Some((start, time));
+                Some(start)
+            }
+        }
+    };
+    Vals::of_ints(ints.iter().map(start).collect())
 }
 
 /// In each row the value whose condition is the first true one.

@@ -12,6 +12,7 @@ pub(crate) mod node;
 pub(crate) mod compare;
 pub(crate) mod text;
 pub(crate) mod arithmetic;
+pub(crate) mod zone;
 pub(crate) mod function;
 
 use arrow::array::UInt32Array;

@@ -2,10 +2,12 @@
 
 use std::collections::HashSet;
 
+use chrono_tz::Tz;
 use prism_model::TableKind;
 use regex::Regex;
 
 use super::vals::Scalar;
+use super::zone::TimeBin;
 
 /// What one value of a column belongs to. Evaluation stays at the lowest level for as long as it can: a condition on a
 /// resource attribute is decided once a resource, not once a row.
@@ -152,6 +154,37 @@ impl Node {
         }
     }
 
+    /// The same with something else for each field.
+    pub(crate) fn with_fields(&self, field: &impl Fn(usize) -> Node) -> Node {
+        let boxed = |node: &Node| Box::new(node.with_fields(field));
+        let all = |nodes: &[Node]| nodes.iter().map(|node| node.with_fields(field)).collect();
+        match self {
+            Node::Const(scalar) => Node::Const(scalar.clone()),
+            Node::Field(number) => field(*number),
+            Node::Compare { op, left, right } => Node::Compare { op: *op, left: boxed(left), right: boxed(right) },
+            Node::InSet { expr, set, negated } => {
+                Node::InSet { expr: boxed(expr), set: set.clone(), negated: *negated }
+            }
+            Node::TextTest { expr, test, negated } => {
+                Node::TextTest { expr: boxed(expr), test: test.clone(), negated: *negated }
+            }
+            Node::TextPair { op, left, right, negated } => {
+                Node::TextPair { op: *op, left: boxed(left), right: boxed(right), negated: *negated }
+            }
+            Node::Exists(inner) => Node::Exists(boxed(inner)),
+            Node::And(nodes) => Node::And(all(nodes)),
+            Node::Or(nodes) => Node::Or(all(nodes)),
+            Node::Not(inner) => Node::Not(boxed(inner)),
+            Node::Some { child, condition } => Node::Some { child: *child, condition: boxed(condition) },
+            Node::Arithmetic { op, left, right } => {
+                Node::Arithmetic { op: *op, left: boxed(left), right: boxed(right) }
+            }
+            Node::Negate(inner) => Node::Negate(boxed(inner)),
+            Node::Path { expr, steps } => Node::Path { expr: boxed(expr), steps: steps.clone() },
+            Node::Call { function, args } => Node::Call { function: function.clone(), args: all(args) },
+        }
+    }
+
     /// The numbers of all fields.
     pub(crate) fn field_set(&self) -> HashSet<usize> {
         let mut set = HashSet::new();
@@ -283,6 +316,10 @@ pub(crate) enum Function {
     Pow,
     /// Value, width: the multiple of the width at or below the value.
     Bucket,
-    Hour,
-    Weekday,
+    /// The start of the bin of a time in a named zone; in UTC it is a bucket.
+    Bin(TimeBin),
+    /// In UTC, or in a named zone.
+    Hour(Option<Tz>),
+    /// In UTC, or in a named zone.
+    Weekday(Option<Tz>),
 }

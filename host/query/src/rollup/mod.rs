@@ -17,7 +17,7 @@ use prism_store::Frame;
 pub(crate) use cells::Cells;
 
 use crate::bind::query::{Plan, Shape};
-use crate::eval::node::{Function, Node};
+use crate::eval::node::{ArithmeticOp, Function, Node};
 use crate::eval::vals::Scalar;
 use crate::field::{Columns as _, Field, From};
 use crate::group::{Accumulator, AccumulatorKind, GroupSpec};
@@ -136,6 +136,17 @@ fn kept_of(node: &Node, plan: &Plan) -> Option<Kept> {
     kept(plan.fields.get(*field)?, plan.signal)
 }
 
+/// A time that was put off by whole minutes, as a comparison does, lies in a minute as the time itself does.
+fn in_minutes(node: &Node) -> &Node {
+    match node {
+        Node::Arithmetic { op: ArithmeticOp::Add, left, right } => match &**right {
+            Node::Const(Scalar::Int(by)) if by % MINUTE_NANOS == 0 => left,
+            _ => node,
+        },
+        _ => node,
+    }
+}
+
 /// Whether a node has one value for all rows of a cell, which the cell tells.
 fn tells(node: &Node, plan: &Plan) -> bool {
     with_room(|| tells_of(node, plan))
@@ -158,10 +169,10 @@ fn tells_of(node: &Node, plan: &Plan) -> bool {
         Node::And(nodes) | Node::Or(nodes) => all(nodes),
         Node::Some { .. } => false,
         Node::Call { function, args } => {
-            let of_time = || args.first().and_then(|arg| kept_of(arg, plan)) == Some(Kept::Minutes);
+            let of_time = || args.first().and_then(|arg| kept_of(in_minutes(arg), plan)) == Some(Kept::Minutes);
             match (function, args.get(1)) {
                 (Function::Bucket, Some(Node::Const(Scalar::Int(width)))) if of_time() => width % MINUTE_NANOS == 0,
-                (Function::Hour | Function::Weekday, None) if of_time() => true,
+                (Function::Hour(None) | Function::Weekday(None), None) if of_time() => true,
                 _ => all(args),
             }
         }

@@ -337,6 +337,8 @@ section! {
         time_max_ms: u64 = EngineOptions::default().time_max.as_millis() as u64,
         /// Bytes that the groups of one query may take.
         memory_bytes_max: usize = EngineOptions::default().memory_bytes_max,
+        /// Rows that `fill` and functions over bins may make of one query's groups, before having, order and limit.
+        fill_rows_max: usize = EngineOptions::default().fill_rows_max,
         /// Threads of one query; 0 for the number of processors.
         threads: usize = EngineOptions::default().threads,
         /// Queries at once, over all tenants. Each uses every processor, so more at once make none of them faster, and memory
@@ -356,6 +358,7 @@ impl QuerySettings {
             limit_max: self.limit_max,
             time_max: Duration::from_millis(self.time_max_ms),
             memory_bytes_max: self.memory_bytes_max,
+            fill_rows_max: self.fill_rows_max,
             threads: self.threads,
         }
     }
