@@ -18,7 +18,8 @@ use crate::answer::{Answer, AnswerColumn, Stats};
 use crate::bind::query::{Plan, RANGE_DEFAULT_NANOS, plan};
 use crate::error::QueryError;
 use crate::finish::finish;
-use crate::scan::{Bytes, Deadline};
+use crate::ran::{Ran, unknown_fields};
+use crate::scan::{Bytes, Deadline, Scan};
 use crate::series::earlier_plan;
 use crate::show;
 use crate::types;
@@ -37,6 +38,9 @@ pub struct EngineOptions {
     pub fill_rows_max: usize,
     /// Threads of one query, `query.threads`; 0 for the number of processors.
     pub threads: usize,
+    /// How long before the range a span may have begun whose events are in it, `query.span_time_max_ms`: events lie with
+    /// their span, which lies by its start.
+    pub span_time_max: Duration,
 }
 
 impl Default for EngineOptions {
@@ -47,6 +51,7 @@ impl Default for EngineOptions {
             memory_bytes_max: 512 << 20,
             fill_rows_max: 1_000_000,
             threads: 0,
+            span_time_max: Duration::from_secs(3_600),
         }
     }
 }
@@ -132,14 +137,14 @@ impl Engine {
         let earlier = async {
             match earlier_plan(&plan) {
                 // A field that was not there yet is no mistake.
-                Some(plan) => self.ran(plan, &asked.lenient(), restarts).await.map(Some),
-                None => Ok(None),
+                Some(plan) => self.all_ran(plan, &asked.lenient(), restarts).await,
+                None => Ok(Vec::new()),
             }
         };
-        let (ran, earlier) = futures::try_join!(self.ran(plan.clone(), &asked, restarts), earlier)?;
+        let (ran, earlier) = futures::try_join!(self.all_ran(plan.clone(), &asked, restarts), earlier)?;
         let (begun, fill_rows_max) = (Instant::now(), self.options.fill_rows_max);
         let (ran, earlier, finished) = blocking(move || {
-            let finished = finish(&ran, earlier.as_ref(), fill_rows_max)?;
+            let finished = finish(&ran, &earlier, fill_rows_max)?;
             Ok((ran, earlier, finished))
         })
         .await?;
@@ -150,18 +155,19 @@ impl Engine {
             finish_nanos: nanos(begun.elapsed()),
             ..Stats::default()
         };
-        ran.tell(&mut stats);
-        if let Some(earlier) = earlier {
-            earlier.tell(&mut stats);
-            let mut told = HashSet::new();
-            stats.warnings.retain(|warning| told.insert(warning.clone()));
+        for ran in [&ran, &earlier] {
+            ran.iter().for_each(|ran: &Ran| ran.tell(&mut stats));
+            stats.warnings.extend(unknown_fields(ran));
         }
+        let mut told = HashSet::new();
+        stats.warnings.retain(|warning| told.insert(warning.clone()));
         stats.elapsed_nanos = nanos(asked.started.elapsed());
-        let scan = &ran.scan;
-        let columns = scan.plan.columns.iter().zip(finished.columns).map(|(column, values)| AnswerColumn {
+        let scans: Vec<&Scan> = ran.iter().map(|ran| &*ran.scan).collect();
+        let first = scans.first().map_or(&[][..], |scan| &scan.plan.columns[..]);
+        let columns = first.iter().zip(finished.columns).enumerate().map(|(i, (column, values))| AnswerColumn {
             name: column.name.clone(),
             unit: column.unit,
-            expected: types::of_column(&scan.plan, &scan.frames, &column.node),
+            expected: types::of_column_in(&scans, i),
             values,
         });
         Ok(Answer::new(columns.collect(), finished.rows, stats))

@@ -37,6 +37,8 @@ pub(crate) enum From {
     Attribute { tables: Vec<TableKind>, key: Arc<str> },
     /// A part of a structured log body: `body.x.y`.
     Body { path: String },
+    /// A fixed field that only rows of another kind have, among rows of all kinds.
+    Absent(Fixed),
 }
 
 /// What a frame (or several) has of a field.
@@ -77,11 +79,11 @@ impl Field {
     /// What its values are measured in.
     pub(crate) fn unit(&self) -> Unit {
         match &self.from {
-            From::Fixed { fixed: Fixed::Duration, .. } => Unit::Duration,
-            From::Fixed {
-                fixed: Fixed::Time | Fixed::Plain(Intrinsic::Time) | Fixed::ObservedTime | Fixed::StartTime,
-                ..
-            } => Unit::Time,
+            From::Fixed { fixed, .. } | From::Absent(fixed) => match fixed {
+                Fixed::Duration => Unit::Duration,
+                Fixed::Time | Fixed::Plain(Intrinsic::Time) | Fixed::ObservedTime | Fixed::StartTime => Unit::Time,
+                _ => Unit::Plain,
+            },
             _ => Unit::Plain,
         }
     }
@@ -91,14 +93,14 @@ impl Field {
         let table = match &self.from {
             From::Fixed { table, .. } | From::TraceState { table, .. } => *table,
             From::Attribute { tables, .. } => *tables.first()?,
-            From::Body { .. } => return None,
+            From::Body { .. } | From::Absent(_) => return None,
         };
         Some(Level::of_table(table)).filter(|level| level.is_child())
     }
 
     /// Whether its values are lists of numbers.
     pub(crate) fn is_list(&self) -> bool {
-        matches!(self.from, From::Fixed { fixed: Fixed::List(_), .. })
+        matches!(self.from, From::Fixed { fixed: Fixed::List(_), .. } | From::Absent(Fixed::List(_)))
     }
 
     fn layers(&self, columns: &dyn Columns) -> Vec<Layer> {
@@ -135,6 +137,7 @@ impl Field {
             From::Fixed { fixed, .. } => types.of.extend(fixed_types(*fixed)),
             From::TraceState { .. } => types.of.extend([AttrType::Str]),
             From::Body { .. } => types.any = true,
+            From::Absent(_) => {}
             From::Attribute { .. } => {
                 for layer in self.layers(columns) {
                     match layer {
@@ -188,6 +191,7 @@ impl Field {
                 pointer(*table).into_iter().for_each(|(t, i)| want(t, i.into()));
             }
             From::Body { .. } => want(TableKind::Items, Intrinsic::BodyJson.into()),
+            From::Absent(_) => {}
             From::Attribute { .. } => {
                 for layer in self.layers(columns) {
                     let (table, key, types, tail) = match layer {
@@ -224,6 +228,7 @@ impl Field {
                 let text = body.as_ref().and_then(Text::from_array);
                 Ok(text.map(|t| (TableKind::Items, within(&t, path))).into_iter().collect())
             }
+            From::Absent(_) => Ok(Vec::new()),
             From::Attribute { .. } => {
                 let mut out: Vec<(TableKind, Vals)> = Vec::new();
                 for layer in self.layers(columns) {

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use arrow::array::{AsArray, RecordBatch, UInt32Array};
+use arrow::array::{AsArray, BinaryArray, RecordBatch, UInt32Array};
 use arrow::error::ArrowError;
 
-use crate::bind::query::Shape;
+use crate::bind::query::{Plan, Shape};
 use crate::encode;
 use crate::error::QueryError;
 use crate::eval::builder::ValsBuilder;
@@ -14,7 +14,6 @@ use crate::eval::vals::Scalar;
 use crate::eval::{self, Vals};
 use crate::group::Groups;
 use crate::ran::Ran;
-use crate::scan::Scan;
 use crate::series::{Grouped, staged};
 use crate::sink::frame_and_row;
 
@@ -24,22 +23,25 @@ pub(crate) struct Finished {
     pub(crate) columns: Vec<Vals>,
 }
 
-/// Finishes what the partitions gave, and those of the earlier range of a comparison. Blocks on the disk for plain rows.
-pub(crate) fn finish(ran: &Ran, earlier: Option<&Ran>, fill_rows_max: usize) -> Result<Finished, QueryError> {
-    match &ran.scan.plan.shape {
-        Shape::Rows => rows(&ran.scan, &ran.parts),
-        Shape::Groups { .. } => groups(ran, earlier, fill_rows_max),
+/// Finishes what the partitions of one scan gave, or of several whose plans stand beside each other, and those of the earlier
+/// range of a comparison. Blocks on the disk for plain rows.
+pub(crate) fn finish(ran: &[Ran], earlier: &[Ran], fill_rows_max: usize) -> Result<Finished, QueryError> {
+    let Some(Ran { scan: first, .. }) = ran.first() else { return Err(QueryError::Engine("no scan was run".into())) };
+    match &first.plan.shape {
+        Shape::Rows => rows(ran),
+        Shape::Groups { .. } => groups(&first.plan, ran, earlier, fill_rows_max),
     }
 }
 
-/// The groups that all partitions of a scan found; `used` bytes of the query's memory are taken already.
-fn grouped(ran: &Ran, used: &mut usize) -> Result<Grouped, QueryError> {
-    let Shape::Groups { spec, outputs, .. } = &ran.scan.plan.shape else {
+/// The groups that all partitions of some scans found; `used` bytes of the query's memory are taken already.
+fn grouped(ran: &[Ran], used: &mut usize) -> Result<Option<Grouped>, QueryError> {
+    let Some(Ran { scan: first, .. }) = ran.first() else { return Ok(None) };
+    let Shape::Groups { spec, outputs, .. } = &first.plan.shape else {
         return Err(QueryError::Engine("groups of plain rows".into()));
     };
-    let limit = ran.scan.memory_bytes_max;
+    let limit = first.memory_bytes_max;
     let mut groups = Groups::new(spec);
-    for part in &ran.parts {
+    for part in ran.iter().flat_map(|ran| &ran.parts) {
         groups.merge(spec, part)?;
         if *used + groups.bytes() > limit {
             return Err(QueryError::Memory { limit });
@@ -47,17 +49,17 @@ fn grouped(ran: &Ran, used: &mut usize) -> Result<Grouped, QueryError> {
     }
     *used += groups.bytes();
     let (rows, columns) = groups.finish(spec, outputs);
-    Ok(Grouped { rows, columns })
+    Ok(Some(Grouped { rows, columns }))
 }
 
-fn groups(ran: &Ran, earlier: Option<&Ran>, fill_rows_max: usize) -> Result<Finished, QueryError> {
-    let plan = &ran.scan.plan;
+fn groups(plan: &Plan, ran: &[Ran], earlier: &[Ran], fill_rows_max: usize) -> Result<Finished, QueryError> {
     let Shape::Groups { spec, stage, having, .. } = &plan.shape else {
         return Err(QueryError::Engine("groups of plain rows".into()));
     };
     let mut used = 0;
-    let own = grouped(ran, &mut used)?;
-    let earlier = earlier.map(|earlier| grouped(earlier, &mut used)).transpose()?;
+    let no_scan = || QueryError::Engine("no scan was run".into());
+    let own = grouped(ran, &mut used)?.ok_or_else(no_scan)?;
+    let earlier = grouped(earlier, &mut used)?;
     let rows = staged(stage, spec.keys.len(), plan.range, own, earlier, fill_rows_max)?;
     let len = rows.rows();
     let mut kept: Vec<u32> = match having {
@@ -91,22 +93,28 @@ fn groups(ran: &Ran, earlier: Option<&Ran>, fill_rows_max: usize) -> Result<Fini
     Ok(Finished { rows: kept.len(), columns: columns.collect::<Result<_, ArrowError>>()? })
 }
 
-fn rows(scan: &Scan, parts: &[RecordBatch]) -> Result<Finished, QueryError> {
-    let mut keys: Vec<&[u8]> = parts.iter().flat_map(|p| p.column(0).as_binary::<i32>().iter().flatten()).collect();
+fn rows(ran: &[Ran]) -> Result<Finished, QueryError> {
+    let Some(first) = ran.first().map(|ran| &ran.scan.plan) else { return Err(QueryError::Engine("no scan".into())) };
+    let keys_of = |part: &RecordBatch| part.column(0).as_binary::<i32>().clone();
+    let parts: Vec<(usize, BinaryArray)> =
+        ran.iter().enumerate().flat_map(|(n, ran)| ran.parts.iter().map(move |part| (n, keys_of(part)))).collect();
+    let mut keys: Vec<(&[u8], usize)> =
+        parts.iter().flat_map(|(n, keys)| keys.iter().flatten().map(|key| (key, *n))).collect();
     keys.sort_unstable();
-    keys.truncate(scan.plan.limit);
+    keys.truncate(first.limit);
     // Rows of one frame together, each with its place in the answer.
-    let mut by_frame: BTreeMap<usize, Vec<(u32, usize)>> = BTreeMap::new();
-    for (place, key) in keys.iter().enumerate() {
+    let mut by_frame: BTreeMap<(usize, usize), Vec<(u32, usize)>> = BTreeMap::new();
+    for (place, (key, scan)) in keys.iter().enumerate() {
         if let Some((frame, row)) = frame_and_row(key) {
-            by_frame.entry(frame).or_default().push((row, place));
+            by_frame.entry((*scan, frame)).or_default().push((row, place));
         }
     }
-    let mut cells: Vec<Vec<Option<Scalar>>> = vec![vec![None; scan.plan.columns.len()]; keys.len()];
-    for (frame, mut rows) in by_frame {
+    let width = first.columns.len();
+    let mut cells: Vec<Vec<Option<Scalar>>> = vec![vec![None; width]; keys.len()];
+    for ((scan, frame), mut rows) in by_frame {
         rows.sort_unstable();
         let numbers = UInt32Array::from_iter_values(rows.iter().map(|(row, _)| *row));
-        let Some(columns) = scan.fetch(frame, &numbers)? else { continue };
+        let Some(columns) = ran[scan].scan.fetch(frame, &numbers)? else { continue };
         for (c, column) in columns.iter().enumerate() {
             for (at, (_, place)) in rows.iter().enumerate() {
                 cells[*place][c] = Some(column.get(at));
@@ -115,7 +123,7 @@ fn rows(scan: &Scan, parts: &[RecordBatch]) -> Result<Finished, QueryError> {
     }
     // Rows of a frame that could be filtered and then not be read are missing, which the answer says.
     let cells: Vec<Vec<Option<Scalar>>> = cells.into_iter().filter(|row| row.iter().all(Option::is_some)).collect();
-    let columns = (0..scan.plan.columns.len()).map(|c| {
+    let columns = (0..width).map(|c| {
         let mut builder = ValsBuilder::new();
         cells.iter().for_each(|row| builder.push(row[c].clone().unwrap_or(Scalar::Null)));
         builder.finish()

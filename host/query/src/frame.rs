@@ -4,6 +4,7 @@ use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
 
 use arrow::array::{Array, ArrayRef, UInt32Array};
+use arrow::buffer::BooleanBuffer;
 use arrow::compute::take;
 use arrow::error::ArrowError;
 use prism_model::{Batch, ColumnId, Intrinsic, Table, TableKind};
@@ -47,8 +48,11 @@ pub(crate) struct FrameRows<'a> {
     fields: &'a [Field],
     columns: &'a dyn Columns,
     parts: &'a [Batch],
+    /// Rows of the items table.
     rows: usize,
     selection: Option<&'a UInt32Array>,
+    /// Whose rows are counted, where those are events or exemplars instead of items, and to which item each belongs.
+    counted: Option<(Level, UInt32Array)>,
     events: OnceCell<Children>,
     links: OnceCell<Children>,
     exemplars: OnceCell<Children>,
@@ -70,10 +74,34 @@ impl<'a> FrameRows<'a> {
             parts,
             rows,
             selection,
+            counted: None,
             events: OnceCell::new(),
             links: OnceCell::new(),
             exemplars: OnceCell::new(),
             cache: RefCell::new(HashMap::new()),
+        }
+    }
+
+    /// Rows of a child table instead of items, each with the values of the item that it belongs to. `selection` numbers them.
+    pub(crate) fn counting(mut self, child: Level, len: usize) -> Result<FrameRows<'a>, ArrowError> {
+        let Some(table) = child.table() else { return Ok(self) };
+        // A column of nothing but zeros may be absent.
+        let parents = self.index(table, Intrinsic::Parent).cloned().unwrap_or_else(|| UInt32Array::from_value(0, len));
+        let items = self.selection.map_or_else(|| Ok(parents.clone()), |rows| take_u32(&parents, rows))?;
+        self.counted = Some((child, items));
+        Ok(self)
+    }
+
+    /// The item of each row; `None` where row and item have the same number.
+    fn items(&self) -> Option<&UInt32Array> {
+        self.counted.as_ref().map(|(_, items)| items).or(self.selection)
+    }
+
+    /// What holds for items, for the rows that belong to them.
+    pub(crate) fn of_items(&self, holds: &BooleanBuffer) -> BooleanBuffer {
+        match self.items() {
+            None => holds.clone(),
+            Some(items) => BooleanBuffer::collect_bool(items.len(), |row| holds.value(items.value(row) as usize)),
         }
     }
 
@@ -87,7 +115,7 @@ impl<'a> FrameRows<'a> {
     }
 
     fn select(&self, index: Option<&UInt32Array>) -> Result<UInt32Array, ArrowError> {
-        match (index, self.selection) {
+        match (index, self.items()) {
             (None, _) => Ok(UInt32Array::from_value(0, self.len(Level::Row))),
             (Some(index), None) => Ok(index.clone()),
             (Some(index), Some(rows)) => take_u32(index, rows),
@@ -119,9 +147,13 @@ impl<'a> FrameRows<'a> {
     }
 
     fn at_level(&self, table: TableKind, vals: Vals) -> Result<At<Vals>, ArrowError> {
-        let level = Level::of_table(table);
+        let mut level = Level::of_table(table);
         let rows = match level {
-            Level::Row => self.selection,
+            Level::Row => self.items(),
+            own if self.counted.as_ref().is_some_and(|(counted, _)| *counted == own) => {
+                level = Level::Row;
+                self.selection
+            }
             child if child.is_child() => self.children(child)?.0.as_ref(),
             _ => None,
         };
@@ -176,7 +208,7 @@ impl Rows for FrameRows<'_> {
 
     fn len(&self, level: Level) -> usize {
         match level {
-            Level::Row => self.selection.map_or(self.rows, Array::len),
+            Level::Row => self.items().map_or(self.rows, Array::len),
             child if child.is_child() => self.children(level).map_or(0, |(_, parents)| parents.len()),
             interned => interned.table().map_or(1, |table| Loaded::rows(self, table)),
         }

@@ -18,6 +18,7 @@ mod field;
 mod frame;
 mod group;
 mod bind;
+mod events;
 mod prune;
 mod running;
 mod rollup;

@@ -87,6 +87,7 @@ fn columns<'f>(field: &Field, frame: &'f Frame) -> Option<Vec<(TableKind, &'f Co
 fn exists(field: &Field, frame: &Frame) -> bool {
     match &field.from {
         From::Attribute { .. } => columns(field, frame).is_none_or(|columns| !columns.is_empty()),
+        From::Absent(_) => false,
         // An absent fixed column may hold a default that counts as a value.
         _ => true,
     }
@@ -97,6 +98,7 @@ fn may_compare(field: &Field, op: CompareOp, value: &Scalar, frame: &Frame) -> b
         return false;
     }
     match &field.from {
+        From::Absent(_) => false,
         From::Fixed { table: table @ (TableKind::Items | TableKind::Descriptors), fixed } => {
             may_compare_fixed(*table, *fixed, op, value, frame)
         }

@@ -11,12 +11,14 @@ use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use futures::TryStreamExt as _;
 use parking_lot::Mutex;
 use prism_model::TableKind;
+use prism_model::window::TimeRange;
 use prism_store::{Found, Frame, Snapshot, StoreError};
 
 use crate::answer::{Partial, Stats};
 use crate::bind::query::Plan;
 use crate::engine::{Asked, Engine, blocking, engine_error, nanos};
 use crate::error::{QueryError, code};
+use crate::eval::node::Level;
 use crate::exec::ScanExec;
 use crate::field::{From as FieldFrom, Types};
 use crate::names::{nearest, row_fields};
@@ -30,6 +32,8 @@ pub(crate) struct Ran {
     /// What its threads found, one batch of [`Scan::schema`] each.
     pub(crate) parts: Vec<RecordBatch>,
     warnings: Vec<String>,
+    /// Fields that none of its rows has; of no rows nothing is known.
+    unknown: Option<Vec<Unknown>>,
     /// What the snapshot found, hot to cold.
     tiers: [Found; 3],
     bind_nanos: u64,
@@ -69,7 +73,65 @@ impl Ran {
     }
 }
 
+/// A field that no row in the range has.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Unknown {
+    name: String,
+    /// What may have been meant.
+    hint: Option<String>,
+}
+
+impl Unknown {
+    fn message(&self) -> String {
+        format!("no row in the range has the field `{}`", self.name)
+    }
+
+    fn error(self) -> QueryError {
+        QueryError::at(code::UNKNOWN_FIELD, prism_dsl::Pos::NONE, 1, self.message()).with_hint_if(self.hint)
+    }
+}
+
+/// The fields that the rows of none of some scans have, each with a hint from the first that has one.
+fn unknown_in_all(ran: &[Ran]) -> Vec<Unknown> {
+    let mut known = ran.iter().filter_map(|ran| ran.unknown.as_ref());
+    let Some(first) = known.next() else { return Vec::new() };
+    let mut unknown = first.clone();
+    for more in known {
+        unknown.retain_mut(|field| {
+            let other = more.iter().find(|other| other.name == field.name);
+            field.hint = field.hint.take().or_else(|| other?.hint.clone());
+            other.is_some()
+        });
+    }
+    unknown
+}
+
+/// Warnings of fields that no row in the range has.
+pub(crate) fn unknown_fields(ran: &[Ran]) -> Vec<String> {
+    let warning = |unknown: Unknown| match &unknown.hint {
+        Some(hint) => format!("{}: {hint}", unknown.message()),
+        None => unknown.message(),
+    };
+    unknown_in_all(ran).into_iter().map(warning).collect()
+}
+
 impl Engine {
+    /// Runs the scans of a plan and of those beside it, one after the other: they share what a query may use.
+    ///
+    /// # Errors
+    /// As [`Engine::ran`]; with `strict` also a field that no row of any has.
+    pub(crate) async fn all_ran(&self, mut plan: Plan, asked: &Asked, restarts: bool) -> Result<Vec<Ran>, QueryError> {
+        let beside = std::mem::take(&mut plan.beside);
+        let mut all = Vec::with_capacity(1 + beside.len());
+        for plan in std::iter::once(plan).chain(beside) {
+            all.push(self.ran(plan, asked, restarts).await?);
+        }
+        match unknown_in_all(&all).into_iter().next() {
+            Some(unknown) if asked.options.strict => Err(unknown.error()),
+            _ => Ok(all),
+        }
+    }
+
     /// Runs one scan. What is read may move to a colder tier meanwhile: an error where the query `restarts`, else the answer
     /// is partial.
     ///
@@ -78,17 +140,17 @@ impl Engine {
     pub(crate) async fn ran(&self, plan: Plan, asked: &Asked, restarts: bool) -> Result<Ran, QueryError> {
         let started = Instant::now();
         let (engine, of) = (self.clone(), asked.clone());
-        let Prepared { scan, warnings, tiers } = blocking(move || engine.prepare(plan, &of, restarts)).await?;
+        let Prepared { scan, warnings, unknown, tiers } = blocking(move || engine.prepare(plan, &of, restarts)).await?;
         let bound = Instant::now();
         let stop = StopOnDrop(scan.clone());
         let parts = self.collect(&scan, asked).await?;
         let (bind_nanos, scan_nanos) = (nanos(bound - started), nanos(bound.elapsed()));
-        Ok(Ran { scan, parts, warnings, tiers, bind_nanos, scan_nanos, _stop: stop })
+        Ok(Ran { scan, parts, warnings, unknown, tiers, bind_nanos, scan_nanos, _stop: stop })
     }
 
     /// Takes the snapshot and settles what depends on it. Blocks on the disk.
     fn prepare(&self, mut plan: Plan, asked: &Asked, restarts: bool) -> Result<Prepared, QueryError> {
-        let snapshot = self.reader.snapshot(&asked.tenant, plan.signal, plan.range)?;
+        let snapshot = self.reader.snapshot(&asked.tenant, plan.signal, self.reach(&plan))?;
         let mut partial: Vec<Partial> = snapshot.unreadable.iter().map(Partial::of_unreadable).collect();
         let asked_of = |frame: &Frame| {
             let may_hold = |condition| prune::may_hold(condition, &plan.fields, frame);
@@ -102,7 +164,7 @@ impl Engine {
             }
             Ok(superseded) => superseded,
         };
-        check_fields(&mut plan, &snapshot, asked.options.strict)?;
+        let unknown = unknown(&plan, &snapshot);
         let warnings = std::mem::take(&mut plan.warnings);
         let (holds, limit, tiers) = (snapshot.holds_until(), snapshot.grace(), snapshot.tiers);
         let rolled = if asked.options.without_rollups { Vec::new() } else { snapshot.rolled };
@@ -114,7 +176,16 @@ impl Engine {
         scan.restarts = restarts;
         scan.memory_bytes_max = self.options.memory_bytes_max;
         scan.partial = Mutex::new(partial);
-        Ok(Prepared { scan: Arc::new(scan), warnings, tiers: [tiers.hot, tiers.warm, tiers.cold] })
+        Ok(Prepared { scan: Arc::new(scan), warnings, unknown, tiers: [tiers.hot, tiers.warm, tiers.cold] })
+    }
+
+    /// The range in which rows lie that are in a plan's.
+    fn reach(&self, plan: &Plan) -> TimeRange {
+        let before = match plan.level {
+            Level::Event => i64::try_from(self.options.span_time_max.as_nanos()).unwrap_or(i64::MAX),
+            _ => 0,
+        };
+        TimeRange { from: plan.range.from.saturating_sub(before), to: plan.range.to }
     }
 
     /// Runs the partitions of a scan.
@@ -135,6 +206,7 @@ impl Engine {
 struct Prepared {
     scan: Arc<Scan>,
     warnings: Vec<String>,
+    unknown: Option<Vec<Unknown>>,
     /// What the snapshot found, hot to cold.
     tiers: [Found; 3],
 }
@@ -148,12 +220,13 @@ impl Drop for StopOnDrop {
     }
 }
 
-/// Warns of fields that no row in the range has; with `strict` they are an error.
-fn check_fields(plan: &mut Plan, snapshot: &Snapshot, strict: bool) -> Result<(), QueryError> {
+/// The fields of a plan that no row in the range has; `None` where there is no row.
+fn unknown(plan: &Plan, snapshot: &Snapshot) -> Option<Vec<Unknown>> {
     if snapshot.frames.is_empty() {
-        return Ok(());
+        return None;
     }
     let defaults: &[&str] = &["service.name"];
+    let mut unknown = Vec::new();
     for field in &plan.fields {
         if !matches!(field.from, FieldFrom::Attribute { .. }) || defaults.contains(&field.name.as_str()) {
             continue;
@@ -170,16 +243,9 @@ fn check_fields(plan: &mut Plan, snapshot: &Snapshot, strict: bool) -> Result<()
         let fixed = row_fields(plan.signal).map(|(name, ..)| name);
         let near = nearest(bare, names.iter().map(String::as_str).chain(fixed));
         let hint = near.map(|near| format!("did you mean `{near}`?"));
-        let message = format!("no row in the range has the field `{}`", field.name);
-        if strict {
-            return Err(QueryError::at(code::UNKNOWN_FIELD, prism_dsl::Pos::NONE, 1, message).with_hint_if(hint));
-        }
-        plan.warnings.push(match hint {
-            Some(hint) => format!("{message}: {hint}"),
-            None => message,
-        });
+        unknown.push(Unknown { name: field.name.clone(), hint });
     }
-    Ok(())
+    Some(unknown)
 }
 
 /// Every attribute key of some frames, once.

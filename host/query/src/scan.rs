@@ -25,6 +25,7 @@ use crate::error::QueryError;
 use crate::eval::node::{Level, Node};
 use crate::eval::vals::Scalar;
 use crate::eval::{self, Rows};
+use crate::events::times;
 use crate::frame::FrameRows;
 use crate::group::Many;
 use crate::prune;
@@ -164,11 +165,11 @@ impl Scan {
             .filter(|key| matches!((&key.node, &plan.time), (Node::Field(a), Node::Field(b)) if a == b));
         let bound = match (&plan.shape, by_time) {
             (Shape::Rows, Some(key)) if key.descending => {
-                frames.sort_by_key(|f| std::cmp::Reverse(f.stats().time_max));
+                frames.sort_by_key(|f| std::cmp::Reverse(times(&plan, f).1));
                 Some(Bound { descending: true, time: AtomicI64::new(i64::MIN) })
             }
             (Shape::Rows, Some(_)) => {
-                frames.sort_by_key(|f| f.stats().time_min);
+                frames.sort_by_key(|f| times(&plan, f).0);
                 Some(Bound { descending: false, time: AtomicI64::new(i64::MAX) })
             }
             _ => None,
@@ -296,7 +297,10 @@ impl Scan {
 
     /// Whether no row of a frame fulfils the conditions.
     fn hopeless(&self, frame: &Frame) -> bool {
-        self.plan.conditions.iter().any(|condition| !prune::may_hold(condition, &self.plan.fields, frame))
+        let (first, last) = times(&self.plan, frame);
+        let none =
+            self.plan.level.is_child() && (counted(&self.plan, frame) == 0 || !self.plan.range.touches(first, last));
+        none || self.plan.conditions.iter().any(|condition| !prune::may_hold(condition, &self.plan.fields, frame))
     }
 
     /// One frame, `but` for the rows of a time that were answered already. A frame that cannot be read makes the answer
@@ -305,7 +309,8 @@ impl Scan {
         let frame = &self.frames[number];
         let late = |bound: &Bound| {
             let time = bound.time.load(Ordering::Relaxed);
-            if bound.descending { frame.stats().time_max < time } else { frame.stats().time_min > time }
+            let (first, last) = times(&self.plan, frame);
+            if bound.descending { last < time } else { first > time }
         };
         if self.bound.as_ref().is_some_and(late) || (self.prune && self.hopeless(frame)) {
             add(&self.counters.frames_pruned, 1);
@@ -313,7 +318,7 @@ impl Scan {
         }
         add(&self.counters.frames_read, 1);
         add(&self.counters.tier(frame.tier()).frames_read, 1);
-        add(&self.counters.rows_scanned, frame.rows() as u64);
+        add(&self.counters.rows_scanned, counted(&self.plan, frame) as u64);
         let mut reading = Reading { scan: self, frame, but, parts: Vec::new(), have: Wanted::new() };
         match reading.matching() {
             Ok(Matching::None) => Ok(()),
@@ -326,7 +331,7 @@ impl Scan {
                 if self.give_up(read, frame)? {
                     return Ok(());
                 }
-                let rows = reading.rows(selection);
+                let rows = reading.rows(selection)?;
                 add(&self.counters.rows_matched, rows.len(Level::Row) as u64);
                 sink.add(self, number, &rows, selection)
             }
@@ -356,7 +361,7 @@ impl Scan {
         if self.give_up(read, frame)? {
             return Ok(None);
         }
-        let rows = reading.rows(Some(rows));
+        let rows = reading.rows(Some(rows))?;
         let columns = self.plan.columns.iter().map(|c| eval::vals_at(&c.node, Level::Row, &rows));
         Ok(Some(columns.collect::<Result<_, _>>()?))
     }
@@ -374,6 +379,14 @@ fn jobs(plan: &Plan, frames: &[Frame], rolled: Vec<Rolled>, fit: Option<&Fit>) -
     }
     jobs.extend((0..frames.len()).filter(|number| single[*number]).map(Job::Frame));
     jobs
+}
+
+/// Rows of a frame, of the kind that is counted.
+fn counted(plan: &Plan, frame: &Frame) -> usize {
+    match plan.level {
+        Level::Row => frame.rows(),
+        child => child.table().map_or(0, |table| frame.table_rows(table)),
+    }
 }
 
 fn add(counter: &AtomicU64, n: u64) {
@@ -398,8 +411,13 @@ struct Reading<'s> {
 }
 
 impl Reading<'_> {
-    fn rows<'r>(&'r self, selection: Option<&'r UInt32Array>) -> FrameRows<'r> {
-        FrameRows::new(&self.scan.plan.fields, self.frame, &self.parts, self.frame.rows(), selection)
+    fn rows<'r>(&'r self, selection: Option<&'r UInt32Array>) -> Result<FrameRows<'r>, QueryError> {
+        let plan = &self.scan.plan;
+        let rows = FrameRows::new(&plan.fields, self.frame, &self.parts, self.frame.rows(), selection);
+        Ok(match plan.level {
+            Level::Row => rows,
+            child => rows.counting(child, counted(plan, self.frame))?,
+        })
     }
 
     fn wanted<'n>(&self, nodes: impl Iterator<Item = &'n Node>) -> Wanted {
@@ -410,6 +428,9 @@ impl Reading<'_> {
             })
         });
         let mut wanted = Wanted::new();
+        if let (Some(table), true) = (self.scan.plan.level.table(), self.scan.plan.level.is_child()) {
+            wanted.entry(table).or_default().insert(Intrinsic::Parent.into());
+        }
         for field in fields {
             self.scan.plan.fields[field].wanted(self.frame, &mut |table, id| {
                 wanted.entry(table).or_default().insert(id);
@@ -460,14 +481,14 @@ impl Reading<'_> {
             })
         };
         let (cheap, dear): (Vec<&Node>, Vec<&Node>) = plan.conditions.iter().partition(interned);
-        let rows = self.frame.rows();
+        let rows = counted(plan, self.frame);
         let mut mask: Option<BooleanBuffer> = None;
         for step in [cheap, dear] {
             if step.is_empty() {
                 continue;
             }
             self.load(step.iter().copied())?;
-            let columns = self.rows(None);
+            let columns = self.rows(None)?;
             for condition in step {
                 let found = eval::mask(condition, &columns)?;
                 let set = found.of.count_set_bits();
@@ -507,14 +528,14 @@ impl Reading<'_> {
     /// QU-1: rows outside of the range, of which a frame may hold some.
     fn in_range(&mut self) -> Result<Option<BooleanBuffer>, QueryError> {
         let plan = &self.scan.plan;
-        let stats = self.frame.stats();
-        let but = self.but.filter(|but| but.touches(stats.time_min, stats.time_max));
-        if but.is_none() && plan.range.covers(stats.time_min, stats.time_max) {
+        let (first, last) = times(plan, self.frame);
+        let but = self.but.filter(|but| but.touches(first, last));
+        if but.is_none() && plan.range.covers(first, last) {
             return Ok(None);
         }
         let wanted = |time| plan.range.contains(time) && !but.is_some_and(|but| but.contains(time));
         self.load(std::iter::once(&plan.time))?;
-        let times = eval::vals_at(&plan.time, Level::Row, &self.rows(None))?;
+        let times = eval::vals_at(&plan.time, Level::Row, &self.rows(None)?)?;
         let inside = |row: usize| matches!(times.get(row), Scalar::Int(time) if wanted(time));
         Ok(Some(match times.int.as_ref() {
             Some(ints) => BooleanBuffer::collect_bool(times.len, |row| wanted(ints.value(row))),
@@ -528,6 +549,13 @@ impl Reading<'_> {
             return Ok(None);
         }
         self.read(HashMap::from([(TableKind::Items, Superseded::columns())]))?;
-        Ok(self.scan.superseded.others(&self.parts))
+        let Some(others) = self.scan.superseded.others(&self.parts) else { return Ok(None) };
+        Ok(Some(match self.scan.plan.level {
+            Level::Row => others,
+            _ => {
+                self.load(std::iter::empty())?;
+                self.rows(None)?.of_items(&others)
+            }
+        }))
     }
 }

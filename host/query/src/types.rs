@@ -7,8 +7,16 @@ use crate::eval::node::{ArithmeticOp, Function, Node};
 use crate::eval::vals::Scalar;
 use crate::field::{From, shown_types};
 use crate::group::{AccumulatorKind, Output};
+use crate::scan::Scan;
 use crate::series::{EARLIER, SERIES_FIRST};
 use crate::stack::with_room;
+
+/// The type of a column of an answer from several scans, where they agree on it.
+pub(crate) fn of_column_in(scans: &[&Scan], column: usize) -> Option<&'static str> {
+    let of_scan = |scan: &&Scan| of_column(&scan.plan, &scan.frames, &scan.plan.columns.get(column)?.node);
+    let found: std::collections::BTreeSet<&'static str> = scans.iter().filter_map(of_scan).collect();
+    one(found.into_iter().collect())
+}
 
 /// The type of a column of a plan, by its expression and what the frames have; `None` where it depends on the rows.
 pub(crate) fn of_column(plan: &Plan, frames: &[Frame], node: &Node) -> Option<&'static str> {
@@ -40,7 +48,7 @@ pub(crate) fn of_column(plan: &Plan, frames: &[Frame], node: &Node) -> Option<&'
 fn of_field(plan: &Plan, frames: &[Frame], field: usize) -> Option<&'static str> {
     let field = plan.fields.get(field)?;
     match &field.from {
-        From::Fixed { fixed, .. } => one(shown_types(*fixed)),
+        From::Fixed { fixed, .. } | From::Absent(fixed) => one(shown_types(*fixed)),
         From::TraceState { .. } => Some("string"),
         From::Body { .. } => None,
         From::Attribute { .. } => {

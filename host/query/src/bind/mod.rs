@@ -18,9 +18,10 @@ use prism_model::{Signal, TableKind};
 use crate::error::{QueryError, code};
 use crate::eval::node::{Level, Node, Unit};
 use crate::eval::zone::TimeBin;
+use crate::events::Kind;
 use crate::field::{Field, From};
 use crate::group::{Accumulator, Output};
-use crate::names::{fixed_field, row_fields};
+use crate::names::{Fixed, fixed_field, row_fields};
 use crate::series::functions::Series;
 use crate::stack::with_room;
 
@@ -62,6 +63,10 @@ enum Place {
 pub(crate) struct Binder<'q> {
     query: &'q prism_dsl::Query,
     signal: Signal,
+    /// What is counted as a row.
+    level: Level,
+    /// Which kind of rows, among those of all kinds.
+    kind: Option<Kind>,
     now: i64,
     place: Place,
     /// Nanoseconds that a rate is divided by, and the names of the keys.
@@ -92,6 +97,8 @@ impl<'q> Binder<'q> {
         Binder {
             query,
             signal,
+            level: Level::Row,
+            kind: None,
             now,
             place: Place::Row,
             rate_nanos: 1_000_000_000,
@@ -107,9 +114,14 @@ impl<'q> Binder<'q> {
         }
     }
 
+    /// A binder of one kind of rows of the envelope.
+    pub(crate) fn of_kind(query: &'q prism_dsl::Query, kind: Kind, now: i64) -> Binder<'q> {
+        Binder { level: kind.level(), kind: Some(kind), ..Binder::new(query, kind.signal(), now) }
+    }
+
     /// A field of the rows, made known once.
     fn row_field(&mut self, field: Field) -> Bound {
-        let (unit, child) = (field.unit(), field.child());
+        let (unit, child) = (field.unit(), field.child().filter(|child| *child != self.level));
         let number = self.fields.iter().position(|f| f.from == field.from).unwrap_or_else(|| {
             self.fields.push(field);
             self.fields.len() - 1
@@ -137,6 +149,11 @@ impl<'q> Binder<'q> {
     fn settle(&self, field: &AstField) -> Result<Field, QueryError> {
         let name = shown(field);
         self.refuse_other_rows(field)?;
+        if let Some(kind) = self.kind
+            && let Some(from) = self.settle_in_envelope(kind, field)
+        {
+            return Ok(Field { name, from });
+        }
         let attribute = |tables: &[TableKind], key: &str| From::Attribute { tables: tables.to_vec(), key: key.into() };
         let scoped = |table: TableKind| {
             if let Some(key) = field.name.strip_prefix("attr.").filter(|k| !k.is_empty()) {
@@ -182,6 +199,26 @@ impl<'q> Binder<'q> {
             }
         };
         Ok(Field { name, from })
+    }
+
+    /// What a field means in rows of one kind where it means something else than among rows of one signal.
+    fn settle_in_envelope(&self, kind: Kind, field: &AstField) -> Option<From> {
+        let attribute = |tables: Vec<TableKind>| From::Attribute { tables, key: field.name.as_str().into() };
+        // Missing, whichever type it would have.
+        let absent = || From::Absent(Fixed::Body);
+        match (field.scope, kind) {
+            (None, _) => kind.fixed(&field.name).or_else(|| {
+                let body = field.name.starts_with("body.") && kind != Kind::Log;
+                let state = field.name.starts_with("trace_state.") && kind != Kind::Span;
+                let own = || attribute(vec![TableKind::Events, TableKind::Scopes, TableKind::Resources]);
+                if body || state { Some(absent()) } else { (kind == Kind::SpanEvent).then(own) }
+            }),
+            (Some(Scope::Attr), _) => Some(attribute(vec![kind.table()])),
+            (Some(Scope::Event), Kind::Log | Kind::Metric) => Some(absent()),
+            (Some(Scope::Link), Kind::SpanEvent | Kind::Log | Kind::Metric) => Some(absent()),
+            (Some(Scope::Exemplar | Scope::Metadata), Kind::Span | Kind::SpanEvent | Kind::Log) => Some(absent()),
+            _ => None,
+        }
     }
 
     fn body_path<'n>(&self, name: &'n str) -> Option<&'n str> {

@@ -7,7 +7,7 @@ use prism_model::window::TimeRange;
 use super::series::is_series;
 use super::{Binder, Place, unsupported};
 use crate::error::QueryError;
-use crate::eval::node::{Node, Unit};
+use crate::eval::node::{Level, Node, Unit};
 use crate::field::Field;
 use crate::group::{AccumulatorKind, GroupSpec, Output};
 use crate::series::Stage;
@@ -51,6 +51,8 @@ pub(crate) enum Shape {
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub(crate) signal: Signal,
+    /// What is counted as a row.
+    pub(crate) level: Level,
     pub(crate) range: TimeRange,
     /// The query named no range.
     pub(crate) range_is_default: bool,
@@ -64,6 +66,8 @@ pub(crate) struct Plan {
     /// The row's time, in `fields`.
     pub(crate) time: Node,
     pub(crate) warnings: Vec<String>,
+    /// The same query over further kinds of rows, which the answer has beside these: columns, order and groups are alike.
+    pub(crate) beside: Vec<Plan>,
 }
 
 /// Settles a query, or refuses what cannot be run.
@@ -75,10 +79,17 @@ pub(crate) fn plan(query: &Query, now: i64, limit_max: usize) -> Result<Plan, Qu
     let signal = match query.from {
         Source::Logs => Signal::Logs,
         Source::Metrics => Signal::Metrics,
+        Source::Events => return crate::events::plan(query, now, limit_max),
         _ => Signal::Spans,
     };
-    let range = range(query, now);
-    let mut binder = Binder::new(query, signal, now);
+    plan_of(Binder::new(query, signal, now), limit_max)
+}
+
+/// Settles the clauses of a binder's query.
+pub(crate) fn plan_of(mut binder: Binder<'_>, limit_max: usize) -> Result<Plan, QueryError> {
+    let query = binder.query;
+    let (signal, level) = (binder.signal, binder.level);
+    let range = range(query, binder.now);
     let mut warnings = Vec::new();
     let time = binder.value(&Expr::Field(prism_dsl::Field::new("time")))?.node;
     let conditions = match &query.where_ {
@@ -103,6 +114,7 @@ pub(crate) fn plan(query: &Query, now: i64, limit_max: usize) -> Result<Plan, Qu
     let (shape, columns, order) = if grouped { groups(&mut binder, &time, range)? } else { rows(&mut binder, &time)? };
     Ok(Plan {
         signal,
+        level,
         range,
         range_is_default: query.range.is_none(),
         fields: binder.fields,
@@ -113,6 +125,7 @@ pub(crate) fn plan(query: &Query, now: i64, limit_max: usize) -> Result<Plan, Qu
         limit,
         time,
         warnings,
+        beside: Vec::new(),
     })
 }
 
@@ -126,7 +139,7 @@ fn range(query: &Query, now: i64) -> TimeRange {
 
 fn refuse_unsupported(query: &Query) -> Result<(), QueryError> {
     let refuse = |there: bool, what: &str| if there { Err(unsupported(what, Pos::NONE, 1)) } else { Ok(()) };
-    let tables = [Source::Spans, Source::Logs, Source::Metrics];
+    let tables = [Source::Spans, Source::Logs, Source::Metrics, Source::Events];
     refuse(!tables.contains(&query.from), &format!("`from {}`", query.from.name()))?;
     refuse(query.matches.is_some() || query.return_.is_some(), "`match`")?;
     refuse(!query.joins.is_empty(), "`join`")?;
@@ -137,8 +150,11 @@ fn refuse_unsupported(query: &Query) -> Result<(), QueryError> {
 type Clauses = (Shape, Vec<OutputColumn>, Vec<OrderKey>);
 
 /// The columns of rows where the query names none.
-fn default_columns(signal: Signal) -> &'static [&'static str] {
-    match signal {
+fn default_columns(binder: &Binder<'_>) -> &'static [&'static str] {
+    if binder.kind.is_some() {
+        return &["time", "signal", "service.name", "name", "body", "trace_id", "span_id"];
+    }
+    match binder.signal {
         Signal::Logs => &["time", "service.name", "severity_text", "body", "trace_id"],
         Signal::Metrics => &["time", "service.name", "name", "type", "value", "count", "sum", "unit"],
         Signal::Spans => &["time", "service.name", "name", "duration", "status", "trace_id", "span_id"],
@@ -153,7 +169,7 @@ fn rows(binder: &mut Binder<'_>, time: &Node) -> Result<Clauses, QueryError> {
         columns.push(OutputColumn { name: select.name.clone(), node: bound.node, unit: bound.unit });
     }
     if query.select.is_empty() {
-        for name in default_columns(binder.signal) {
+        for name in default_columns(binder) {
             let bound = binder.own_value(&Expr::Field(prism_dsl::Field::new(*name)))?;
             columns.push(OutputColumn { name: (*name).to_owned(), node: bound.node, unit: bound.unit });
         }

@@ -126,6 +126,9 @@ impl Binder<'_> {
             let hint = format!("add `{name}` to `by`, or take one value of each group: `first({name})`");
             return Err(QueryError::at(code::UNGROUPED, field.pos, name.chars().count(), message).with_hint(hint));
         }
+        if let Some(kind) = self.kind.filter(|_| field.word() == Some("signal")) {
+            return Ok(Bound::value(Node::Const(Scalar::Str(kind.name().to_owned())), Unit::Plain));
+        }
         let settled = self.settle(field)?;
         if field.path.is_empty() {
             return Ok(self.row_field(settled));

@@ -66,7 +66,9 @@ impl Binder<'_> {
             let key = self.query.by.iter().position(|by| by.expr == *expr);
             let settled = self.settle(field).ok().map(|f| f.from);
             return Ok(match (key, settled) {
-                (Some(key), Some(From::Fixed { fixed, .. })) if has_words(fixed) => Some((Node::Field(key), fixed)),
+                (Some(key), Some(From::Fixed { fixed, .. } | From::Absent(fixed))) if has_words(fixed) => {
+                    Some((Node::Field(key), fixed))
+                }
                 _ => None,
             });
         }
@@ -75,7 +77,9 @@ impl Binder<'_> {
         }
         let settled = self.settle(field)?;
         match settled.from {
-            From::Fixed { fixed, .. } if has_words(fixed) => Ok(Some((self.row_field(settled).node, fixed))),
+            From::Fixed { fixed, .. } | From::Absent(fixed) if has_words(fixed) => {
+                Ok(Some((self.row_field(settled).node, fixed)))
+            }
             _ => Ok(None),
         }
     }

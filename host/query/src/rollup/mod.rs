@@ -17,7 +17,7 @@ use prism_store::Frame;
 pub(crate) use cells::Cells;
 
 use crate::bind::query::{Plan, Shape};
-use crate::eval::node::{ArithmeticOp, Function, Node};
+use crate::eval::node::{ArithmeticOp, Function, Level, Node};
 use crate::eval::vals::Scalar;
 use crate::field::{Columns as _, Field, From};
 use crate::group::{Accumulator, AccumulatorKind, GroupSpec};
@@ -53,8 +53,8 @@ impl Fit {
     /// How a cube answers a plan; `None` where rows must.
     pub(crate) fn of(plan: &Plan) -> Option<Fit> {
         let Shape::Groups { spec, .. } = &plan.shape else { return None };
-        // Frames tell how many rows they have.
-        if asks_nothing(plan, spec) {
+        // Frames tell how many rows they have, and cells are of spans, records and points.
+        if asks_nothing(plan, spec) || plan.level != Level::Row {
             return None;
         }
         let minutes = whole_minutes(plan.range)?;

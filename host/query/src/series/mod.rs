@@ -205,5 +205,6 @@ pub(crate) fn earlier_plan(plan: &Plan) -> Option<Plan> {
     if let Shape::Groups { spec: of_earlier, .. } = &mut earlier.shape {
         *of_earlier = spec;
     }
+    earlier.beside = plan.beside.iter().filter_map(earlier_plan).collect();
     Some(earlier)
 }

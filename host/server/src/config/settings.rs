@@ -341,6 +341,9 @@ section! {
         fill_rows_max: usize = EngineOptions::default().fill_rows_max,
         /// Threads of one query; 0 for the number of processors.
         threads: usize = EngineOptions::default().threads,
+        /// How long before the range of `from events` a span may have begun whose events are in it, in milliseconds: events lie
+        /// with their span. More finds those of longer spans, and looks at more frames.
+        span_time_max_ms: u64 = EngineOptions::default().span_time_max.as_millis() as u64,
         /// Queries at once, over all tenants. Each uses every processor, so more at once make none of them faster, and memory
         /// is this times `memory_bytes_max` at worst.
         concurrent_max: usize = 8,
@@ -360,6 +363,7 @@ impl QuerySettings {
             memory_bytes_max: self.memory_bytes_max,
             fill_rows_max: self.fill_rows_max,
             threads: self.threads,
+            span_time_max: Duration::from_millis(self.span_time_max_ms),
         }
     }
 }
