@@ -3,27 +3,41 @@
 //! State moves by conditional create only (ST-5): an object is written aside, synced, and linked to its name, which fails
 //! where the name exists. So an object is there as a whole or not at all, and of two that create the same number one loses.
 
-use std::fs;
-use std::io::{self, Write as _};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use std::{fmt, io};
 
+use parking_lot::Mutex;
 use sha2::{Digest as _, Sha256};
 
-use crate::disk::make_dirs;
+use crate::disk::{Disk, RealDisk, create_dirs, make_dirs, remove_all};
 use crate::error::{Damage, StoreError};
 
 /// Bytes of one object: bindings and settings are kilobytes, plugins of Python up to tens of megabytes.
 pub const OBJECT_BYTES_MAX: usize = 256 << 20;
+/// Folder of what is being written. Names of objects never begin with a dot.
+const TEMP: &str = ".temp";
 /// A temporary file older than this was left by a process that died.
-const STALE_SECONDS: u64 = 3_600;
+const STALE: Duration = Duration::from_secs(3_600);
 
 /// A sequence of versions of one thing, each immutable. Blocks on the disk.
 #[derive(Clone, Debug)]
 pub struct Log {
+    shelf: Shelf,
     dir: PathBuf,
-    temp: PathBuf,
+}
+
+/// A folder below which objects lie, each written aside first.
+#[derive(Clone)]
+pub(crate) struct Shelf {
+    disk: Arc<dyn Disk>,
+    base: PathBuf,
+    /// Nobody but this user may read it: keys.
     private: bool,
+    /// Folders whose names are durable.
+    known: Arc<Mutex<HashSet<PathBuf>>>,
 }
 
 /// How a conditional create ended.
@@ -41,13 +55,12 @@ impl Log {
     /// # Errors
     /// `Fix` where the name is none.
     pub fn open(root: &Path, name: &str) -> Result<Log, StoreError> {
-        let control = root.join("control");
-        Ok(Log { dir: checked(&control, name)?, temp: control.join(".temp"), private: false })
+        Log::on(Arc::new(RealDisk), root, name)
     }
 
-    /// A log in a folder of its own, which nobody but this user may read: keys.
-    pub(crate) fn private(folder: &Path, name: &str) -> Result<Log, StoreError> {
-        Ok(Log { dir: checked(folder, name)?, temp: folder.join(".temp"), private: true })
+    /// As [`Log::open`], on any file system.
+    pub(crate) fn on(disk: Arc<dyn Disk>, root: &Path, name: &str) -> Result<Log, StoreError> {
+        Shelf::new(disk, root.join("control")).log(name)
     }
 
     /// Removes the objects before a number, for good: what they said may not be kept. The latest must stay.
@@ -56,14 +69,14 @@ impl Log {
     /// `Retry` where the disk fails: then some are left.
     pub fn forget_before(&self, number: u64) -> Result<(), StoreError> {
         let latest = self.latest_number()?.unwrap_or(0);
+        let disk = &*self.shelf.disk;
         let work = || -> io::Result<()> {
-            for entry in fs::read_dir(&self.dir)? {
-                let name = entry?.file_name();
-                if name.to_str().and_then(parse_number).is_some_and(|n| n < number.min(latest)) {
-                    fs::remove_file(self.dir.join(name))?;
+            for name in disk.list(&self.dir)? {
+                if parse_number(&name).is_some_and(|n| n < number.min(latest)) {
+                    disk.remove(&self.dir.join(name))?;
                 }
             }
-            fs::File::open(&self.dir)?.sync_all()
+            disk.sync_dir(&self.dir)
         };
         match work() {
             Err(e) if e.kind() != io::ErrorKind::NotFound => Err(StoreError::io("removed objects", e)),
@@ -73,15 +86,7 @@ impl Log {
 
     /// Removes all objects and the log's folder; what is gone already is no error.
     pub(crate) fn remove(&self) -> Result<(), StoreError> {
-        match fs::remove_dir_all(&self.dir) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(StoreError::io("removed objects", e)),
-            _ => {}
-        }
-        let parent = self.dir.parent().unwrap_or(&self.dir);
-        match fs::File::open(parent).and_then(|dir| dir.sync_all()) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(StoreError::io("removed objects", e)),
-            _ => Ok(()),
-        }
+        remove_all(&*self.shelf.disk, &self.dir).map_err(|e| StoreError::io("removed objects", e))
     }
 
     /// The latest object with its number; numbers begin at 1 and have no gaps but where older ones were forgotten.
@@ -98,17 +103,11 @@ impl Log {
     /// # Errors
     /// `Retry` where the disk fails.
     pub fn latest_number(&self) -> Result<Option<u64>, StoreError> {
-        let entries = match fs::read_dir(&self.dir) {
-            Ok(entries) => entries,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(e) => return Err(StoreError::io("listed control objects", e)),
-        };
-        let mut latest = None;
-        for entry in entries {
-            let name = entry.map_err(|e| StoreError::io("listed control objects", e))?.file_name();
-            latest = latest.max(name.to_str().and_then(parse_number));
+        match self.shelf.disk.list(&self.dir) {
+            Ok(names) => Ok(names.iter().filter_map(|name| parse_number(name)).max()),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(StoreError::io("listed control objects", e)),
         }
-        Ok(latest)
     }
 
     /// An object by its number.
@@ -116,7 +115,7 @@ impl Log {
     /// # Errors
     /// `Retry` where the disk fails, `Bug` where the object is damaged.
     pub fn get(&self, number: u64) -> Result<Option<Vec<u8>>, StoreError> {
-        let Some(stored) = read_file(&self.dir.join(number_name(number)))? else { return Ok(None) };
+        let Some(stored) = self.shelf.read(&self.dir.join(number_name(number)))? else { return Ok(None) };
         let (head, bytes) = stored.split_at_checked(HEAD_BYTES).ok_or(Damage::Short("control object"))?;
         if head != head_of(bytes).as_bytes() {
             return Err(Damage::Checksum("control object").into());
@@ -139,15 +138,15 @@ impl Log {
         }
         let mut stored = head_of(bytes).into_bytes();
         stored.extend_from_slice(bytes);
-        publish(&self.temp, &self.dir, &number_name(next), &stored, self.private)
+        self.shelf.publish(&self.dir, &number_name(next), &stored)
     }
 }
 
 /// Bytes by their SHA-256. Blocks on the disk.
 #[derive(Clone, Debug)]
 pub struct Blobs {
+    shelf: Shelf,
     dir: PathBuf,
-    temp: PathBuf,
 }
 
 impl Blobs {
@@ -156,8 +155,8 @@ impl Blobs {
     /// # Errors
     /// `Fix` where the name is none.
     pub fn open(root: &Path, name: &str) -> Result<Blobs, StoreError> {
-        let blobs = root.join("blobs");
-        Ok(Blobs { dir: checked(&blobs, name)?, temp: blobs.join(".temp") })
+        let shelf = Shelf::new(Arc::new(RealDisk), root.join("blobs"));
+        Ok(Blobs { dir: checked(&shelf.base, name)?, shelf })
     }
 
     /// Keeps bytes under their hash (64 lower-case hex digits), durably; keeping them again does nothing.
@@ -173,7 +172,7 @@ impl Blobs {
             return Ok(());
         }
         let dir = path.parent().unwrap_or(&self.dir);
-        publish(&self.temp, dir, hash, bytes, false).map(|_created_or_there| ())
+        self.shelf.publish(dir, hash, bytes).map(|_created_or_there| ())
     }
 
     /// The bytes of a hash; `None` where there are none.
@@ -181,7 +180,7 @@ impl Blobs {
     /// # Errors
     /// `Fix` where the hash is none, `Bug` where the bytes are no longer its, `Retry` where the disk fails.
     pub fn get(&self, hash: &str) -> Result<Option<Vec<u8>>, StoreError> {
-        let Some(bytes) = read_file(&self.path(hash)?)? else { return Ok(None) };
+        let Some(bytes) = self.shelf.read(&self.path(hash)?)? else { return Ok(None) };
         if sha256(&bytes) == hash { Ok(Some(bytes)) } else { Err(Damage::Checksum("blob").into()) }
     }
 
@@ -225,70 +224,114 @@ fn checked(base: &Path, name: &str) -> Result<PathBuf, StoreError> {
     Ok(base.join(name))
 }
 
-fn read_file(path: &Path) -> Result<Option<Vec<u8>>, StoreError> {
-    let read = || -> io::Result<Vec<u8>> {
-        let len = fs::metadata(path)?.len();
-        if len > (OBJECT_BYTES_MAX + HEAD_BYTES) as u64 {
-            return Err(io::Error::other("an object is too large"));
-        }
-        fs::read(path)
-    };
-    match read() {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(e) => Err(StoreError::io("read an object", e)),
+impl Shelf {
+    fn new(disk: Arc<dyn Disk>, base: PathBuf) -> Shelf {
+        Shelf { disk, base, private: false, known: Arc::default() }
     }
-}
 
-/// Writes aside, syncs, links to the name, syncs the folder.
-fn publish(temp: &Path, dir: &Path, name: &str, bytes: &[u8], private: bool) -> Result<Create, StoreError> {
-    if bytes.len() > OBJECT_BYTES_MAX + HEAD_BYTES {
-        return Err(StoreError::TooLarge { bytes: bytes.len(), limit: OBJECT_BYTES_MAX });
+    /// A folder that nobody but this user may read.
+    pub(crate) fn private(disk: Arc<dyn Disk>, base: PathBuf) -> Shelf {
+        Shelf { private: true, ..Shelf::new(disk, base) }
     }
-    let work = || -> io::Result<Create> {
-        for folder in [temp, dir] {
-            make_dirs(folder)?;
-            if private {
-                fs::set_permissions(folder, fs::Permissions::from_mode(0o700))?;
+
+    /// A log below it; names as for [`Log::open`].
+    pub(crate) fn log(&self, name: &str) -> Result<Log, StoreError> {
+        Ok(Log { dir: checked(&self.base, name)?, shelf: self.clone() })
+    }
+
+    fn read(&self, path: &Path) -> Result<Option<Vec<u8>>, StoreError> {
+        let read = || -> io::Result<Vec<u8>> {
+            let file = self.disk.open(path)?;
+            let len = file.identity()?.1;
+            if len > (OBJECT_BYTES_MAX + HEAD_BYTES) as u64 {
+                return Err(io::Error::other("an object is too large"));
             }
+            let mut bytes = vec![0; usize::try_from(len).unwrap_or(usize::MAX)];
+            let read = file.read_at(&mut bytes, 0)?;
+            bytes.truncate(read);
+            Ok(bytes)
+        };
+        match read() {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(StoreError::io("read an object", e)),
         }
-        sweep(temp);
-        let mut random = [0; 16];
-        getrandom::fill(&mut random).map_err(|e| io::Error::other(e.to_string()))?;
-        let aside = temp.join(hex::encode(random));
-        let linked = write_synced(&aside, bytes, private).and_then(|()| match fs::hard_link(&aside, dir.join(name)) {
-            Ok(()) => Ok(Create::Created),
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(Create::Lost),
-            Err(e) => Err(e),
-        });
-        // What stays is swept later.
-        let _ = fs::remove_file(&aside);
-        let linked = linked?;
-        fs::File::open(dir)?.sync_all()?;
-        Ok(linked)
-    };
-    work().map_err(|e| StoreError::io("created an object", e))
+    }
+
+    /// Writes aside, syncs, links to the name, syncs the folder, which lies below this one.
+    fn publish(&self, dir: &Path, name: &str, bytes: &[u8]) -> Result<Create, StoreError> {
+        if bytes.len() > OBJECT_BYTES_MAX + HEAD_BYTES {
+            return Err(StoreError::TooLarge { bytes: bytes.len(), limit: OBJECT_BYTES_MAX });
+        }
+        let disk = &*self.disk;
+        let work = || -> io::Result<Create> {
+            let temp = self.base.join(TEMP);
+            for folder in [&*temp, dir] {
+                self.make(folder)?;
+            }
+            sweep(disk, &temp);
+            let mut random = [0; 16];
+            disk.random(&mut random)?;
+            let aside = temp.join(hex::encode(random));
+            let linked = self.write_synced(&aside, bytes).and_then(|inode| {
+                let target = dir.join(name);
+                let Err(e) = disk.link(&aside, &target) else { return Ok(Create::Created) };
+                // The reply may have been lost after it was done, as NFS does.
+                match disk.open(&target).and_then(|file| file.identity()) {
+                    Ok((there, _)) if there == inode => Ok(Create::Created),
+                    _ if e.kind() == io::ErrorKind::AlreadyExists => Ok(Create::Lost),
+                    _ => Err(e),
+                }
+            });
+            // What stays is swept later.
+            let _ = disk.remove(&aside);
+            let linked = linked?;
+            disk.sync_dir(dir)?;
+            Ok(linked)
+        };
+        work().map_err(|e| StoreError::io("created an object", e))
+    }
+
+    /// Makes a folder below this one, with those between.
+    fn make(&self, folder: &Path) -> io::Result<()> {
+        let above = self.base.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        make_dirs(&*self.disk, above)?;
+        let below = folder.strip_prefix(above).unwrap_or(folder);
+        create_dirs(&*self.disk, &self.known, above, below)?;
+        if self.private { self.disk.keep_private(folder) } else { Ok(()) }
+    }
+
+    /// Gives which file it is.
+    fn write_synced(&self, path: &Path, bytes: &[u8]) -> io::Result<u64> {
+        let file = self.disk.create_new(path)?;
+        if self.private {
+            self.disk.keep_private(path)?;
+        }
+        file.write_all_at(bytes, 0)?;
+        file.sync_data()?;
+        Ok(file.identity()?.0)
+    }
 }
 
-fn write_synced(path: &Path, bytes: &[u8], private: bool) -> io::Result<()> {
-    let mode = if private { 0o600 } else { 0o666 };
-    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()
+impl fmt::Debug for Shelf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shelf").field("base", &self.base).finish_non_exhaustive()
+    }
 }
 
 /// Removes what processes that died left behind. Best effort: it is only room on the disk.
-fn sweep(temp: &Path) {
-    for entry in fs::read_dir(temp).into_iter().flatten().flatten() {
-        let age = entry.metadata().and_then(|m| m.modified()).ok().and_then(|m| m.elapsed().ok());
-        if age.is_some_and(|a| a.as_secs() > STALE_SECONDS) {
-            let _ = fs::remove_file(entry.path());
+fn sweep(disk: &dyn Disk, temp: &Path) {
+    for path in disk.list(temp).into_iter().flatten().map(|name| temp.join(name)) {
+        if disk.age(&path).is_ok_and(|age| age > STALE) {
+            let _ = disk.remove(&path);
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

@@ -5,9 +5,10 @@
 use std::collections::HashSet;
 use std::fs;
 use std::io;
-use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
@@ -51,6 +52,12 @@ pub trait Disk: Send + Sync {
     fn remove_dir(&self, path: &Path) -> io::Result<()>;
     /// Whether it is a folder.
     fn is_dir(&self, path: &Path) -> bool;
+    /// Keeps a file or folder for this user alone.
+    fn keep_private(&self, path: &Path) -> io::Result<()>;
+    /// How long ago a file was written last.
+    fn age(&self, path: &Path) -> io::Result<Duration>;
+    /// Fills a buffer with bytes that nobody can foresee, nor ever had: keys, and names of what is written aside.
+    fn random(&self, bytes: &mut [u8]) -> io::Result<()>;
     /// Whether calls may take long, and so want threads of their own. A simulated disk answers at once and wants every step of
     /// a process on one thread, so that a seed gives the same order of steps each time.
     fn may_block(&self) -> bool {
@@ -169,23 +176,37 @@ impl Disk for RealDisk {
     fn is_dir(&self, path: &Path) -> bool {
         path.is_dir()
     }
+
+    fn keep_private(&self, path: &Path) -> io::Result<()> {
+        let mode = if path.is_dir() { 0o700 } else { 0o600 };
+        fs::set_permissions(path, fs::Permissions::from_mode(mode))
+    }
+
+    fn age(&self, path: &Path) -> io::Result<Duration> {
+        // One that was written in the future is new.
+        Ok(fs::symlink_metadata(path)?.modified()?.elapsed().unwrap_or_default())
+    }
+
+    fn random(&self, bytes: &mut [u8]) -> io::Result<()> {
+        getrandom::fill(bytes).map_err(|e| io::Error::other(e.to_string()))
+    }
 }
 
 /// Makes a folder and those above it where they do not exist, and the new names durable.
-pub(crate) fn make_dirs(dir: &Path) -> io::Result<()> {
-    if dir.is_dir() {
+pub(crate) fn make_dirs(disk: &dyn Disk, dir: &Path) -> io::Result<()> {
+    if disk.is_dir(dir) {
         return Ok(());
     }
     let parent = match dir.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
-    make_dirs(parent)?;
-    match fs::create_dir(dir) {
-        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
-        _ => {}
+    if parent == dir {
+        return Err(io::ErrorKind::NotFound.into());
     }
-    fs::File::open(parent)?.sync_all()
+    make_dirs(disk, parent)?;
+    let _there = disk.create_dir(dir)?;
+    disk.sync_dir(parent)
 }
 
 /// Creates a folder and those above it, down from `root`, which exists; each name is durable when this returns.
@@ -198,6 +219,42 @@ pub(crate) fn create_dirs(
     for made in begin_dirs(disk, known, root, below)? {
         disk.sync_dir(&made.parent)?;
         known.lock().extend(made.known);
+    }
+    Ok(())
+}
+
+/// Removes a folder with all that is in it, durably. What is gone already is no error, nor is what appears in it meanwhile:
+/// then the folder stays. Links are removed, never followed.
+pub(crate) fn remove_all(disk: &dyn Disk, folder: &Path) -> io::Result<()> {
+    let names = match disk.list(folder) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Vec::new(),
+        names => names?,
+    };
+    for name in names {
+        let path = folder.join(name);
+        if disk.read_link(&path).is_err() && disk.is_dir(&path) {
+            remove_all(disk, &path)?;
+            continue;
+        }
+        match disk.remove(&path) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            _ => {}
+        }
+    }
+    match disk.remove_dir(folder) {
+        Err(e) if !matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty) => return Err(e),
+        _ => {}
+    }
+    sync_removals(disk, folder)
+}
+
+/// Makes what was removed from a folder durable; one that is gone itself has its removal in the nearest one above that is there.
+pub(crate) fn sync_removals(disk: &dyn Disk, folder: &Path) -> io::Result<()> {
+    for at in folder.ancestors() {
+        match disk.sync_dir(at) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            done => return done,
+        }
     }
     Ok(())
 }

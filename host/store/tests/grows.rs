@@ -91,6 +91,18 @@ impl Disk for Early {
     fn is_dir(&self, path: &Path) -> bool {
         RealDisk.is_dir(path)
     }
+
+    fn keep_private(&self, path: &Path) -> io::Result<()> {
+        RealDisk.keep_private(path)
+    }
+
+    fn age(&self, path: &Path) -> io::Result<std::time::Duration> {
+        RealDisk.age(path)
+    }
+
+    fn random(&self, bytes: &mut [u8]) -> io::Result<()> {
+        RealDisk.random(bytes)
+    }
 }
 
 #[tokio::test]

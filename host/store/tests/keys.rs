@@ -361,6 +361,15 @@ impl Disk for Watched {
     fn is_dir(&self, path: &Path) -> bool {
         self.disk.is_dir(path)
     }
+    fn keep_private(&self, path: &Path) -> io::Result<()> {
+        self.disk.keep_private(path)
+    }
+    fn age(&self, path: &Path) -> io::Result<std::time::Duration> {
+        self.disk.age(path)
+    }
+    fn random(&self, bytes: &mut [u8]) -> io::Result<()> {
+        self.disk.random(bytes)
+    }
     fn may_block(&self) -> bool {
         self.disk.may_block()
     }

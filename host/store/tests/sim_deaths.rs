@@ -3,11 +3,14 @@
 
 mod support;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use prism_model::window::WINDOW_NANOS;
 use prism_model::{Signal, TenantId};
-use prism_store::StoreOptions;
+use prism_store::{StoreError, StoreOptions};
+use support::again::Remembers;
 use support::tenant;
 use support::tiers::Step;
 use support::turnstile::Death;
@@ -92,6 +95,7 @@ async fn moves_on(node: Node) {
     node.outlives_the_dead(&options()).await;
     node.looks(&node.reader(), &lane(), true);
     node.all_grow_cold().await;
+    node.numbers_have_no_gaps();
 }
 
 #[test]
@@ -107,6 +111,56 @@ fn st1_appending_dies_at_every_step() {
     let steps =
         dies_everywhere("append", 1, &ALL, 1, &|node| Box::pin(appends(node)), &|node| Box::pin(recovers(node)));
     assert!(steps > 50, "{steps}");
+}
+
+/// One process writes; another one watches, and sends what the first got no answer to.
+async fn watches(node: Node) {
+    if node.process.seat() == 0 {
+        return appends(node).await;
+    }
+    let remembers = Remembers::open(&node, &options(), &[lane()]);
+    let now = node.now();
+    node.sends(&remembers.store, &lane(), &[now; 2]).await;
+    for _ in 0..4 {
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        while node.sends_again(&remembers, &lane()).await.is_some() {}
+    }
+}
+
+/// What was not answered is sent again, until all of it is. Gives how much was stored already.
+async fn is_stored_once(node: Node) -> usize {
+    node.looks(&node.reader(), &lane(), true);
+    let remembers = Remembers::open(&node, &options(), &[lane()]);
+    let mut stored = 0;
+    tokio::time::sleep(Duration::from_secs(8)).await;
+    while let Some(answer) = node.sends_again(&remembers, &lane()).await {
+        match answer {
+            Ok(()) => {}
+            Err(StoreError::Stored) => stored += 1,
+            Err(e) => node.world.turnstile.fail(&format!("refused although nothing fails: {e}")),
+        }
+        node.looks(&node.reader(), &lane(), true);
+    }
+    node.outlives_the_dead(&options()).await;
+    remembers.store.close().await;
+    node.looks(&node.reader(), &lane(), true);
+    stored
+}
+
+#[test]
+fn st1_what_is_sent_again_after_a_death_at_any_step_is_stored_once() {
+    for (seats, stride) in [(1, 1), (2, 7)] {
+        let stored = Arc::new(AtomicUsize::new(0));
+        let steps = dies_everywhere("again", seats, &ALL[..3], stride, &|node| Box::pin(watches(node)), &|node| {
+            let stored = stored.clone();
+            Box::pin(async move {
+                stored.fetch_add(is_stored_once(node).await, Relaxed);
+            })
+        });
+        assert!(steps > 50, "{steps}");
+        // Between the sync and the answer are some steps.
+        assert!(seats > 1 || stored.load(Relaxed) > 10, "{stored:?}");
+    }
 }
 
 #[test]

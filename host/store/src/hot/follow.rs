@@ -16,10 +16,11 @@ use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use prism_model::window::{TimeRange, Window};
 use prism_model::{BatchId, Origin, Signal, TenantId};
+use tokio::time::Instant;
 
 use crate::cache::Cache;
 use crate::disk::Disk;

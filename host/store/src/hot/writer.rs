@@ -236,7 +236,7 @@ impl Store {
     /// # Errors
     /// `Retry` where the folder cannot be made or there is no randomness for the writer's id.
     pub fn open_with(root: &Path, options: StoreOptions, keys: Keyring) -> Result<Arc<Store>, StoreError> {
-        make_dirs(root).map_err(|e| StoreError::io("made its folder", e))?;
+        make_dirs(&RealDisk, root).map_err(|e| StoreError::io("made its folder", e))?;
         let mut id = [0; 8];
         getrandom::fill(&mut id)
             .map_err(|e| StoreError::io("chose a writer id", std::io::Error::other(e.to_string())))?;

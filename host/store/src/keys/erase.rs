@@ -8,7 +8,6 @@
 //! see the tombstone within two seconds and take nothing more; a write that was under way then leaves files that [`Erasure::sweep`]
 //! finds. Not here: the tenant's access keys, which the server's directory holds.
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,6 +16,7 @@ use prism_model::TenantId;
 
 use super::Keyring;
 use super::tomb::{Tomb, bury, tombs};
+use crate::disk::{Disk, RealDisk, remove_all};
 use crate::error::StoreError;
 use crate::objects::Objects;
 
@@ -30,6 +30,7 @@ pub const SWEEP_AGE_MS: i64 = 3_600_000;
 /// Where a tenant may have left something.
 #[derive(Clone)]
 pub struct Erasure {
+    disk: Arc<dyn Disk>,
     root: PathBuf,
     keys: Keyring,
     objects: Arc<dyn Objects>,
@@ -49,7 +50,12 @@ pub struct Remains {
 impl Erasure {
     /// Of the tenants below `root` and among these objects.
     pub fn new(root: &Path, keys: Keyring, objects: Arc<dyn Objects>) -> Erasure {
-        Erasure { root: root.to_owned(), keys, objects }
+        Erasure::open_in(Arc::new(RealDisk), root, keys, objects)
+    }
+
+    /// Of the tenants on any file system: the seam for tests.
+    pub fn open_in(disk: Arc<dyn Disk>, root: &Path, keys: Keyring, objects: Arc<dyn Objects>) -> Erasure {
+        Erasure { disk, root: root.to_owned(), keys, objects }
     }
 
     /// What the tenant has, place by place; places without anything are left out. Changes nothing.
@@ -60,7 +66,7 @@ impl Erasure {
         let mut remains = Vec::new();
         for (place, folder) in self.folders(tenant) {
             let mut found = Remains { place: place.to_owned(), files: 0, bytes: 0 };
-            count(&folder, &mut found).map_err(|e| StoreError::io("looked for what a tenant left", e))?;
+            count(&*self.disk, &folder, &mut found).map_err(|e| StoreError::io("looked for what a tenant left", e))?;
             remains.push(found);
         }
         for top in self.tops()? {
@@ -81,7 +87,7 @@ impl Erasure {
     /// # Errors
     /// `Retry` where something cannot be listed or removed: then some of it is gone, and this is to be called again.
     pub fn erase(&self, tenant: &TenantId, now_unix_ms: i64) -> Result<Vec<Remains>, StoreError> {
-        bury(&self.root, tenant, now_unix_ms)?;
+        bury(&self.disk, &self.root, tenant, now_unix_ms)?;
         let mut gone: Vec<Remains> = Vec::new();
         for _ in 0..ROUNDS_MAX {
             let found = self.remains(tenant)?;
@@ -107,7 +113,7 @@ impl Erasure {
     /// `Retry` where something cannot be listed or removed.
     pub fn sweep(&self, now_unix_ms: i64, age_max_ms: i64) -> Result<usize, StoreError> {
         let mut swept = 0;
-        for Tomb { tenant, erased_unix_ms } in tombs(&self.root)? {
+        for Tomb { tenant, erased_unix_ms } in tombs(&self.disk, &self.root)? {
             if now_unix_ms.saturating_sub(erased_unix_ms) > age_max_ms {
                 continue;
             }
@@ -126,7 +132,7 @@ impl Erasure {
     /// # Errors
     /// `Retry` where the tombstones cannot be listed.
     pub fn is_erased(&self, tenant: &TenantId) -> Result<bool, StoreError> {
-        Ok(tombs(&self.root)?.iter().any(|tomb| tomb.tenant == *tenant))
+        Ok(tombs(&self.disk, &self.root)?.iter().any(|tomb| tomb.tenant == *tenant))
     }
 
     /// Folders that are the tenant's alone, keys first: without them the rest is noise already.
@@ -150,7 +156,7 @@ impl Erasure {
         let failed = |e| StoreError::io("removed what a tenant left", e);
         self.keys.forget(tenant)?;
         for (_, folder) in self.folders(tenant) {
-            remove_dir(&folder).map_err(failed)?;
+            remove_all(&*self.disk, &folder).map_err(failed)?;
         }
         for top in self.tops()? {
             let folder = format!("{top}/{tenant}");
@@ -180,31 +186,25 @@ impl Erasure {
     }
 }
 
-/// Files below a folder, with their bytes.
-fn count(folder: &Path, found: &mut Remains) -> io::Result<()> {
+/// Files below a folder, with their bytes. A link is counted, never followed.
+fn count(disk: &dyn Disk, folder: &Path, found: &mut Remains) -> io::Result<()> {
     let gone = |e: &io::Error| e.kind() == io::ErrorKind::NotFound;
-    let entries = match fs::read_dir(folder) {
+    let names = match disk.list(folder) {
         Err(e) if gone(&e) => return Ok(()),
-        entries => entries?,
+        names => names?,
     };
-    for entry in entries {
-        let entry = entry?;
-        // A link is counted, never followed.
-        match fs::symlink_metadata(entry.path()) {
-            Ok(meta) if meta.is_dir() => count(&entry.path(), found)?,
-            Ok(meta) => (found.files, found.bytes) = (found.files + 1, found.bytes + meta.len()),
-            Err(e) if gone(&e) => {}
-            Err(e) => return Err(e),
+    for path in names.iter().map(|name| folder.join(name)) {
+        if disk.read_link(&path).is_ok() {
+            found.files += 1;
+        } else if disk.is_dir(&path) {
+            count(disk, &path, found)?;
+        } else {
+            match disk.open(&path).and_then(|file| file.identity()) {
+                Ok((_, bytes)) => (found.files, found.bytes) = (found.files + 1, found.bytes + bytes),
+                Err(e) if gone(&e) => {}
+                Err(e) => return Err(e),
+            }
         }
     }
     Ok(())
-}
-
-/// Removes a folder with all that is in it, durably. What appears in it meanwhile is met by the next round.
-fn remove_dir(folder: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(folder) {
-        Ok(()) => fs::File::open(folder.parent().unwrap_or(folder))?.sync_all(),
-        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty) => Ok(()),
-        Err(e) => Err(e),
-    }
 }

@@ -3,16 +3,18 @@
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
 use prism_model::TenantId;
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use tokio::time::Instant;
 
 use super::record::{Record, Scheme};
 use super::{KeyError, KeyService, TENANT_KEY_BYTES};
 use crate::cache::Cache;
-use crate::control::{Create, Log};
+use crate::control::{Create, Log, Shelf};
+use crate::disk::{Disk, RealDisk};
 use crate::frame::crypt::{DataKey, KEY_BYTES, TAG_BYTES, WRAPPED_BYTES, WrappedKey};
 
 /// How long it takes at most until a rotation or an erasure by another process is noticed.
@@ -35,8 +37,10 @@ const CREATE_ATTEMPTS: usize = 16;
 pub struct Keyring(Option<Arc<Inner>>);
 
 struct Inner {
+    disk: Arc<dyn Disk>,
     root: PathBuf,
     folder: PathBuf,
+    shelf: Shelf,
     /// Of tenants without any version.
     default: Scheme,
     service: Option<Arc<dyn KeyService>>,
@@ -75,9 +79,22 @@ impl Keyring {
     /// The keys in `folder`; tombstones of erased tenants lie in the control objects of `root`. The folder is made with the
     /// first key, for this user alone.
     pub fn open(root: &Path, folder: &Path, default: Scheme, service: Option<Arc<dyn KeyService>>) -> Keyring {
+        Keyring::open_in(Arc::new(RealDisk), root, folder, default, service)
+    }
+
+    /// Keys on any file system: the seam for tests.
+    pub fn open_in(
+        disk: Arc<dyn Disk>,
+        root: &Path,
+        folder: &Path,
+        default: Scheme,
+        service: Option<Arc<dyn KeyService>>,
+    ) -> Keyring {
         Keyring(Some(Arc::new(Inner {
             root: root.to_owned(),
             folder: folder.to_owned(),
+            shelf: Shelf::private(disk.clone(), folder.to_owned()),
+            disk,
             default,
             service,
             newest: Mutex::default(),
@@ -102,8 +119,10 @@ impl Keyring {
             return Ok(None);
         }
         let mut key = [0; KEY_BYTES];
-        random(&mut key)?;
-        let wrapped = inner.tenant_key(tenant, newest.version)?.wrap(tenant, newest.version, name, &key)?;
+        let mut nonce = [0; NONCE_LEN];
+        inner.random(&mut key)?;
+        inner.random(&mut nonce)?;
+        let wrapped = inner.tenant_key(tenant, newest.version)?.wrap(tenant, newest.version, name, &key, nonce)?;
         Ok(Some((Arc::new(data_key(&key, newest.version)?), wrapped)))
     }
 
@@ -190,8 +209,12 @@ impl Keyring {
 }
 
 impl Inner {
+    fn random(&self, bytes: &mut [u8]) -> Result<(), KeyError> {
+        self.disk.random(bytes).map_err(|e| KeyError::disk("found no randomness", e))
+    }
+
     fn log(&self, tenant: &TenantId) -> Result<Log, KeyError> {
-        Log::private(&self.folder, tenant.as_str()).map_err(|e| KeyError::disk("named the folder of keys", e))
+        self.shelf.log(tenant.as_str()).map_err(|e| KeyError::disk("named the folder of keys", e))
     }
 
     fn latest(&self, tenant: &TenantId) -> Result<Option<u64>, KeyError> {
@@ -210,7 +233,7 @@ impl Inner {
     fn admit(&self, tenant: &TenantId) -> Result<(), KeyError> {
         let mut erased = self.erased.lock();
         if erased.1.is_none_or(|seen| seen.elapsed() >= REFRESH) {
-            erased.0 = super::tomb::names(&self.root)?.into_iter().collect();
+            erased.0 = super::tomb::names(&*self.disk, &self.root)?.into_iter().collect();
             erased.1 = Some(Instant::now());
         }
         if erased.0.contains(tenant) { Err(KeyError::Erased) } else { Ok(()) }
@@ -251,7 +274,7 @@ impl Inner {
             Scheme::Off => String::new(),
             Scheme::Local => {
                 let mut key = [0; TENANT_KEY_BYTES];
-                random(&mut key)?;
+                self.random(&mut key)?;
                 hex::encode(key)
             }
             Scheme::Kms => hex::encode(self.service.as_ref().ok_or(KeyError::NoService)?.generate(tenant)?.1),
@@ -325,9 +348,8 @@ impl TenantKey {
         version: u64,
         name: &[u8],
         key: &[u8; KEY_BYTES],
+        nonce: [u8; NONCE_LEN],
     ) -> Result<WrappedKey, KeyError> {
-        let mut nonce = [0; NONCE_LEN];
-        random(&mut nonce)?;
         let mut bytes = [0; WRAPPED_BYTES];
         bytes[..NONCE_LEN].copy_from_slice(&nonce);
         let (body, room) = bytes[NONCE_LEN..].split_at_mut(KEY_BYTES);
@@ -355,10 +377,6 @@ fn bound(tenant: &TenantId, version: u64, name: &[u8]) -> Vec<u8> {
 
 fn data_key(key: &[u8; KEY_BYTES], version: u64) -> Result<DataKey, KeyError> {
     DataKey::new(key).map_err(|_| KeyError::Damaged { version })
-}
-
-fn random(bytes: &mut [u8]) -> Result<(), KeyError> {
-    getrandom::fill(bytes).map_err(|e| KeyError::disk("found no randomness", std::io::Error::other(e.to_string())))
 }
 
 impl std::fmt::Debug for Keyring {

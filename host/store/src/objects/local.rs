@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 
 use super::{Listed, Objects, Upload};
 use crate::control::Create;
-use crate::disk::{Disk, File, create_dirs};
+use crate::disk::{Disk, File, create_dirs, sync_removals};
 
 /// Folder of objects that are being written. Names of objects never begin with a dot.
 const TEMP: &str = ".temp";
@@ -134,10 +134,12 @@ impl Objects for LocalObjects {
 
     fn remove_folder(&self, folder: &str) -> io::Result<()> {
         use io::ErrorKind::{DirectoryNotEmpty, NotADirectory, NotFound};
-        match self.0.disk.remove_dir(&self.0.path(folder)?) {
-            Err(e) if matches!(e.kind(), NotFound | DirectoryNotEmpty | NotADirectory) => Ok(()),
-            done => done,
+        let path = self.0.path(folder)?;
+        match self.0.disk.remove_dir(&path) {
+            Err(e) if !matches!(e.kind(), NotFound | DirectoryNotEmpty | NotADirectory) => return Err(e),
+            _ => {}
         }
+        sync_removals(&*self.0.disk, &path)
     }
 }
 

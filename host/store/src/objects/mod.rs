@@ -71,7 +71,8 @@ pub trait Objects: Send + Sync {
     /// Removes an object; none is no error.
     fn delete(&self, name: &str) -> io::Result<()>;
 
-    /// Removes an empty folder, where folders are something by themselves; none, or one that is not empty, is no error.
+    /// Removes an empty folder, where folders are something by themselves; none, or one that is not empty, is no error. What was
+    /// deleted in it before does not come back after this.
     fn remove_folder(&self, _folder: &str) -> io::Result<()> {
         Ok(())
     }

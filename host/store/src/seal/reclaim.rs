@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use prism_model::{Signal, TenantId};
 
 use super::{SealEnv, is_void, listing, nanos, shards};
-use crate::disk::Disk;
+use crate::disk::{Disk, sync_removals};
 use crate::error::StoreError;
 use crate::hot::list::{self, awaited, names, segments};
 use crate::hot::scan::{NoIndex, SegmentIndex};
@@ -142,19 +142,8 @@ pub fn gone(disk: &dyn Disk, root: &Path, block: &Block) -> io::Result<bool> {
         if sources.iter().any(|s| there.contains(&s.file_name())) {
             return Ok(false);
         }
-        // A folder that is gone has its removal in the one above; where nothing is left of that, there is nothing to come back.
-        let mut synced = folder.as_path();
-        loop {
-            match disk.sync_dir(synced) {
-                Ok(()) => break,
-                Err(e) if e.kind() == io::ErrorKind::NotFound && synced != root => {}
-                Err(e) => return Err(e),
-            }
-            match synced.parent() {
-                Some(parent) => synced = parent,
-                None => break,
-            }
-        }
+        // Where nothing is left of the folders above either, there is nothing to come back.
+        sync_removals(disk, &folder)?;
     }
     Ok(true)
 }

@@ -296,6 +296,18 @@ impl Disk for Node {
         self.0.server.0.disk.is_dir(path)
     }
 
+    fn keep_private(&self, path: &Path) -> io::Result<()> {
+        self.0.server.0.disk.keep_private(path)
+    }
+
+    fn age(&self, path: &Path) -> io::Result<std::time::Duration> {
+        self.0.server.0.disk.age(path)
+    }
+
+    fn random(&self, bytes: &mut [u8]) -> io::Result<()> {
+        self.0.server.0.disk.random(bytes)
+    }
+
     fn may_block(&self) -> bool {
         false
     }

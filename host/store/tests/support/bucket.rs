@@ -3,7 +3,7 @@
 //! It answers errors, slowly, and sometimes not: what it was asked for is done then all the same. Listings are never stale.
 //! Not here: objects in a folder, which are [`prism_store::objects::LocalObjects`] on a simulated disk.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
@@ -17,7 +17,14 @@ use super::turnstile::{Effect, Process, Verdict};
 
 /// A bucket, shared by all processes of a world.
 #[derive(Clone, Default)]
-pub struct Bucket(Arc<Mutex<BTreeMap<String, Bytes>>>);
+pub struct Bucket(Arc<Mutex<Kept>>);
+
+#[derive(Default)]
+struct Kept {
+    objects: BTreeMap<String, Bytes>,
+    /// Names of blocks that were ever there.
+    blocks: BTreeSet<String>,
+}
 
 /// The bucket as one process sees it.
 #[derive(Clone)]
@@ -32,17 +39,28 @@ impl Bucket {
     }
 
     pub fn names(&self) -> Vec<String> {
-        self.0.lock().keys().cloned().collect()
+        self.0.lock().objects.keys().cloned().collect()
+    }
+
+    /// Names of blocks that were ever there.
+    pub fn blocks(&self) -> Vec<String> {
+        self.0.lock().blocks.iter().cloned().collect()
     }
 }
 
 impl SimObjects {
+    /// One call; blocks that it made are remembered.
     fn call<T>(
         &self,
         effect: Effect,
         what: String,
         does: impl FnOnce(&mut BTreeMap<String, Bytes>) -> io::Result<T>,
     ) -> io::Result<T> {
+        let does = |kept: &mut Kept| {
+            let done = does(&mut kept.objects);
+            kept.blocks.extend(kept.objects.keys().filter(|name| name.ends_with(".blk")).cloned());
+            done
+        };
         match self.process.comes_to(effect, || what)? {
             Verdict::Go => does(&mut self.bucket.0.lock()).inspect_err(|e| self.process.ended(e)),
             Verdict::Fail(e) => Err(e),

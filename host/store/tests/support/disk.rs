@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use prism_model::samples::Random;
@@ -40,6 +41,8 @@ struct State {
     die_in: Option<u64>,
     capacity: u64,
     inodes: u64,
+    /// Names of blocks that were ever there.
+    blocks: BTreeSet<String>,
     /// Whether each of the next operations fails.
     plan: VecDeque<bool>,
     /// Called before each sync of a file.
@@ -160,6 +163,11 @@ impl SimDisk {
         with(&mut content.lock().live);
     }
 
+    /// Names of blocks that were ever there.
+    pub fn blocks(&self) -> Vec<String> {
+        self.state.lock().blocks.iter().cloned().collect()
+    }
+
     pub fn names(&self) -> Vec<String> {
         self.state.lock().nodes.keys().map(|p| p.to_string_lossy().into_owned()).collect()
     }
@@ -247,6 +255,7 @@ impl State {
             die_in: None,
             capacity: u64::MAX,
             inodes: 0,
+            blocks: BTreeSet::new(),
             plan: VecDeque::new(),
             before_sync: None,
             stale: 0,
@@ -257,6 +266,7 @@ impl State {
     fn after_crash(&mut self) -> State {
         let mut after = State {
             inodes: self.inodes,
+            blocks: self.blocks.clone(),
             capacity: self.capacity,
             stale: self.stale,
             ..State::empty(Random(self.random.number()))
@@ -333,6 +343,12 @@ impl State {
         let parent = path.parent().unwrap_or(Path::new("/"));
         if !matches!(self.nodes.get(parent), Some(Node::Dir)) {
             return Err(error(io::ErrorKind::NotFound));
+        }
+        if self.capacity != u64::MAX && self.used(None) >= self.capacity {
+            return Err(error(io::ErrorKind::StorageFull));
+        }
+        if path.extension().is_some_and(|e| e == "blk") {
+            self.blocks.insert(short(path));
         }
         if let Node::File(content) = &node {
             content.lock().names += 1;
@@ -527,7 +543,10 @@ impl Disk for SimDisk {
             }
             let names: Vec<PathBuf> = state.children(path).cloned().collect();
             state.durable.extend(names);
-            state.removed.retain(|p, _| p.parent() != Some(path));
+            // With a folder that is gone all goes that was in it.
+            let State { nodes, removed, .. } = state;
+            let gone = |p: &Path| p.ancestors().any(|a| a.parent() == Some(path) && !nodes.contains_key(a));
+            removed.retain(|p, _| p.parent() != Some(path) && !gone(p));
             Ok(())
         };
         self.step(Effect::Writes, || format!("sync names in {}", short(path)), sync, |_| {})
@@ -584,6 +603,22 @@ impl Disk for SimDisk {
         let is = |state: &mut State| Ok(matches!(state.nodes.get(path), Some(Node::Dir)));
         // A look that fails says no, as the real one does.
         self.step(Effect::Reads, || format!("stat {}", short(path)), is, |_| {}).unwrap_or(false)
+    }
+
+    fn keep_private(&self, path: &Path) -> io::Result<()> {
+        self.step(Effect::Writes, || format!("chmod {}", short(path)), |_| Ok(()), |_| {})
+    }
+
+    /// Nothing is old.
+    fn age(&self, _path: &Path) -> io::Result<Duration> {
+        Ok(Duration::ZERO)
+    }
+
+    /// The same for the same seed.
+    fn random(&self, bytes: &mut [u8]) -> io::Result<()> {
+        let mut state = self.state.lock();
+        bytes.fill_with(|| state.random.number() as u8);
+        Ok(())
     }
 
     fn may_block(&self) -> bool {

@@ -12,6 +12,7 @@ pub mod bucket;
 pub mod model;
 pub mod world;
 pub mod tiers;
+pub mod again;
 
 use std::sync::Arc;
 
@@ -36,6 +37,11 @@ pub fn numbered(first: i64, times: &[i64]) -> Cleared {
 
 /// Items of a signal, numbered from `first` on, at these times. Points have their number in a list too, and a metric.
 pub fn numbered_of(signal: Signal, first: i64, times: &[i64]) -> Cleared {
+    numbered_at(signal, first, times, NOW)
+}
+
+/// The same, received at a time.
+pub fn numbered_at(signal: Signal, first: i64, times: &[i64], received_unix_nanos: i64) -> Cleared {
     let n = times.len();
     let mut items = vec![
         Column { id: Intrinsic::Time.into(), array: Arc::new(Int64Array::from(times.to_vec())) },
@@ -64,7 +70,7 @@ pub fn numbered_of(signal: Signal, first: i64, times: &[i64]) -> Cleared {
         batch_id: (first as u128).to_le_bytes(),
         first_row: 0,
         rows: n as u32,
-        received_unix_nanos: NOW,
+        received_unix_nanos,
         redactions: Vec::new(),
     };
     #[expect(clippy::disallowed_methods, reason = "these tests are of what comes behind the plugin chain")]

@@ -1,5 +1,6 @@
 //! Simulated processes over one storage: begun, killed and begun again, until their work is done; then all is looked at.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -12,16 +13,20 @@ use prism_model::samples::Random;
 use prism_model::window::TimeRange;
 use prism_model::{Signal, TenantId};
 use prism_store::disk::Disk as _;
-use prism_store::keys::Keyring;
-use prism_store::{READ_GRACE, Reader, Snapshot, Store, StoreOptions, Surroundings};
+use prism_store::keys::{Keyring, Scheme};
+use prism_store::{READ_GRACE, Reader, Snapshot, Store, StoreError, StoreOptions, Surroundings};
 
+use super::again::Remembers;
 use super::bucket::Bucket;
 use super::disk::SimDisk;
-use super::model::Model;
+use super::model::{Again, Model};
 use super::turnstile::{Death, Faults, Process, Turnstile, catch_panics};
-use super::{NOW, numbered_of, try_numbers};
+use super::{NOW, numbered_at, try_numbers};
 
 pub const ROOT: &str = "/data";
+pub const HOUR_MS: i64 = 3_600_000;
+/// Within so long every process knows of a tenant that was erased: what it remembers, and an old listing.
+const NOTICED: i64 = 4_000_000_000;
 /// A process that does nothing for so long waits for something that never comes.
 const STUCK: Duration = Duration::from_secs(7 * 86_400);
 
@@ -36,6 +41,24 @@ pub struct World {
     pub stale: i64,
     /// Where the objects are, if not on the disk.
     pub bucket: Option<Bucket>,
+    pub varied: Varied,
+}
+
+/// What else happens in a world.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Varied {
+    /// Tenants have keys, at first by this scheme.
+    pub keys: Option<Scheme>,
+    /// Clocks are wrong by hours.
+    pub hours: bool,
+    /// The disk is full now and then.
+    pub full: bool,
+    /// A tenant is erased.
+    pub erases: bool,
+    /// What was not answered is sent again.
+    pub again: bool,
+    /// Old rows are expired.
+    pub expires: bool,
 }
 
 /// What a process of a world has.
@@ -44,6 +67,7 @@ pub struct Node {
     pub world: World,
     pub process: Process,
     pub disk: Arc<SimDisk>,
+    pub keys: Keyring,
 }
 
 type Work = Pin<Box<dyn Future<Output = ()>>>;
@@ -57,7 +81,7 @@ impl World {
         let bucket = seed.is_multiple_of(2).then(Bucket::default);
         let turnstile = Turnstile::new(seats, seed, faults);
         turnstile.storage(Arc::new(disk.clone()));
-        World { seed, turnstile, disk, model: Model::default(), stale, bucket }
+        World { seed, turnstile, disk, model: Model::default(), stale, bucket, varied: Varied::default() }
     }
 
     /// Processes do their work, each in a seat of its own; one that dies begins again, with what is left to do. `work` is given
@@ -99,11 +123,14 @@ impl World {
                 .build()
                 .unwrap();
             let down = Duration::from_millis([0, 100, 30_000, 600_000][random.below(4)]);
-            let skew = [0, 0, -1_500, 40_000][random.below(4)] * 1_000_000;
+            let skews =
+                if self.varied.hours { [0, -1_500, -9 * HOUR_MS, 26 * HOUR_MS] } else { [0, 0, -1_500, 40_000] };
+            let skew = skews[random.below(4)] * 1_000_000;
             let done = runtime.block_on(async {
                 let process = process.get_or_init(|| self.turnstile.born(seat, down, skew)).clone();
                 let disk = Arc::new(self.disk.of(&process));
-                let node = Node { world: self.clone(), process: process.clone(), disk };
+                let keys = self.keys(&disk);
+                let node = Node { world: self.clone(), process: process.clone(), disk, keys };
                 tokio::select! {
                     biased;
                     () = process.died() => false,
@@ -116,6 +143,12 @@ impl World {
                 return;
             }
         }
+    }
+
+    fn keys(&self, disk: &Arc<SimDisk>) -> Keyring {
+        let Some(scheme) = self.varied.keys else { return Keyring::default() };
+        let root = Path::new(ROOT);
+        Keyring::open_in(disk.clone(), root, &root.join("keys"), scheme, None)
     }
 
     /// Ends a run: panics with its history where something was wrong.
@@ -189,13 +222,13 @@ impl Node {
             let process = self.process.clone();
             move || NOW + process.time() + process.skew()
         });
-        let around = Surroundings { disk: self.disk.clone(), clock, writer: self.id(), keys: Default::default() };
+        let around = Surroundings { disk: self.disk.clone(), clock, writer: self.id(), keys: self.keys.clone() };
         Store::open_in(Path::new(ROOT), options.clone(), around)
     }
 
     /// A reader of all tiers.
     pub fn reader(&self) -> Reader {
-        Reader::open_with(self.disk.clone(), self.objects(), Path::new(ROOT), Keyring::default(), READ_GRACE)
+        Reader::open_with(self.disk.clone(), self.objects(), Path::new(ROOT), self.keys.clone(), READ_GRACE)
     }
 
     /// Lives until whatever dead processes left is taken over, files without a lease too.
@@ -218,12 +251,58 @@ impl Node {
 
     /// Sends a batch whose rows are of these times, and notes what is answered.
     pub async fn sends(&self, store: &Store, lane: &(TenantId, Signal), times: &[i64]) {
-        let (tenant, signal) = lane;
-        let first = self.world.model.sends(tenant, *signal, times.len() as i64);
-        let answer = store.append(tenant, numbered_of(*signal, first, times)).await.map(drop);
+        let first = self.world.model.sends(&lane.0, lane.1, times, Some(&self.process));
+        let batch = numbered_at(lane.1, first, times, self.now());
+        let since = self.process.time();
+        let answer = store.append(&lane.0, batch).await.map(drop);
+        self.is_told(lane, first, times.len(), since, false, &answer);
+    }
+
+    /// Sends a batch again that was refused, or that an earlier process may have stored; `None` where there is none.
+    pub async fn sends_again(&self, store: &Remembers, lane: &(TenantId, Signal)) -> Option<Result<(), StoreError>> {
+        let once = store.once(lane)?;
+        let Again { first, times, may_be } = self.world.model.sends_again(lane, &self.process)?;
+        self.process.note(&format!("sends rows {first} again"));
+        let batch = numbered_at(lane.1, first, &times, self.now());
+        let since = self.process.time();
+        let answer = store.store.append_once(&lane.0, batch, once).await.map(drop);
+        self.is_told(lane, first, times.len(), since, may_be, &answer);
+        Some(answer)
+    }
+
+    fn is_told(
+        &self,
+        lane: &(TenantId, Signal),
+        first: i64,
+        rows: usize,
+        since: i64,
+        again: bool,
+        answer: &Result<(), StoreError>,
+    ) {
         let dead = self.process.is_dead();
-        self.process.note(&format!("rows {first} and {} more: {answer:?}", times.len() - 1));
-        self.world.model.answered(lane, first, self.process.time(), dead, &answer);
+        self.process.note(&format!("rows {first} and {} more: {answer:?}", rows - 1));
+        self.world.model.answered(lane, first, self.process.time(), dead, again, answer);
+        let erased = self.world.model.is_erased(&lane.0).flatten();
+        if !dead && answer.is_ok() && erased.is_some_and(|at| at + NOTICED < since) {
+            self.world.turnstile.fail(&format!("KE-2: rows {first} were acknowledged to an erased tenant"));
+        }
+    }
+
+    /// Numbers of blocks have no gaps, shard by shard, of all that were ever made.
+    pub fn numbers_have_no_gaps(&self) {
+        let mut shards: BTreeMap<String, BTreeSet<u64>> = BTreeMap::new();
+        for name in self.world.disk.blocks().into_iter().chain(self.world.bucket.iter().flat_map(Bucket::blocks)) {
+            let numbered = name.strip_suffix(".blk").and_then(|name| name.rsplit_once('/'));
+            match numbered.and_then(|(shard, number)| Some((shard, number.parse().ok()?))) {
+                Some((shard, number)) => drop(shards.entry(shard.to_owned()).or_default().insert(number)),
+                None => self.world.turnstile.fail(&format!("`{name}` is no name of a block")),
+            }
+        }
+        for (shard, numbers) in shards {
+            if !numbers.iter().copied().eq(1..=numbers.len() as u64) {
+                self.world.turnstile.fail(&format!("numbers of blocks have gaps in `{shard}`: {numbers:?}"));
+            }
+        }
     }
 
     /// Looks at all rows of a tenant's signal. `quiet` where nothing fails and nothing is being written: then everything must
