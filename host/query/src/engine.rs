@@ -10,6 +10,7 @@ use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::GreedyMemoryPool;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::prelude::SessionConfig;
+use parking_lot::Mutex;
 use prism_dsl::Query;
 use prism_model::TenantId;
 use prism_store::{Reader, StoreError};
@@ -17,6 +18,7 @@ use prism_store::{Reader, StoreError};
 use crate::answer::{Answer, AnswerColumn, Stats};
 use crate::bind::query::{Plan, RANGE_DEFAULT_NANOS, plan};
 use crate::error::QueryError;
+use crate::explain::{Calibration, Explained};
 use crate::finish::finish;
 use crate::ran::{Ran, unknown_fields};
 use crate::scan::{Bytes, Deadline, Scan};
@@ -74,18 +76,20 @@ pub struct RunOptions {
 pub struct Engine {
     pub(crate) reader: Reader,
     pub(crate) options: Arc<EngineOptions>,
+    pub(crate) calibration: Arc<Calibration>,
 }
 
 impl Engine {
     /// An engine over what `reader` sees.
     pub fn new(reader: Reader, options: EngineOptions) -> Engine {
-        Engine { reader, options: Arc::new(options) }
+        Engine { reader, options: Arc::new(options), calibration: Arc::default() }
     }
 
     /// Answers a query for one tenant (QU-1: every scan is bound to it and to a range).
     ///
     /// `now_unix_nanos` is what `last 1h` and `now()` mean. Work runs on the blocking threads of the current tokio runtime;
-    /// dropping the future stops it.
+    /// dropping the future stops it. With `dry_run` the answer has its columns, no rows, and [`Answer::explained`]; no row is
+    /// read for it.
     ///
     /// # Errors
     /// `Fix` where the query is at fault (with position and hint) or over a budget (codes `query_over_…`), `Retry` where the
@@ -116,18 +120,29 @@ impl Engine {
             bytes: Arc::new(Bytes::most(query.budget.and_then(|b| b.bytes))),
             deadline: started.checked_add(limit).map(|at| Deadline { at, limit, setting }),
             context: self.context()?,
+            explained: query.dry_run.then(Arc::default),
             options,
         };
-        match tokio::time::timeout(limit, self.answer(settled, asked)).await {
-            Ok(answer) => answer,
-            Err(_) => Err(QueryError::Time { limit, setting }),
+        let explained = asked.explained.clone();
+        let mut answer = match tokio::time::timeout(limit, self.answer(settled, asked)).await {
+            Ok(answer) => answer?,
+            Err(_) => return Err(QueryError::Time { limit, setting }),
+        };
+        if let Some(explained) = explained {
+            let mut explained = std::mem::take(&mut *explained.lock());
+            explained.memory_bytes_max = self.options.memory_bytes_max as u64;
+            answer.explain(explained);
         }
+        Ok(answer)
     }
 
     /// What is read may move to a colder tier meanwhile. Nothing was answered by then, so that the query begins anew, once.
     async fn answer(&self, plan: Plan, asked: Asked) -> Result<Answer, QueryError> {
         match self.attempt(plan.clone(), asked.clone(), true).await {
-            Err(QueryError::Store(StoreError::Vanished(_))) => self.attempt(plan, asked, false).await,
+            Err(QueryError::Store(StoreError::Vanished(_))) => {
+                asked.explained.iter().for_each(|explained| *explained.lock() = Explained::default());
+                self.attempt(plan, asked, false).await
+            }
             answered => answered,
         }
     }
@@ -198,6 +213,8 @@ pub(crate) struct Asked {
     pub(crate) bytes: Arc<Bytes>,
     pub(crate) deadline: Option<Deadline>,
     pub(crate) context: Arc<TaskContext>,
+    /// Scans are planned and written here, and not run.
+    pub(crate) explained: Option<Arc<Mutex<Explained>>>,
     pub(crate) options: RunOptions,
 }
 

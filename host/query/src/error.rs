@@ -25,6 +25,18 @@ pub enum QueryError {
         /// The budget.
         limit: u64,
     },
+    /// It would certainly read more than its budget, and was not begun.
+    #[error(
+        "the query would read at least {least} and at most {most} bytes, which is over its budget of {limit} (`budget.bytes`)"
+    )]
+    Estimate {
+        /// Bytes that it reads in any case.
+        least: u64,
+        /// Bytes that it reads at most.
+        most: u64,
+        /// The budget.
+        limit: u64,
+    },
     /// Its groups need more memory than a query may have.
     #[error("the query needs more than {limit} bytes of memory for its groups (`query.memory_bytes_max`)")]
     Memory {
@@ -73,7 +85,7 @@ impl QueryError {
         match self {
             QueryError::Query(error) => error.code,
             QueryError::Time { .. } => code::TIME,
-            QueryError::Bytes { .. } => code::BUDGET,
+            QueryError::Bytes { .. } | QueryError::Estimate { .. } => code::BUDGET,
             QueryError::Memory { .. } => code::MEMORY,
             QueryError::FillRows { .. } => code::FILL_ROWS,
             QueryError::Store(_) => code::UNREADABLE,
@@ -85,8 +97,8 @@ impl QueryError {
     pub fn hint(&self) -> Option<&str> {
         match self {
             QueryError::Query(error) => error.hint.as_deref(),
-            QueryError::Time { .. } | QueryError::Bytes { .. } => {
-                Some("ask for a shorter range, or add a condition on an id or a service")
+            QueryError::Time { .. } | QueryError::Bytes { .. } | QueryError::Estimate { .. } => {
+                Some("ask for a shorter range, or add a condition on an id or a service; `explain` shows what is read")
             }
             QueryError::Memory { .. } => Some("group by fewer fields, or by fields with fewer values"),
             QueryError::FillRows { .. } => Some("ask for a shorter range or wider bins, or group by fewer fields"),
@@ -127,6 +139,7 @@ impl Classify for QueryError {
             // Over budget: the same query would be over it again.
             QueryError::Time { .. }
             | QueryError::Bytes { .. }
+            | QueryError::Estimate { .. }
             | QueryError::Memory { .. }
             | QueryError::FillRows { .. } => Kind::Fix,
             QueryError::Store(error) => error.kind(),

@@ -25,14 +25,57 @@ const NEVER: Fate = Fate { can_hold: false, can_fail: true };
 
 /// `false` only where no row of the frame fulfils the condition.
 pub(crate) fn may_hold(node: &Node, fields: &[Field], frame: &Frame) -> bool {
-    fate(node, fields, frame).can_hold
+    fate(node, fields, &Known { frame, filters: true }).can_hold
 }
 
-fn fate(node: &Node, fields: &[Field], frame: &Frame) -> Fate {
+/// What tells that no row of the frame fulfils the condition; `None` where some row may.
+pub(crate) fn told_by(node: &Node, fields: &[Field], frame: &Frame) -> Option<By> {
+    let cannot = |filters| !fate(node, fields, &Known { frame, filters }).can_hold;
+    if cannot(false) {
+        Some(By::Statistics)
+    } else {
+        cannot(true).then_some(By::Filters)
+    }
+}
+
+/// What prunes a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum By {
+    /// Bounds, small dictionaries, absent columns.
+    Statistics,
+    /// Filters of trace ids and of values.
+    Filters,
+}
+
+/// What is known of a frame, with its filters or without.
+struct Known<'f> {
+    frame: &'f Frame,
+    filters: bool,
+}
+
+impl Known<'_> {
+    fn may_contain_trace(&self, id: &[u8; 16]) -> bool {
+        !self.filters || self.frame.may_contain_trace(id)
+    }
+
+    fn may_contain_token(&self, key: &str, value: &str) -> bool {
+        !self.filters || self.frame.may_contain_token(key, value)
+    }
+}
+
+impl std::ops::Deref for Known<'_> {
+    type Target = Frame;
+
+    fn deref(&self) -> &Frame {
+        self.frame
+    }
+}
+
+fn fate(node: &Node, fields: &[Field], frame: &Known<'_>) -> Fate {
     with_room(|| fate_of(node, fields, frame))
 }
 
-fn fate_of(node: &Node, fields: &[Field], frame: &Frame) -> Fate {
+fn fate_of(node: &Node, fields: &[Field], frame: &Known<'_>) -> Fate {
     let field_of = |node: &Node| match node {
         Node::Field(f) => fields.get(*f),
         _ => None,
@@ -77,14 +120,15 @@ fn fate_of(node: &Node, fields: &[Field], frame: &Frame) -> Fate {
 }
 
 /// The statistics of the only columns that the field's values come from; `None` where they may come from elsewhere.
-fn columns<'f>(field: &Field, frame: &'f Frame) -> Option<Vec<(TableKind, &'f ColumnMeta)>> {
+fn columns<'f>(field: &Field, frame: &Known<'f>) -> Option<Vec<(TableKind, &'f ColumnMeta)>> {
+    let frame = frame.frame;
     let ids = field.plain_columns(frame)?;
     let meta = |table: TableKind, id: &ColumnId| frame.columns(table).iter().find(|c| c.id == *id);
     Some(ids.iter().filter_map(|(table, id)| meta(*table, id).map(|m| (*table, m))).collect())
 }
 
 /// Whether some row may have a value at all.
-fn exists(field: &Field, frame: &Frame) -> bool {
+fn exists(field: &Field, frame: &Known<'_>) -> bool {
     match &field.from {
         From::Attribute { .. } => columns(field, frame).is_none_or(|columns| !columns.is_empty()),
         From::Absent(_) => false,
@@ -93,7 +137,7 @@ fn exists(field: &Field, frame: &Frame) -> bool {
     }
 }
 
-fn may_compare(field: &Field, op: CompareOp, value: &Scalar, frame: &Frame) -> bool {
+fn may_compare(field: &Field, op: CompareOp, value: &Scalar, frame: &Known<'_>) -> bool {
     if value.is_null() {
         return false;
     }
@@ -116,7 +160,7 @@ fn may_compare(field: &Field, op: CompareOp, value: &Scalar, frame: &Frame) -> b
     }
 }
 
-fn may_compare_fixed(table: TableKind, fixed: Fixed, op: CompareOp, value: &Scalar, frame: &Frame) -> bool {
+fn may_compare_fixed(table: TableKind, fixed: Fixed, op: CompareOp, value: &Scalar, frame: &Known<'_>) -> bool {
     let columns = frame.columns(table);
     let meta = |i: Intrinsic| columns.iter().find(|c| c.id == ColumnId::Intrinsic(i));
     // A column that is null where a row has no such value, and absent where none has.
@@ -251,7 +295,7 @@ fn may_compare_column(meta: &ColumnMeta, op: CompareOp, value: &Scalar) -> bool 
     }
 }
 
-fn may_be_in(field: &Field, set: &Set, frame: &Frame) -> bool {
+fn may_be_in(field: &Field, set: &Set, frame: &Known<'_>) -> bool {
     let eq = |value: Scalar| may_compare(field, CompareOp::Eq, &value, frame);
     // A long list costs more than it saves.
     if set.strs.len() + set.ints.len() > 64 {
@@ -263,7 +307,7 @@ fn may_be_in(field: &Field, set: &Set, frame: &Frame) -> bool {
         || set.bools.iter().any(|b| eq(Scalar::Bool(*b)))
 }
 
-fn may_pass(field: &Field, test: &TextTest, negated: bool, frame: &Frame) -> bool {
+fn may_pass(field: &Field, test: &TextTest, negated: bool, frame: &Known<'_>) -> bool {
     let passes = |text: &str| match test {
         TextTest::Regex(regex) => regex.is_match(text),
         TextTest::Op(op, needle) => match op {
@@ -276,7 +320,7 @@ fn may_pass(field: &Field, test: &TextTest, negated: bool, frame: &Frame) -> boo
         },
         TextTest::Element(_) => true,
     };
-    if matches!(field.from, From::Fixed { .. }) && field.plain_columns(frame).is_none() {
+    if matches!(field.from, From::Fixed { .. }) && field.plain_columns(frame.frame).is_none() {
         return true;
     }
     let Some(columns) = columns(field, frame) else { return true };

@@ -20,6 +20,7 @@ use crate::engine::{Asked, Engine, blocking, engine_error, nanos};
 use crate::error::{QueryError, code};
 use crate::eval::node::Level;
 use crate::exec::ScanExec;
+use crate::explain::Estimate;
 use crate::field::{From as FieldFrom, Types};
 use crate::names::{nearest, row_fields};
 use crate::prune;
@@ -143,7 +144,12 @@ impl Engine {
         let Prepared { scan, warnings, unknown, tiers } = blocking(move || engine.prepare(plan, &of, restarts)).await?;
         let bound = Instant::now();
         let stop = StopOnDrop(scan.clone());
-        let parts = self.collect(&scan, asked).await?;
+        let parts = match &asked.explained {
+            Some(_) => Vec::new(),
+            None => self.collect(&scan, asked).await?,
+        };
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        self.calibration.learn(count(&scan.counters.cells), count(&scan.counters.busy_nanos));
         let (bind_nanos, scan_nanos) = (nanos(bound - started), nanos(bound.elapsed()));
         Ok(Ran { scan, parts, warnings, unknown, tiers, bind_nanos, scan_nanos, _stop: stop })
     }
@@ -156,7 +162,9 @@ impl Engine {
             let may_hold = |condition| prune::may_hold(condition, &plan.fields, frame);
             asked.options.without_pruning || plan.conditions.iter().all(may_hold)
         };
-        let superseded = match Superseded::find(plan.signal, &snapshot.frames, &asked_of) {
+        // To find them, rows are read.
+        let marked: &[Frame] = if asked.explained.is_some() { &[] } else { &snapshot.frames };
+        let superseded = match Superseded::find(plan.signal, marked, &asked_of) {
             Err(error @ StoreError::Vanished(_)) if restarts => return Err(error.into()),
             Err(error) => {
                 partial.push(Partial { what: "ends of running spans".into(), why: error.to_string() });
@@ -176,7 +184,17 @@ impl Engine {
         scan.restarts = restarts;
         scan.memory_bytes_max = self.options.memory_bytes_max;
         scan.partial = Mutex::new(partial);
-        Ok(Prepared { scan: Arc::new(scan), warnings, unknown, tiers: [tiers.hot, tiers.warm, tiers.cold] })
+        let tiers = [tiers.hot, tiers.warm, tiers.cold];
+        if asked.explained.is_some() || asked.bytes.limited() {
+            let estimate = Estimate::of(&scan);
+            match &asked.explained {
+                Some(explained) => {
+                    explained.lock().add(&scan, &estimate, &tiers, self.calibration.nanos(estimate.cells));
+                }
+                None => asked.bytes.refuse(estimate.least.bytes, estimate.most.bytes)?,
+            }
+        }
+        Ok(Prepared { scan: Arc::new(scan), warnings, unknown, tiers })
     }
 
     /// The range in which rows lie that are in a plan's.

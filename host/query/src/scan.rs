@@ -47,6 +47,8 @@ pub(crate) struct Counters {
     pub(crate) frames_pruned: AtomicU64,
     pub(crate) rollups_read: AtomicU64,
     pub(crate) rows_from_rollups: AtomicU64,
+    /// Values that were read: rows times columns.
+    pub(crate) cells: AtomicU64,
     pub(crate) busy_nanos: AtomicU64,
     /// In the order of [`crate::TIERS`].
     pub(crate) tiers: [TierCounters; 3],
@@ -109,6 +111,14 @@ enum Job {
     Rolled(Rolled),
 }
 
+/// What would be read.
+pub(crate) enum Piece<'s> {
+    /// The rollup of a unit.
+    Rollup(&'s Rolled),
+    /// A frame, by number, but for the rows of a time that a rollup answers.
+    Frame(usize, Option<TimeRange>),
+}
+
 /// The end of a query's time.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Deadline {
@@ -128,6 +138,20 @@ impl Bytes {
     /// So many at most.
     pub(crate) fn most(most: Option<u64>) -> Bytes {
         Bytes { read: AtomicU64::new(0), most }
+    }
+
+    /// Refuses what certainly reads too much, before it begins.
+    pub(crate) fn refuse(&self, least: u64, most: u64) -> Result<(), QueryError> {
+        let read = self.read.load(Ordering::Relaxed);
+        match self.most {
+            Some(limit) if read.saturating_add(least) > limit => Err(QueryError::Estimate { least, most, limit }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether there is a limit.
+    pub(crate) fn limited(&self) -> bool {
+        self.most.is_some()
     }
 
     /// Counts what was read.
@@ -295,6 +319,35 @@ impl Scan {
         sink.add_many(&self.plan, &rows, &Many { cells: &found, duration: fit.duration })
     }
 
+    /// What would be read, and in which order, as far as that is known before.
+    pub(crate) fn pieces(&self) -> Vec<Piece<'_>> {
+        let left = |number: &usize| !(self.prune && self.hopeless(&self.frames[*number]));
+        let mut pieces = Vec::new();
+        for job in &self.jobs {
+            match (job, &self.fit) {
+                (Job::Rolled(unit), Some(fit)) if unit.cost().is_some() => {
+                    if !unit.frames.clone().any(|number| left(&number)) {
+                        continue;
+                    }
+                    pieces.push(Piece::Rollup(unit));
+                    let within = |number: &usize| {
+                        let (first, last) = times(&self.plan, &self.frames[*number]);
+                        fit.minutes.covers(first, last)
+                    };
+                    let others = unit.frames.clone().filter(|number| !within(number)).filter(left);
+                    pieces.extend(others.map(|number| Piece::Frame(number, Some(fit.minutes))));
+                }
+                (Job::Rolled(unit), _) => {
+                    pieces.extend(unit.frames.clone().filter(left).map(|number| Piece::Frame(number, None)));
+                }
+                (Job::Frame(number), _) => {
+                    pieces.extend(Some(*number).filter(left).map(|number| Piece::Frame(number, None)));
+                }
+            }
+        }
+        pieces
+    }
+
     /// Whether no row of a frame fulfils the conditions.
     fn hopeless(&self, frame: &Frame) -> bool {
         let (first, last) = times(&self.plan, frame);
@@ -382,7 +435,7 @@ fn jobs(plan: &Plan, frames: &[Frame], rolled: Vec<Rolled>, fit: Option<&Fit>) -
 }
 
 /// Rows of a frame, of the kind that is counted.
-fn counted(plan: &Plan, frame: &Frame) -> usize {
+pub(crate) fn counted(plan: &Plan, frame: &Frame) -> usize {
     match plan.level {
         Level::Row => frame.rows(),
         child => child.table().map_or(0, |table| frame.table_rows(table)),
@@ -391,6 +444,37 @@ fn counted(plan: &Plan, frame: &Frame) -> usize {
 
 fn add(counter: &AtomicU64, n: u64) {
     counter.fetch_add(n, Ordering::Relaxed);
+}
+
+/// The columns of some nodes that a frame may have.
+pub(crate) fn wanted<'n>(plan: &Plan, frame: &Frame, nodes: impl Iterator<Item = &'n Node>) -> Wanted {
+    let mut fields = HashSet::new();
+    nodes.for_each(|n| {
+        n.fields(&mut |f| {
+            fields.insert(f);
+        })
+    });
+    let mut wanted = Wanted::new();
+    if let (Some(table), true) = (plan.level.table(), plan.level.is_child()) {
+        wanted.entry(table).or_default().insert(Intrinsic::Parent.into());
+    }
+    for field in fields {
+        plan.fields[field].wanted(frame, &mut |table, id| {
+            wanted.entry(table).or_default().insert(id);
+        });
+    }
+    wanted
+}
+
+/// Whether a condition is decided by resources, scopes and metrics alone.
+pub(crate) fn is_interned(plan: &Plan, frame: &Frame, node: &Node) -> bool {
+    let pointer =
+        |id: &ColumnId| matches!(id, ColumnId::Intrinsic(Intrinsic::Resource | Intrinsic::Scope | Intrinsic::Metric));
+    wanted(plan, frame, std::iter::once(node)).iter().all(|(table, ids)| match table {
+        TableKind::Resources | TableKind::Scopes | TableKind::Descriptors => true,
+        TableKind::Items => ids.iter().all(pointer),
+        _ => false,
+    })
 }
 
 /// Which rows of a frame fulfil the conditions.
@@ -420,28 +504,9 @@ impl Reading<'_> {
         })
     }
 
-    fn wanted<'n>(&self, nodes: impl Iterator<Item = &'n Node>) -> Wanted {
-        let mut fields = HashSet::new();
-        nodes.for_each(|n| {
-            n.fields(&mut |f| {
-                fields.insert(f);
-            })
-        });
-        let mut wanted = Wanted::new();
-        if let (Some(table), true) = (self.scan.plan.level.table(), self.scan.plan.level.is_child()) {
-            wanted.entry(table).or_default().insert(Intrinsic::Parent.into());
-        }
-        for field in fields {
-            self.scan.plan.fields[field].wanted(self.frame, &mut |table, id| {
-                wanted.entry(table).or_default().insert(id);
-            });
-        }
-        wanted
-    }
-
     /// Reads the columns of some nodes that are not here yet.
     fn load<'n>(&mut self, nodes: impl Iterator<Item = &'n Node>) -> Result<(), QueryError> {
-        let wanted = self.wanted(nodes);
+        let wanted = wanted(&self.scan.plan, self.frame, nodes);
         self.read(wanted)
     }
 
@@ -460,9 +525,11 @@ impl Reading<'_> {
         }
         let (batch, cost) = self.frame.read(&|table, id| wanted.get(&table).is_some_and(|ids| ids.contains(id)))?;
         self.parts.push(batch);
+        let cells = wanted.values().map(|ids| ids.len() as u64).sum::<u64>() * self.frame.rows() as u64;
         for (table, ids) in wanted {
             self.have.entry(table).or_default().extend(ids);
         }
+        add(&self.scan.counters.cells, cells);
         self.scan.counters.read(self.frame.tier(), cost);
         self.scan.bytes.read(cost.bytes)
     }
@@ -470,17 +537,8 @@ impl Reading<'_> {
     /// Evaluates the conditions, the cheap ones first.
     fn matching(&mut self) -> Result<Matching, QueryError> {
         let plan = &self.scan.plan;
-        let interned = |node: &&Node| {
-            let pointer = |id: &ColumnId| {
-                matches!(id, ColumnId::Intrinsic(Intrinsic::Resource | Intrinsic::Scope | Intrinsic::Metric))
-            };
-            self.wanted(std::iter::once(*node)).iter().all(|(table, ids)| match table {
-                TableKind::Resources | TableKind::Scopes | TableKind::Descriptors => true,
-                TableKind::Items => ids.iter().all(pointer),
-                _ => false,
-            })
-        };
-        let (cheap, dear): (Vec<&Node>, Vec<&Node>) = plan.conditions.iter().partition(interned);
+        let (cheap, dear): (Vec<&Node>, Vec<&Node>) =
+            plan.conditions.iter().partition(|node| is_interned(plan, self.frame, node));
         let rows = counted(plan, self.frame);
         let mut mask: Option<BooleanBuffer> = None;
         for step in [cheap, dear] {

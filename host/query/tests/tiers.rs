@@ -10,7 +10,7 @@ use moved::Moved;
 use prism_dsl::{Query, Range};
 use prism_model::samples::Random;
 use prism_model::{Batch, Intrinsic as I, Signal, Value};
-use prism_query::{Answer, RunOptions};
+use prism_query::{Answer, Engine, Explained, RunOptions};
 use support::{MS, NOW, Row, SECOND, str, tenant};
 
 const MINUTE: i64 = 60 * SECOND;
@@ -175,6 +175,26 @@ fn cells(answer: &Answer) -> Vec<String> {
     (0..answer.rows).map(row).collect()
 }
 
+/// What a query would do.
+async fn explained(engine: &Engine, query: &Query) -> Explained {
+    let mut dry = query.clone();
+    dry.dry_run = true;
+    let answer = engine.run(&tenant(), &dry, NOW, RunOptions::default()).await.unwrap();
+    assert_eq!((answer.rows, answer.stats.rows_scanned, answer.stats.bytes_read), (0, 0, 0), "a dry run reads no row");
+    answer.explained.unwrap()
+}
+
+/// What was read lies within what was said before.
+fn assert_within(explained: &Explained, answer: &Answer, what: &str) {
+    let stats = &answer.stats;
+    let said = explained.text();
+    assert!(stats.rows_scanned <= explained.rows_most, "{what}: {} rows: {said}", stats.rows_scanned);
+    assert!(stats.frames_read <= explained.frames_most, "{what}: {} frames: {said}", stats.frames_read);
+    assert!(stats.bytes_read <= explained.bytes_most, "{what}: {} bytes: {said}", stats.bytes_read);
+    assert!(stats.bytes_read >= explained.bytes_least, "{what}: {} bytes: {said}", stats.bytes_read);
+    assert!(stats.reads <= explained.reads_most, "{what}: {} reads: {said}", stats.reads);
+}
+
 /// Stores, and queries of each.
 const STORES: u64 = 4;
 const QUERIES: usize = 60;
@@ -207,7 +227,9 @@ async fn qu4_rollups_answer_as_rows_do() {
             let engine = moved.engine();
             for n in 0..QUERIES {
                 let query = question(r, signal);
+                let explained = explained(&engine, &query).await;
                 let answer = engine.run(&tenant(), &query, NOW, RunOptions::default()).await.unwrap();
+                assert_within(&explained, &answer, &format!("seed {seed}, query {n}: {query}"));
                 let by_rows = RunOptions { without_rollups: true, without_pruning: true, ..RunOptions::default() };
                 let expected = engine.run(&tenant(), &query, NOW, by_rows).await.unwrap();
                 assert_eq!(cells(&answer), cells(&expected), "QU-4: seed {seed}, query {n}: {query}");
@@ -226,7 +248,11 @@ async fn qu4_rollups_answer_as_rows_do() {
 }
 
 /// Questions of rows that have everything the model allows.
-const OF_ROWS: [&str; 12] = [
+const OF_ROWS: [&str; 16] = [
+    "from spans limit 3",
+    "from spans where flags = 1 order duration desc, span_id limit 20",
+    "from spans where http.route = 'GET' select time, name, userId order time, span_id limit 0",
+    "from spans where kind = server select span_id, http.route, body order span_id limit 1000",
     "from spans select count()",
     "from spans where http.route = 'GET' select count(), max(duration)",
     "from spans where userId = 'a' or userid = 'checkout' by service.name select count()",
@@ -260,7 +286,9 @@ async fn qu2_rows_answer_alike_in_every_tier() {
             for text in OF_ROWS {
                 let mut query = prism_dsl::parse_text(text).unwrap_or_else(|error| panic!("{text}: {error}"));
                 query.range = Some(Range::Between { from: i64::MIN, to: i64::MAX });
+                let explained = explained(&engine, &query).await;
                 let answer = engine.run(&tenant(), &query, NOW, RunOptions::default()).await.unwrap();
+                assert_within(&explained, &answer, &format!("seed {seed}, tier {tier}: {text}"));
                 let whole = RunOptions { without_pruning: true, without_rollups: true, ..RunOptions::default() };
                 let whole = engine.run(&tenant(), &query, NOW, whole).await.unwrap();
                 assert_eq!(cells(&answer), cells(&whole), "seed {seed}, tier {tier}: {text}");

@@ -183,7 +183,14 @@ impl Failure {
             return Failure::of_language(error);
         }
         let mut failure = Failure::of(error);
-        if matches!(error, QueryError::Time { .. } | QueryError::Bytes { .. } | QueryError::Memory { .. }) {
+        let over = matches!(
+            error,
+            QueryError::Time { .. }
+                | QueryError::Bytes { .. }
+                | QueryError::Estimate { .. }
+                | QueryError::Memory { .. }
+        );
+        if over {
             failure.code = Code::OverBudget;
         }
         Failure { detail: Some(error.code()), hint: error.hint().map(str::to_owned), ..failure }

@@ -35,6 +35,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/v1/logs", post(otlp::logs))
         .route("/v1/metrics", post(otlp::metrics))
         .route("/v1/query", post(query::post).get(query::get))
+        .route("/v1/query/explain", post(query::explain))
         .route("/v1/traces/{id}", get(query::trace))
         .route("/v1/fields", get(query::fields))
         .route("/v1/fields/{name}/values", get(query::values))
@@ -58,7 +59,7 @@ async fn not_found(State(app): State<Arc<App>>, request: Request<Body>) -> Respo
         return grpc::unknown(State(app), request).await;
     }
     let failure = Failure::new(Code::NotFound, "nothing is served at this path").hint(
-        "OTLP goes to /v1/traces, /v1/logs and /v1/metrics, queries to /v1/query; /v1/traces/{id}, /v1/fields, /health, /ready, \
+        "OTLP goes to /v1/traces, /v1/logs and /v1/metrics, queries to /v1/query and /v1/query/explain; /v1/traces/{id}, /v1/fields, /health, /ready, \
          /metrics",
     );
     elsewhere(&app, request, &failure).await

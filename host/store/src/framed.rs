@@ -149,6 +149,12 @@ impl Unit for Framed {
         Ok((self.meta.rows_of(want, &stretches)?, cost))
     }
 
+    fn cost(&self, want: &dyn Fn(TableKind, &ColumnId) -> bool) -> ReadCost {
+        // A directory that is damaged costs the read that finds it out.
+        let stretches = self.meta.stretches(want).unwrap_or_default();
+        ReadCost { bytes: stretches.iter().map(|(_, len)| len).sum(), reads: stretches.len() as u64 }
+    }
+
     fn origins(&self) -> Result<Vec<Origin>, StoreError> {
         let stretches = self.payload(vec![self.meta.origins_stretch()])?;
         let bytes = stretches.first().map_or(&[][..], |(_, bytes)| bytes);

@@ -54,6 +54,12 @@ pub struct ReadCost {
     pub reads: u64,
 }
 
+impl std::ops::AddAssign for ReadCost {
+    fn add_assign(&mut self, more: ReadCost) {
+        *self = ReadCost { bytes: self.bytes + more.bytes, reads: self.reads + more.reads };
+    }
+}
+
 /// The rows of a frame in their tier. What each method promises is told at [`Frame`].
 pub(crate) trait Unit: Send + Sync {
     fn tier(&self) -> Tier;
@@ -66,6 +72,7 @@ pub(crate) trait Unit: Send + Sync {
     fn may_contain_trace(&self, id: &[u8; 16]) -> bool;
     fn may_contain_token(&self, key: &str, value: &str) -> bool;
     fn read(&self, want: &dyn Fn(TableKind, &ColumnId) -> bool) -> Result<(Batch, ReadCost), StoreError>;
+    fn cost(&self, want: &dyn Fn(TableKind, &ColumnId) -> bool) -> ReadCost;
     fn origins(&self) -> Result<Vec<Origin>, StoreError>;
 }
 
@@ -137,6 +144,11 @@ impl Frame {
     /// `Retry` where the disk fails, `Bug` where bytes are not what was written: then nothing of the frame is returned.
     pub fn read(&self, want: &dyn Fn(TableKind, &ColumnId) -> bool) -> Result<(Batch, ReadCost), StoreError> {
         self.0.read(want)
+    }
+
+    /// What [`Frame::read`] of these columns would cost. Nothing is read.
+    pub fn cost(&self, want: &dyn Fn(TableKind, &ColumnId) -> bool) -> ReadCost {
+        self.0.cost(want)
     }
 
     /// Where the rows came from, without any column.

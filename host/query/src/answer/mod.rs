@@ -7,6 +7,7 @@ use serde_json::{Map, Value as Json, json};
 
 use crate::eval::node::Unit;
 use crate::eval::vals::{Scalar, Vals};
+use crate::explain::Explained;
 use crate::field::{DOUBLES, INTS};
 use crate::show;
 
@@ -110,6 +111,8 @@ pub struct Answer {
     pub rows: usize,
     /// What it cost.
     pub stats: Stats,
+    /// Of a dry run: what the query would do. It has no rows then.
+    pub explained: Option<Explained>,
     pub(crate) values: Vec<Vals>,
     pub(crate) units: Vec<Unit>,
 }
@@ -125,7 +128,14 @@ pub(crate) struct AnswerColumn {
 
 impl Answer {
     pub(crate) fn new(of: Vec<AnswerColumn>, rows: usize, stats: Stats) -> Answer {
-        let mut answer = Answer { columns: Vec::new(), rows, stats, values: Vec::new(), units: Vec::new() };
+        let mut answer = Answer {
+            columns: Vec::new(),
+            rows,
+            stats,
+            explained: None,
+            values: Vec::new(),
+            units: Vec::new(),
+        };
         for AnswerColumn { name, unit, expected, values } in of {
             let ty = match (type_of(&values, unit), expected) {
                 ("null", expected) => expected.unwrap_or("null"),
@@ -140,6 +150,13 @@ impl Answer {
         answer
     }
 
+    /// Makes it the answer of a dry run.
+    pub(crate) fn explain(&mut self, explained: Explained) {
+        self.rows = 0;
+        self.values.iter_mut().for_each(|values| *values = Vals::nulls(0));
+        self.explained = Some(explained);
+    }
+
     /// A cell as JSON: times RFC 3339 with nanoseconds, ids lower-case hex, ints beyond 2^53, NaN and infinities as strings.
     pub fn cell(&self, row: usize, column: usize) -> Json {
         match (self.values.get(column), self.units.get(column)) {
@@ -148,12 +165,16 @@ impl Answer {
         }
     }
 
-    /// `{"columns": […], "rows": [[…]], "stats": {…}}`.
+    /// `{"columns": […], "rows": [[…]], "stats": {…}}`, of a dry run with `"explain": {…}`.
     pub fn to_json(&self) -> String {
         let rows: Vec<Json> = (0..self.rows)
             .map(|row| Json::Array((0..self.columns.len()).map(|c| self.cell(row, c)).collect()))
             .collect();
-        json!({ "columns": self.columns_json(), "rows": rows, "stats": self.stats.to_json() }).to_string()
+        let mut answer = json!({ "columns": self.columns_json(), "rows": rows, "stats": self.stats.to_json() });
+        if let Some(explained) = &self.explained {
+            answer["explain"] = explained.to_json();
+        }
+        answer.to_string()
     }
 
     /// A line for the columns, one object a row, and a last line for the stats:
@@ -168,6 +189,9 @@ impl Answer {
         for row in 0..self.rows {
             let cells = self.columns.iter().enumerate().map(|(c, column)| (column.name.clone(), self.cell(row, c)));
             line(Json::Object(cells.collect()));
+        }
+        if let Some(explained) = &self.explained {
+            line(json!({ "explain": explained.to_json() }));
         }
         line(json!({ "stats": self.stats.to_json() }));
         out

@@ -143,8 +143,7 @@ fn refuse_unsupported(query: &Query) -> Result<(), QueryError> {
     refuse(!tables.contains(&query.from), &format!("`from {}`", query.from.name()))?;
     refuse(query.matches.is_some() || query.return_.is_some(), "`match`")?;
     refuse(!query.joins.is_empty(), "`join`")?;
-    refuse(query.cursor.is_some(), "`cursor`")?;
-    refuse(query.dry_run, "`dry_run`")
+    refuse(query.cursor.is_some(), "`cursor`")
 }
 
 type Clauses = (Shape, Vec<OutputColumn>, Vec<OrderKey>);

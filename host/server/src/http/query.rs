@@ -19,6 +19,15 @@ use crate::error::{Code, Failure, within};
 /// `POST /v1/query`: a JSON document or the text form, told apart by the first letter, since no text form begins with `{`.
 /// So `curl -d` works without a header.
 pub(super) async fn post(State(app): State<Arc<App>>, request: Request<Body>) -> Response {
+    asked(&app, request, false).await
+}
+
+/// `POST /v1/query/explain`: what the same body would do at `/v1/query`. No row is read.
+pub(super) async fn explain(State(app): State<Arc<App>>, request: Request<Body>) -> Response {
+    asked(&app, request, true).await
+}
+
+async fn asked(app: &Arc<App>, request: Request<Body>, dry_run: bool) -> Response {
     let (head, body) = request.into_parts();
     let head = Request::from_parts(head, ());
     let answered = async {
@@ -32,10 +41,11 @@ pub(super) async fn post(State(app): State<Arc<App>>, request: Request<Body>) ->
         let limits =
             BodyLimits { bytes_max: QUERY_BYTES_MAX, setting: "64 KiB are the longest query", ..app.body_limits() };
         let held = body::read(head.headers(), body, limits, &tenant, &app.room).await?;
-        let query = parse(&held.bytes)?;
-        run(&app, &tenant, query, head.headers()).await
+        let mut query = parse(&held.bytes)?;
+        query.dry_run |= dry_run;
+        run(app, &tenant, query, head.headers()).await
     };
-    settle(&app, answered.await)
+    settle(app, answered.await)
 }
 
 /// `GET /v1/query?q=`: the text form in the URL.

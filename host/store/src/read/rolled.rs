@@ -53,15 +53,32 @@ impl Rolled {
         Rolled { frames, tier: Tier::Cold, name, of: Of::File(file), known: known.clone() }
     }
 
+    fn object(&self) -> String {
+        match &self.of {
+            Of::Block(block) => block.object(),
+            Of::File(file) => file.name().to_owned(),
+        }
+    }
+
+    /// What [`Rolled::cube`] would cost; `None` where it has none. Nothing is read.
+    pub fn cost(&self) -> Option<ReadCost> {
+        let bytes = match &self.of {
+            Of::Block(block) => block.cube_len(),
+            Of::File(file) => file.cube_len(),
+        }?;
+        match self.known.0.get(&self.object()) {
+            Some(known) => known.map(|_| ReadCost::default()),
+            None => Some(ReadCost { bytes, reads: 1 }),
+        }
+    }
+
     /// Its rollup, and what reading it cost; `None` where it has none. Blocks on the store.
     ///
     /// # Errors
     /// `Retry` where the store fails, `Bug` where the bytes are damaged.
     pub fn cube(&self) -> Result<Option<(Arc<Cube>, ReadCost)>, StoreError> {
-        let object = match &self.of {
-            Of::Block(block) => block.object(),
-            Of::File(file) => file.name().to_owned(),
-        };
+        let object = self.object();
+        let cost = self.cost().unwrap_or_default();
         if let Some(known) = self.known.0.get(&object) {
             return Ok(known.map(|cube| (cube, ReadCost::default())));
         }
@@ -73,7 +90,6 @@ impl Rolled {
             self.known.0.put(object, None, size_of::<Cube>());
             return Ok(None);
         };
-        let cost = ReadCost { bytes: bytes.len() as u64, reads: 1 };
         let cube = Arc::new(Cube::from_bytes(&bytes)?);
         self.known.0.put(object, Some(cube.clone()), bytes.len() * UNPACKED);
         Ok(Some((cube, cost)))

@@ -197,6 +197,11 @@ impl Block {
         Ok(Some(section.unpack(&stored, &Blocks::sections(self.key.as_deref(), &header))?))
     }
 
+    /// Bytes of its cube as they are stored; `None` where it has none. Nothing is read.
+    pub fn cube_len(&self) -> Option<u64> {
+        self.cube.map(|section| section.stored)
+    }
+
     /// Reads the whole object again and checks its hash, and that its header is its own. Blocks on the store.
     ///
     /// # Errors

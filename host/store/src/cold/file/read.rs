@@ -180,6 +180,11 @@ impl ColdFile {
         self.meta.cube.map(|stretch| self.own_bytes(stretch)).transpose()
     }
 
+    /// Bytes of its rollup; `None` where it has none. Nothing is read.
+    pub fn cube_len(&self) -> Option<u64> {
+        self.meta.cube.map(|stretch| u64::from(stretch.len))
+    }
+
     /// Whether this file, by its filters, may hold rows of a trace: all of them with one or two reads.
     pub fn may_contain_trace(&self, id: &[u8; 16]) -> bool {
         (0..self.meta.groups.len()).any(|group| self.group_may_contain_trace(group, id))
@@ -323,6 +328,23 @@ impl ColdFile {
         })
     }
 
+    /// Where the chunks of some columns of a row group lie.
+    fn ranges(&self, index: usize, leaves: &[usize]) -> Vec<Range<u64>> {
+        let group = self.parquet.row_group(index);
+        let range = |leaf: &usize| {
+            let (offset, len) = group.column(*leaf).byte_range();
+            offset..offset + len
+        };
+        leaves.iter().map(range).collect()
+    }
+
+    fn group_cost(&self, index: usize, want: &dyn Fn(TableKind, &ColumnId) -> bool) -> ReadCost {
+        let (own, group) = (&self.meta.groups[index], self.parquet.row_group(index));
+        let leaves = self.shape.wanted(own, group.columns(), want);
+        let joined = join(self.ranges(index, &leaves));
+        ReadCost { bytes: joined.iter().map(|r| r.end - r.start).sum(), reads: joined.len() as u64 }
+    }
+
     fn read_group(
         &self,
         index: usize,
@@ -331,11 +353,7 @@ impl ColdFile {
         let own = &self.meta.groups[index];
         let group = self.parquet.row_group(index);
         let leaves = self.shape.wanted(own, group.columns(), want);
-        let ranges = leaves.iter().map(|leaf| {
-            let (offset, len) = group.column(*leaf).byte_range();
-            offset..offset + len
-        });
-        let stretches = Stretches::read(&*self.objects, &self.name, ranges.collect())?;
+        let stretches = Stretches::read(&*self.objects, &self.name, self.ranges(index, &leaves))?;
         for leaf in &leaves {
             let (offset, len) = group.column(*leaf).byte_range();
             let bytes = stretches.get(offset, len as usize).map_err(damaged)?;
@@ -403,6 +421,20 @@ fn check(bytes: &[u8], crc: u32, what: &'static str) -> Result<(), StoreError> {
     if crc32c::crc32c(bytes) == crc { Ok(()) } else { Err(Damage::Checksum(what).into()) }
 }
 
+/// Ranges that lie near each other as one, ascending.
+fn join(mut ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
+    ranges.retain(|r| r.start < r.end);
+    ranges.sort_by_key(|r| r.start);
+    let mut joined: Vec<Range<u64>> = Vec::new();
+    for range in ranges {
+        match joined.last_mut() {
+            Some(last) if range.start <= last.end.saturating_add(GAP_BYTES) => last.end = last.end.max(range.end),
+            _ => joined.push(range),
+        }
+    }
+    joined
+}
+
 /// Stretches of a file that were read, by offset.
 struct Stretches {
     parts: Vec<(u64, Bytes)>,
@@ -411,16 +443,8 @@ struct Stretches {
 
 impl Stretches {
     /// Reads ranges; those that lie near each other together.
-    fn read(objects: &dyn Objects, name: &str, mut ranges: Vec<Range<u64>>) -> Result<Stretches, StoreError> {
-        ranges.retain(|r| r.start < r.end);
-        ranges.sort_by_key(|r| r.start);
-        let mut joined: Vec<Range<u64>> = Vec::new();
-        for range in ranges {
-            match joined.last_mut() {
-                Some(last) if range.start <= last.end.saturating_add(GAP_BYTES) => last.end = last.end.max(range.end),
-                _ => joined.push(range),
-            }
-        }
+    fn read(objects: &dyn Objects, name: &str, ranges: Vec<Range<u64>>) -> Result<Stretches, StoreError> {
+        let joined = join(ranges);
         let mut cost = ReadCost::default();
         let mut parts = Vec::with_capacity(joined.len());
         for range in joined {
@@ -526,6 +550,10 @@ impl Unit for Group {
 
     fn read(&self, want: &dyn Fn(TableKind, &ColumnId) -> bool) -> Result<(Batch, ReadCost), StoreError> {
         self.file.read_group(self.index, want)
+    }
+
+    fn cost(&self, want: &dyn Fn(TableKind, &ColumnId) -> bool) -> ReadCost {
+        self.file.group_cost(self.index, want)
     }
 
     fn origins(&self) -> Result<Vec<Origin>, StoreError> {

@@ -1,0 +1,230 @@
+//! What a scan will read, by the statistics of its frames: bounds that hold whatever the rows are.
+//!
+//! A frame is read in steps, each only if rows are left, so that the first step is certain and all steps together are the
+//! most. Not here: reading (`scan`), which follows the same steps.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use prism_model::window::TimeRange;
+use prism_model::{ColumnId, Intrinsic, TableKind};
+use prism_store::{Frame, ReadCost, Tier};
+
+use crate::bind::query::{Plan, Shape};
+use crate::eval::node::Node;
+use crate::events::times;
+use crate::running::{Superseded, has_running};
+use crate::scan::{Piece, Scan, counted, is_interned, wanted};
+
+/// What a scan will cost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Estimate {
+    /// What it reads in any case.
+    pub(crate) least: ReadCost,
+    /// What it reads at most.
+    pub(crate) most: ReadCost,
+    /// Rows of the frames that it reads, at most.
+    pub(crate) rows: u64,
+    /// Frames that it reads, at most.
+    pub(crate) frames: u64,
+    /// Values that it looks at, at most: rows times columns.
+    pub(crate) cells: u64,
+    /// Rollups that answer instead of rows.
+    pub(crate) rollups: u64,
+    /// Frames that are left in each tier, hot to cold.
+    pub(crate) tiers: [TierEstimate; 3],
+}
+
+/// What is left of a tier.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct TierEstimate {
+    pub(crate) frames: u64,
+    pub(crate) rows: u64,
+    /// All bytes of these frames, of which the scan reads a part.
+    pub(crate) bytes: u64,
+}
+
+impl Estimate {
+    /// Of a scan that has not begun. Reads filters, no rows.
+    pub(crate) fn of(scan: &Scan) -> Estimate {
+        let mut estimate = Estimate::default();
+        let plan = &scan.plan;
+        // Rows that frames before this one may bring: where they could fill the answer, this one may be left out.
+        let mut before = 0;
+        let mut fetches = Vec::new();
+        let pieces = scan.pieces();
+        for piece in &pieces {
+            match piece {
+                Piece::Rollup(unit) => {
+                    let cost = unit.cost().unwrap_or_default();
+                    estimate.least += cost;
+                    estimate.most += cost;
+                    estimate.rollups += 1;
+                }
+                Piece::Frame(number, but) => {
+                    let frame = &scan.frames[*number];
+                    let steps = Steps::of(plan, frame, *but);
+                    if scan.bound.is_none() || before < plan.limit as u64 {
+                        estimate.least += steps.certain();
+                    }
+                    before += counted(plan, frame) as u64;
+                    estimate.most += steps.all();
+                    estimate.cells += steps.cells;
+                    estimate.rows += counted(plan, frame) as u64;
+                    estimate.frames += 1;
+                    let tier = &mut estimate.tiers[frame.tier() as usize];
+                    tier.frames += 1;
+                    tier.rows += counted(plan, frame) as u64;
+                    tier.bytes += frame.stats().bytes;
+                    if matches!(plan.shape, Shape::Rows) {
+                        fetches.push(cost(frame, &wanted(plan, frame, plan.columns.iter().map(|c| &c.node))));
+                    }
+                }
+            }
+        }
+        // The columns of the first rows, which lie in so many frames at most.
+        fetches.sort_unstable_by_key(|cost| std::cmp::Reverse(cost.bytes));
+        fetches.truncate(plan.limit);
+        let reads = fetches.iter().map(|cost| cost.reads).max().unwrap_or(0) * fetches.len() as u64;
+        estimate.most += ReadCost { bytes: fetches.iter().map(|cost| cost.bytes).sum(), reads };
+        estimate.most += of_running(scan, &pieces);
+        estimate
+    }
+}
+
+/// Looking for the ends of spans that have started, wherever they lie.
+fn of_running(scan: &Scan, pieces: &[Piece<'_>]) -> ReadCost {
+    let asked = |piece: &Piece<'_>| matches!(piece, Piece::Frame(number, _) if has_running(&scan.frames[*number]));
+    let mut all = ReadCost::default();
+    if pieces.iter().any(asked) {
+        let mut ids = Superseded::columns();
+        ids.insert(Intrinsic::Time.into());
+        let of_marks = HashMap::from([(TableKind::Items, ids)]);
+        for frame in &scan.frames {
+            // A mark's own frame is read for marks, and again for ends.
+            all += cost(frame, &of_marks);
+            all += cost(frame, &of_marks);
+        }
+    }
+    all
+}
+
+/// The steps in which a frame is read.
+struct Steps {
+    of: Vec<ReadCost>,
+    cells: u64,
+}
+
+impl Steps {
+    fn of(plan: &Plan, frame: &Frame, but: Option<TimeRange>) -> Steps {
+        let (cheap, dear): (Vec<&Node>, Vec<&Node>) =
+            plan.conditions.iter().partition(|node| is_interned(plan, frame, node));
+        let (first, last) = times(plan, frame);
+        let whole = plan.range.covers(first, last) && !but.is_some_and(|but| but.touches(first, last));
+        let time = (!whole).then_some(&plan.time);
+        let answer: Vec<&Node> = match &plan.shape {
+            Shape::Groups { spec, .. } => spec.nodes().collect(),
+            Shape::Rows => plan.order.iter().map(|key| &key.node).collect(),
+        };
+        let mut wants = vec![
+            wanted(plan, frame, cheap.into_iter()),
+            wanted(plan, frame, dear.into_iter()),
+            wanted(plan, frame, time.into_iter()),
+        ];
+        if has_running(frame) {
+            wants.push(HashMap::from([(TableKind::Items, Superseded::columns())]));
+        }
+        wants.push(wanted(plan, frame, answer.into_iter()));
+        let mut have: HashSet<(TableKind, ColumnId)> = HashSet::new();
+        let mut steps = Steps { of: Vec::new(), cells: 0 };
+        for mut want in wants {
+            for (table, ids) in &mut want {
+                let there = frame.columns(*table);
+                ids.retain(|id| there.iter().any(|c| c.id == *id) && have.insert((*table, id.clone())));
+            }
+            want.retain(|_, ids| !ids.is_empty());
+            if want.is_empty() {
+                continue;
+            }
+            let columns = want.values().map(|ids| ids.len() as u64).sum::<u64>();
+            steps.cells += columns * counted(plan, frame) as u64;
+            steps.of.push(cost(frame, &want));
+        }
+        steps
+    }
+
+    /// The first step is taken whatever it finds.
+    fn certain(&self) -> ReadCost {
+        self.of.first().copied().unwrap_or_default()
+    }
+
+    fn all(&self) -> ReadCost {
+        let mut all = ReadCost::default();
+        self.of.iter().for_each(|step| all += *step);
+        all
+    }
+}
+
+fn cost(frame: &Frame, want: &HashMap<TableKind, HashSet<ColumnId>>) -> ReadCost {
+    if want.values().all(HashSet::is_empty) {
+        return ReadCost::default();
+    }
+    frame.cost(&|table, id| want.get(&table).is_some_and(|ids| ids.contains(id)))
+}
+
+/// The tier of a frame of an estimate, by its place in [`Estimate::tiers`].
+pub(crate) fn tier_name(place: usize) -> &'static str {
+    [Tier::Hot, Tier::Warm, Tier::Cold].get(place).map_or("", |tier| tier.as_str())
+}
+
+/// Processor time of a value, as the scans of this process took it.
+#[derive(Debug)]
+pub(crate) struct Calibration {
+    picos: AtomicU64,
+}
+
+/// Before any scan was measured: reading, filtering and grouping a value on a small machine.
+const PICOS_AT_FIRST: u64 = 12_000;
+/// Smaller scans tell more of starting than of work.
+const CELLS_MIN: u64 = 100_000;
+
+impl Default for Calibration {
+    fn default() -> Calibration {
+        Calibration { picos: AtomicU64::new(PICOS_AT_FIRST) }
+    }
+}
+
+impl Calibration {
+    /// What so many values take, nanoseconds.
+    pub(crate) fn nanos(&self, cells: u64) -> u64 {
+        cells.saturating_mul(self.picos.load(Ordering::Relaxed)) / 1_000
+    }
+
+    /// Learns from a scan: an eighth of what is known gives way to it.
+    pub(crate) fn learn(&self, cells: u64, cpu_nanos: u64) {
+        if cells < CELLS_MIN {
+            return;
+        }
+        let seen = cpu_nanos.saturating_mul(1_000) / cells;
+        let known = self.picos.load(Ordering::Relaxed);
+        self.picos.store((known * 7 + seen) / 8, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_is_learnt_from_scans_that_are_large_enough() {
+        let calibration = Calibration::default();
+        let first = calibration.nanos(1_000_000);
+        calibration.learn(10, 1_000_000_000);
+        assert_eq!(calibration.nanos(1_000_000), first, "too small to tell");
+        for _ in 0..100 {
+            calibration.learn(1_000_000, 3_000_000);
+        }
+        let learnt = calibration.nanos(1_000_000);
+        assert!((2_900_000..=3_200_000).contains(&learnt), "{learnt}");
+    }
+}
