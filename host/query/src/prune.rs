@@ -31,11 +31,7 @@ pub(crate) fn may_hold(node: &Node, fields: &[Field], frame: &Frame) -> bool {
 /// What tells that no row of the frame fulfils the condition; `None` where some row may.
 pub(crate) fn told_by(node: &Node, fields: &[Field], frame: &Frame) -> Option<By> {
     let cannot = |filters| !fate(node, fields, &Known { frame, filters }).can_hold;
-    if cannot(false) {
-        Some(By::Statistics)
-    } else {
-        cannot(true).then_some(By::Filters)
-    }
+    if cannot(false) { Some(By::Statistics) } else { cannot(true).then_some(By::Filters) }
 }
 
 /// What prunes a frame.

@@ -30,7 +30,7 @@ use crate::frame::FrameRows;
 use crate::group::Many;
 use crate::prune;
 use crate::rollup::{Cells, Fit};
-use crate::running::Superseded;
+use crate::running::{Superseded, has_running};
 use crate::sink::Sink;
 
 /// Frames between two looks at the memory that groups take: sketches of many groups take a while to add up.
@@ -117,6 +117,8 @@ pub(crate) enum Piece<'s> {
     Rollup(&'s Rolled),
     /// A frame, by number, but for the rows of a time that a rollup answers.
     Frame(usize, Option<TimeRange>),
+    /// A frame whose unit's rollup may not tell all.
+    Perhaps(usize),
 }
 
 /// The end of a query's time.
@@ -334,8 +336,16 @@ impl Scan {
                         let (first, last) = times(&self.plan, &self.frames[*number]);
                         fit.minutes.covers(first, last)
                     };
-                    let others = unit.frames.clone().filter(|number| !within(number)).filter(left);
-                    pieces.extend(others.map(|number| Piece::Frame(number, Some(fit.minutes))));
+                    // Marks of spans that have started are in no cell: where there are some, rows answer.
+                    let runs = unit.whole().iter().any(has_running);
+                    for number in unit.frames.clone().filter(left) {
+                        let but = Some(fit.minutes).filter(|_| !runs);
+                        match within(&number) {
+                            true if runs => pieces.push(Piece::Perhaps(number)),
+                            true => {}
+                            false => pieces.push(Piece::Frame(number, but)),
+                        }
+                    }
                 }
                 (Job::Rolled(unit), _) => {
                     pieces.extend(unit.frames.clone().filter(left).map(|number| Piece::Frame(number, None)));

@@ -128,14 +128,8 @@ pub(crate) struct AnswerColumn {
 
 impl Answer {
     pub(crate) fn new(of: Vec<AnswerColumn>, rows: usize, stats: Stats) -> Answer {
-        let mut answer = Answer {
-            columns: Vec::new(),
-            rows,
-            stats,
-            explained: None,
-            values: Vec::new(),
-            units: Vec::new(),
-        };
+        let mut answer =
+            Answer { columns: Vec::new(), rows, stats, explained: None, values: Vec::new(), units: Vec::new() };
         for AnswerColumn { name, unit, expected, values } in of {
             let ty = match (type_of(&values, unit), expected) {
                 ("null", expected) => expected.unwrap_or("null"),

@@ -54,32 +54,33 @@ impl Estimate {
         let mut fetches = Vec::new();
         let pieces = scan.pieces();
         for piece in &pieces {
-            match piece {
+            let (number, but, certain) = match piece {
                 Piece::Rollup(unit) => {
                     let cost = unit.cost().unwrap_or_default();
                     estimate.least += cost;
                     estimate.most += cost;
                     estimate.rollups += 1;
+                    continue;
                 }
-                Piece::Frame(number, but) => {
-                    let frame = &scan.frames[*number];
-                    let steps = Steps::of(plan, frame, *but);
-                    if scan.bound.is_none() || before < plan.limit as u64 {
-                        estimate.least += steps.certain();
-                    }
-                    before += counted(plan, frame) as u64;
-                    estimate.most += steps.all();
-                    estimate.cells += steps.cells;
-                    estimate.rows += counted(plan, frame) as u64;
-                    estimate.frames += 1;
-                    let tier = &mut estimate.tiers[frame.tier() as usize];
-                    tier.frames += 1;
-                    tier.rows += counted(plan, frame) as u64;
-                    tier.bytes += frame.stats().bytes;
-                    if matches!(plan.shape, Shape::Rows) {
-                        fetches.push(cost(frame, &wanted(plan, frame, plan.columns.iter().map(|c| &c.node))));
-                    }
-                }
+                Piece::Frame(number, but) => (*number, *but, true),
+                Piece::Perhaps(number) => (*number, None, false),
+            };
+            let frame = &scan.frames[number];
+            let steps = Steps::of(plan, frame, but);
+            if certain && (scan.bound.is_none() || before < plan.limit as u64) {
+                estimate.least += steps.certain();
+            }
+            before += counted(plan, frame) as u64;
+            estimate.most += steps.all();
+            estimate.cells += steps.cells;
+            estimate.rows += counted(plan, frame) as u64;
+            estimate.frames += 1;
+            let tier = &mut estimate.tiers[frame.tier() as usize];
+            tier.frames += 1;
+            tier.rows += counted(plan, frame) as u64;
+            tier.bytes += frame.stats().bytes;
+            if matches!(plan.shape, Shape::Rows) {
+                fetches.push(cost(frame, &wanted(plan, frame, plan.columns.iter().map(|c| &c.node))));
             }
         }
         // The columns of the first rows, which lie in so many frames at most.
@@ -94,7 +95,10 @@ impl Estimate {
 
 /// Looking for the ends of spans that have started, wherever they lie.
 fn of_running(scan: &Scan, pieces: &[Piece<'_>]) -> ReadCost {
-    let asked = |piece: &Piece<'_>| matches!(piece, Piece::Frame(number, _) if has_running(&scan.frames[*number]));
+    let asked = |piece: &Piece<'_>| match piece {
+        Piece::Rollup(_) => false,
+        Piece::Frame(number, _) | Piece::Perhaps(number) => has_running(&scan.frames[*number]),
+    };
     let mut all = ReadCost::default();
     if pieces.iter().any(asked) {
         let mut ids = Superseded::columns();

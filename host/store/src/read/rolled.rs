@@ -3,11 +3,13 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use prism_model::window::TimeRange;
+
 use crate::cache::Cache;
 use crate::cold::file::ColdFile;
 use crate::error::StoreError;
 use crate::rollup::Cube;
-use crate::unit::{ReadCost, Tier};
+use crate::unit::{Frame, ReadCost, Tier};
 use crate::warm::Block;
 
 /// Bytes of remembered cubes: a dashboard asks for the same ones again and again.
@@ -57,6 +59,14 @@ impl Rolled {
         match &self.of {
             Of::Block(block) => block.object(),
             Of::File(file) => file.name().to_owned(),
+        }
+    }
+
+    /// All frames that its rollup tells of, also those that the snapshot's range does not touch. Nothing is read.
+    pub fn whole(&self) -> Vec<Frame> {
+        match &self.of {
+            Of::Block(block) => block.frames(TimeRange::ALL),
+            Of::File(file) => file.frames(TimeRange::ALL),
         }
     }
 
