@@ -173,16 +173,31 @@ impl Sketch {
             sorted.sort_by(f64::total_cmp);
             return sorted.get(rank as usize - 1).copied();
         }
-        let below = self.below.iter().rev().map(|(b, n)| (-middle(b), n));
-        let above = self.above.iter().map(|(b, n)| (middle(b), n));
         let mut seen = 0;
-        for (value, n) in below.chain(std::iter::once((0.0, self.zeros))).chain(above) {
+        for (value, n) in self.buckets() {
             seen += n;
             if seen >= rank {
                 return Some(value);
             }
         }
         None
+    }
+
+    /// Every value within 0.8 % and how often it is there, ascending.
+    pub fn values(&self) -> Vec<(f64, u64)> {
+        if self.exact.is_empty() {
+            return self.buckets().filter(|(_, n)| *n > 0).collect();
+        }
+        let mut sorted = self.exact.clone();
+        sorted.sort_by(f64::total_cmp);
+        sorted.into_iter().map(|value| (value, 1)).collect()
+    }
+
+    /// The middles of all buckets and what they count, where values are not kept one by one.
+    fn buckets(&self) -> impl Iterator<Item = (f64, u64)> + '_ {
+        let below = self.below.iter().rev().map(|(b, n)| (-middle(b), n));
+        let above = self.above.iter().map(|(b, n)| (middle(b), n));
+        below.chain(std::iter::once((0.0, self.zeros))).chain(above)
     }
 
     /// Bytes in memory, about.

@@ -174,6 +174,7 @@ impl Engine {
             ran.iter().for_each(|ran: &Ran| ran.tell(&mut stats));
             stats.warnings.extend(unknown_fields(ran));
         }
+        stats.warnings.extend(finished.warnings);
         let mut told = HashSet::new();
         stats.warnings.retain(|warning| told.insert(warning.clone()));
         stats.elapsed_nanos = nanos(asked.started.elapsed());

@@ -16,6 +16,7 @@ use crate::eval::builder::ValsBuilder;
 use crate::eval::node::{Level, PathStep, Unit};
 use crate::eval::text::trace_state_member;
 use crate::eval::vals::{Scalar, Text, Vals};
+use crate::identity;
 use crate::names::{Fixed, enum_name};
 
 /// A field that a query names.
@@ -37,6 +38,8 @@ pub(crate) enum From {
     Attribute { tables: Vec<TableKind>, key: Arc<str> },
     /// A part of a structured log body: `body.x.y`.
     Body { path: String },
+    /// What a table adds to the identity of a point's series.
+    Identity { table: TableKind },
     /// A fixed field that only rows of another kind have, among rows of all kinds.
     Absent(Fixed),
 }
@@ -60,6 +63,8 @@ impl Types {
 pub(crate) trait Columns {
     /// Ids of the columns of a table.
     fn has(&self, table: TableKind, id: &ColumnId) -> bool;
+    /// The typed columns of attributes that a table has.
+    fn attributes(&self, table: TableKind) -> Vec<ColumnId>;
     /// Whether the tail may hold this key; `false` only where that is certain.
     fn tail_may_hold(&self, key: &str) -> bool;
     /// Whether some duration may be below 0, which marks an absent end.
@@ -93,7 +98,7 @@ impl Field {
         let table = match &self.from {
             From::Fixed { table, .. } | From::TraceState { table, .. } => *table,
             From::Attribute { tables, .. } => *tables.first()?,
-            From::Body { .. } | From::Absent(_) => return None,
+            From::Body { .. } | From::Absent(_) | From::Identity { .. } => return None,
         };
         Some(Level::of_table(table)).filter(|level| level.is_child())
     }
@@ -136,7 +141,7 @@ impl Field {
         match &self.from {
             From::Fixed { fixed, .. } => types.of.extend(fixed_types(*fixed)),
             From::TraceState { .. } => types.of.extend([AttrType::Str]),
-            From::Body { .. } => types.any = true,
+            From::Body { .. } | From::Identity { .. } => types.any = true,
             From::Absent(_) => {}
             From::Attribute { .. } => {
                 for layer in self.layers(columns) {
@@ -191,6 +196,10 @@ impl Field {
                 pointer(*table).into_iter().for_each(|(t, i)| want(t, i.into()));
             }
             From::Body { .. } => want(TableKind::Items, Intrinsic::BodyJson.into()),
+            From::Identity { table } => {
+                identity::wanted(*table, columns, want);
+                pointer(*table).into_iter().for_each(|(t, i)| want(t, i.into()));
+            }
             From::Absent(_) => {}
             From::Attribute { .. } => {
                 for layer in self.layers(columns) {
@@ -229,6 +238,7 @@ impl Field {
                 Ok(text.map(|t| (TableKind::Items, within(&t, path))).into_iter().collect())
             }
             From::Absent(_) => Ok(Vec::new()),
+            From::Identity { table } => Ok(vec![(*table, identity::read(*table, columns, from)?)]),
             From::Attribute { .. } => {
                 let mut out: Vec<(TableKind, Vals)> = Vec::new();
                 for layer in self.layers(columns) {
@@ -270,7 +280,7 @@ fn fixed_types(fixed: Fixed) -> Vec<AttrType> {
 }
 
 /// A column as values of its type.
-fn typed(array: &ArrayRef, ty: AttrType) -> Option<Vals> {
+pub(crate) fn typed(array: &ArrayRef, ty: AttrType) -> Option<Vals> {
     let mut vals = Vals::nulls(array.len());
     match ty {
         AttrType::Str => vals.str = Some(Text::from_array(array)?),
@@ -366,7 +376,7 @@ fn to_ints(array: &ArrayRef) -> Result<Int64Array, ArrowError> {
 }
 
 /// A fixed field; `None` where every row lacks it. A column that is not there holds its default, given once.
-fn read_fixed(table: TableKind, fixed: Fixed, from: &dyn Loaded) -> Result<Option<Vals>, ArrowError> {
+pub(crate) fn read_fixed(table: TableKind, fixed: Fixed, from: &dyn Loaded) -> Result<Option<Vals>, ArrowError> {
     let column = |i: Intrinsic| from.column(table, &i.into());
     let plain =
         |i: Intrinsic| column(i).unwrap_or_else(|| prism_model::reshape::default_array(&i.into(), from.rows(table)));

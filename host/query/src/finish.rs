@@ -21,6 +21,8 @@ use crate::sink::frame_and_row;
 pub(crate) struct Finished {
     pub(crate) rows: usize,
     pub(crate) columns: Vec<Vals>,
+    /// What should be known about rows that are in no column.
+    pub(crate) warnings: Vec<String>,
 }
 
 /// Finishes what the partitions of one scan gave, or of several whose plans stand beside each other, and those of the earlier
@@ -34,7 +36,12 @@ pub(crate) fn finish(ran: &[Ran], earlier: &[Ran], fill_rows_max: usize) -> Resu
 }
 
 /// The groups that all partitions of some scans found; `used` bytes of the query's memory are taken already.
-fn grouped(ran: &[Ran], used: &mut usize) -> Result<Option<Grouped>, QueryError> {
+fn grouped(
+    ran: &[Ran],
+    used: &mut usize,
+    fill_rows_max: usize,
+    warnings: &mut Vec<String>,
+) -> Result<Option<Grouped>, QueryError> {
     let Some(Ran { scan: first, .. }) = ran.first() else { return Ok(None) };
     let Shape::Groups { spec, outputs, .. } = &first.plan.shape else {
         return Err(QueryError::Engine("groups of plain rows".into()));
@@ -48,7 +55,9 @@ fn grouped(ran: &[Ran], used: &mut usize) -> Result<Option<Grouped>, QueryError>
         }
     }
     *used += groups.bytes();
-    let (rows, columns) = groups.finish(spec, outputs);
+    warnings.extend(groups.warnings());
+    let limit = fill_rows_max;
+    let (rows, columns) = groups.finish(spec, outputs, limit).ok_or(QueryError::FillRows { limit })?;
     Ok(Some(Grouped { rows, columns }))
 }
 
@@ -56,10 +65,11 @@ fn groups(plan: &Plan, ran: &[Ran], earlier: &[Ran], fill_rows_max: usize) -> Re
     let Shape::Groups { spec, stage, having, .. } = &plan.shape else {
         return Err(QueryError::Engine("groups of plain rows".into()));
     };
-    let mut used = 0;
+    let (mut used, mut warnings) = (0, Vec::new());
+    let mut of = |ran: &[Ran]| grouped(ran, &mut used, fill_rows_max, &mut warnings);
     let no_scan = || QueryError::Engine("no scan was run".into());
-    let own = grouped(ran, &mut used)?.ok_or_else(no_scan)?;
-    let earlier = grouped(earlier, &mut used)?;
+    let own = of(ran)?.ok_or_else(no_scan)?;
+    let earlier = of(earlier)?;
     let rows = staged(stage, spec.keys.len(), plan.range, own, earlier, fill_rows_max)?;
     let len = rows.rows();
     let mut kept: Vec<u32> = match having {
@@ -90,7 +100,7 @@ fn groups(plan: &Plan, ran: &[Ran], earlier: &[Ran], fill_rows_max: usize) -> Re
     kept = sorted.into_iter().map(|(_, row)| row).collect();
     let kept = UInt32Array::from(kept);
     let columns = plan.columns.iter().map(|c| eval::vals_at(&c.node, Level::Row, &rows)?.take(&kept));
-    Ok(Finished { rows: kept.len(), columns: columns.collect::<Result<_, ArrowError>>()? })
+    Ok(Finished { rows: kept.len(), columns: columns.collect::<Result<_, ArrowError>>()?, warnings })
 }
 
 fn rows(ran: &[Ran]) -> Result<Finished, QueryError> {
@@ -128,5 +138,5 @@ fn rows(ran: &[Ran]) -> Result<Finished, QueryError> {
         cells.iter().for_each(|row| builder.push(row[c].clone().unwrap_or(Scalar::Null)));
         builder.finish()
     });
-    Ok(Finished { rows: cells.len(), columns: columns.collect() })
+    Ok(Finished { rows: cells.len(), columns: columns.collect(), warnings: Vec::new() })
 }

@@ -19,6 +19,11 @@ impl Columns for Frame {
         self.columns(table).iter().any(|c| c.id == *id)
     }
 
+    fn attributes(&self, table: TableKind) -> Vec<ColumnId> {
+        let ids = self.columns(table).iter().map(|c| &c.id);
+        ids.filter(|id| matches!(id, ColumnId::Attr { .. })).cloned().collect()
+    }
+
     fn tail_may_hold(&self, key: &str) -> bool {
         let tail = self.columns(TableKind::Tail);
         match tail.iter().find(|c| c.id == ColumnId::Intrinsic(Intrinsic::Key)) {

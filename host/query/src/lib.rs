@@ -15,6 +15,7 @@ mod show;
 mod eval;
 mod encode;
 mod field;
+mod identity;
 mod frame;
 mod group;
 mod bind;

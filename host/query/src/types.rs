@@ -38,8 +38,14 @@ pub(crate) fn of_column(plan: &Plan, frames: &[Frame], node: &Node) -> Option<&'
         match (accumulator.kind, output) {
             (_, Output::Mean | Output::Quantile(_) | Output::PerSecond(_)) => Some("double"),
             (AccumulatorKind::Moments, _) => Some("double"),
-            (AccumulatorKind::Count | AccumulatorKind::Distinct | AccumulatorKind::DistinctExact, _) => Some("int"),
-            (AccumulatorKind::Top, _) => Some("json"),
+            (
+                AccumulatorKind::Count
+                | AccumulatorKind::Distinct
+                | AccumulatorKind::DistinctExact
+                | AccumulatorKind::Concurrency,
+                _,
+            ) => Some("int"),
+            (_, Output::Top(_) | Output::Histogram(_) | Output::Heatmap(_) | Output::Exemplars(_)) => Some("json"),
             _ => arg(),
         }
     })
@@ -50,7 +56,7 @@ fn of_field(plan: &Plan, frames: &[Frame], field: usize) -> Option<&'static str>
     match &field.from {
         From::Fixed { fixed, .. } | From::Absent(fixed) => one(shown_types(*fixed)),
         From::TraceState { .. } => Some("string"),
-        From::Body { .. } => None,
+        From::Body { .. } | From::Identity { .. } => None,
         From::Attribute { .. } => {
             let mut found = std::collections::BTreeSet::new();
             for types in frames.iter().map(|frame| field.types(frame)) {
@@ -113,7 +119,7 @@ fn type_of(node: &Node, field: &dyn Fn(usize) -> Option<&'static str>) -> Option
             Function::Log2 | Function::Log10 | Function::Sqrt => Some("double"),
             Function::Abs | Function::Floor | Function::Ceil | Function::Round => of_node(args.first()?, field),
             Function::Bucket | Function::Bin(_) => of_node(args.first()?, field),
-            Function::Number | Function::Pow => None,
+            Function::Number | Function::Pow | Function::Identity => None,
         },
         _ => Some("bool"),
     }

@@ -255,6 +255,91 @@ fn metrics() -> (Vec<Row>, Vec<Row>) {
     (metrics, points)
 }
 
+/// Two hours ago: counters and histograms, whose points come twice, in any order, and begin anew.
+fn counters() -> (Vec<Row>, Vec<Row>) {
+    let metric = |name: &str, ty: MetricType, temporality: i64, monotonic: bool| Row {
+        fixed: vec![
+            (I::Name, str(name)),
+            (I::Type, Value::Int(ty as i64)),
+            (I::Temporality, Value::Int(temporality)),
+            (I::Monotonic, Value::Bool(monotonic)),
+        ],
+        ..Row::default()
+    };
+    let metrics = vec![
+        metric("bytes.sent", MetricType::Sum, 2, true),
+        metric("bytes.delta", MetricType::Sum, 1, true),
+        metric("connections", MetricType::Sum, 2, false),
+        metric("latency", MetricType::Histogram, 2, false),
+        metric("latency.delta", MetricType::Histogram, 1, false),
+        metric("size", MetricType::ExponentialHistogram, 2, false),
+    ];
+    let ten = NOW - 7_200 * SECOND;
+    let point = |metric: usize, service: usize, start: Option<i64>, at: i64, route: &str, fixed: Vec<(I, Value)>| {
+        let mut all = vec![(I::Time, Value::Int(ten + at * SECOND))];
+        all.extend(start.map(|start| (I::StartTime, Value::Int(ten + start * SECOND))));
+        Row {
+            fixed: [all, fixed].concat(),
+            attributes: vec![("http.route", str(route))],
+            metric,
+            resource: service,
+            ..Row::default()
+        }
+    };
+    let int = |i: i64| vec![(I::ValueInt, Value::Int(i))];
+    let double = |d: f64| vec![(I::ValueDouble, Value::Double(d))];
+    let counts = |of: &[i64]| Value::Array(of.iter().map(|i| Value::Int(*i)).collect());
+    let list = |of: &[f64]| Value::Array(of.iter().map(|d| Value::Double(*d)).collect());
+    let buckets = |of: &[i64], more: Vec<(I, Value)>| {
+        [vec![(I::BucketCounts, counts(of)), (I::ExplicitBounds, list(&[10.0, 20.0, 50.0]))], more].concat()
+    };
+    let exponential = |scale: i64, offset: i64, of: &[i64]| {
+        vec![
+            (I::Scale, Value::Int(scale)),
+            (I::PositiveOffset, Value::Int(offset)),
+            (I::PositiveCounts, counts(of)),
+            (I::ZeroCount, Value::Int(0)),
+        ]
+    };
+    let points = vec![
+        // Begun in the range, so that its first reading counts; begun anew at 120 and, with a new start, at 180.
+        point(0, 0, Some(0), 30, "/a", int(10)),
+        point(0, 0, Some(0), 90, "/a", int(60)),
+        point(0, 0, Some(0), 60, "/a", int(30)),
+        point(0, 0, Some(0), 120, "/a", int(5)),
+        point(0, 0, Some(150), 180, "/a", int(9)),
+        // Of an unknown start: the first reading only begins.
+        point(0, 0, None, 40, "/b", int(100)),
+        point(0, 0, None, 100, "/b", double(150.5)),
+        // The same attributes at another resource are another series.
+        point(0, 1, Some(-600), 50, "/a", int(1_000)),
+        point(0, 1, Some(-600), 110, "/a", int(1_001)),
+        point(1, 0, Some(0), 60, "/a", int(5)),
+        point(1, 0, Some(60), 120, "/a", int(7)),
+        point(2, 0, Some(0), 60, "/a", int(5)),
+        point(2, 0, Some(0), 120, "/a", int(3)),
+        point(3, 0, Some(-600), 30, "/a", buckets(&[100, 0, 0, 0], vec![])),
+        point(3, 0, Some(-600), 90, "/a", buckets(&[110, 20, 10, 0], vec![])),
+        point(3, 0, Some(100), 120, "/a", buckets(&[0, 0, 0, 8], vec![])),
+        point(
+            4,
+            0,
+            Some(0),
+            60,
+            "/a",
+            buckets(&[1, 0, 0, 1], vec![(I::Min, Value::Double(8.0)), (I::Max, Value::Double(90.0))]),
+        ),
+        point(5, 0, Some(-600), 30, "/a", exponential(2, 4, &[1, 1, 0, 1])),
+        point(5, 0, Some(-600), 90, "/a", exponential(0, 1, &[5, 2])),
+        // Copies of some, a copy of another reading at the same time.
+        point(0, 0, Some(0), 90, "/a", int(60)),
+        point(1, 0, Some(60), 120, "/a", int(7)),
+        point(3, 0, Some(-600), 90, "/a", buckets(&[110, 20, 10, 0], vec![])),
+        point(0, 1, Some(-600), 110, "/a", int(1_000)),
+    ];
+    (metrics, points)
+}
+
 async fn shop() -> Lab {
     let lab = Lab::new();
     let spans = spans();
@@ -267,6 +352,12 @@ async fn shop() -> Lab {
     let (numbers, distributions) = points.split_at(6);
     lab.add(support::points(&resources(), &metrics, numbers)).await;
     lab.add(support::points(&resources(), &metrics, distributions)).await;
+    let (metrics, points) = counters();
+    // Frames that hold points of every time.
+    for n in 0..3 {
+        let some: Vec<Row> = points.iter().skip(n).step_by(3).cloned().collect();
+        lab.add(support::points(&resources(), &metrics, &some)).await;
+    }
     lab
 }
 

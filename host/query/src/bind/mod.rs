@@ -9,6 +9,7 @@
 pub(crate) mod query;
 mod value;
 mod series;
+mod aggregate;
 mod condition;
 mod words;
 

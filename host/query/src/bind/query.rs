@@ -9,7 +9,7 @@ use super::{Binder, Place, unsupported};
 use crate::error::QueryError;
 use crate::eval::node::{Level, Node, Unit};
 use crate::field::Field;
-use crate::group::{AccumulatorKind, GroupSpec, Output};
+use crate::group::{GroupSpec, Output};
 use crate::series::Stage;
 
 /// Range of a query that names none.
@@ -243,10 +243,13 @@ fn groups(binder: &mut Binder<'_>, time: &Node, range: TimeRange) -> Result<Clau
     let columns = binder.with_twins(columns);
     let stage = Box::new(binder.stage());
     let aggregates = std::mem::take(&mut binder.aggregates);
-    let by_time = |a: &crate::group::Accumulator| matches!(a.kind, AccumulatorKind::First | AccumulatorKind::Last);
     let spec = GroupSpec {
         keys,
-        time: aggregates.accumulators.iter().any(by_time).then(|| time.clone()),
+        time: aggregates.accumulators.iter().any(|a| a.kind.by_time()).then(|| time.clone()),
+        range,
+        now: binder.now,
+        bin: binder.bin,
+        later: 0,
         accumulators: aggregates.accumulators,
     };
     Ok((

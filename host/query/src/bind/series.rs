@@ -143,9 +143,9 @@ impl Binder<'_> {
 
 /// What 0 looks like for an aggregate without a value of its own.
 fn zero(accumulator: &Accumulator, output: Output) -> Option<Scalar> {
-    use AccumulatorKind::{First, Last, Max, Min, Moments, Top};
+    use AccumulatorKind::{First, Last, Max, Min, Moments};
     match (accumulator.kind, output) {
-        (Top, _) => None,
+        (_, Output::Top(_) | Output::Histogram(_) | Output::Heatmap(_) | Output::Exemplars(_)) => None,
         (_, Output::Mean | Output::Quantile(_) | Output::PerSecond(_)) | (Moments, _) => Some(Scalar::Double(0.0)),
         // Of texts there is none: the values tell.
         (First | Last | Min | Max, _) => Some(Scalar::Null),

@@ -1,7 +1,6 @@
 //! Values: literals, fields, arithmetic, functions, aggregates.
 
-use prism_dsl::{Aggregate, BinaryOp, Call, Expr, Field as AstField, Literal, Pos, Step};
-use prism_model::Signal;
+use prism_dsl::{BinaryOp, Call, Expr, Field as AstField, Literal, Pos, Step};
 use regex::RegexBuilder;
 
 use super::series::zone;
@@ -11,13 +10,10 @@ use crate::eval::node::{ArithmeticOp, Function, Level, Node, Unit};
 use crate::eval::vals::Scalar;
 use crate::eval::zone::TimeBin;
 use crate::field::{Field, From, path_steps};
-use crate::group::{Accumulator, AccumulatorKind, Output};
 use crate::names::Fixed;
 
 /// Bytes of a compiled regular expression: a pattern such as `(a{1000}){1000}` must not take the memory of the node.
 pub(super) const REGEX_BYTES_MAX: usize = 1 << 20;
-/// Elements of `top`, which are shown in one cell of an answer.
-const TOP_MAX: i64 = 1_000;
 
 impl Binder<'_> {
     /// Any expression.
@@ -298,95 +294,6 @@ impl Binder<'_> {
             }
         };
         Ok(Function::Extract(regex, group))
-    }
-
-    /// An aggregate over the rows of a group, as a field of the groups.
-    fn aggregate(&mut self, call: &Aggregate) -> Result<Bound, QueryError> {
-        let wrong = |message: String| QueryError::at(code::TYPE, call.pos, call.func.len(), message);
-        let fixed = |arg: Option<&Expr>| match arg {
-            Some(Expr::Literal(Literal::Int(n))) => Some(*n as f64),
-            Some(Expr::Literal(Literal::Float(d))) => Some(*d),
-            _ => None,
-        };
-        let (kind, output) = match call.func.as_str() {
-            "count" => (AccumulatorKind::Count, Output::Value),
-            // The sum of a counter's points is no growth, and of a delta's only while none is repeated.
-            "rate" if self.signal == Signal::Metrics && !call.args.is_empty() => {
-                return Err(unsupported("`rate` of a metric's values", call.pos, call.func.len()));
-            }
-            "rate" if call.args.is_empty() => (AccumulatorKind::Count, Output::PerSecond(self.rate_nanos)),
-            "rate" => (AccumulatorKind::Sum, Output::PerSecond(self.rate_nanos)),
-            "sum" => (AccumulatorKind::Sum, Output::Value),
-            "avg" => (AccumulatorKind::Sum, Output::Mean),
-            "min" => (AccumulatorKind::Min, Output::Value),
-            "max" => (AccumulatorKind::Max, Output::Value),
-            "count_distinct" if call.exact => (AccumulatorKind::DistinctExact, Output::Value),
-            "count_distinct" => (AccumulatorKind::Distinct, Output::Value),
-            "stddev" => (AccumulatorKind::Moments, Output::Value),
-            "first" => (AccumulatorKind::First, Output::Value),
-            "last" => (AccumulatorKind::Last, Output::Value),
-            "top" => {
-                let n = match call.args.get(1) {
-                    None => 10,
-                    Some(Expr::Literal(Literal::Int(n @ 1..=TOP_MAX))) => *n as usize,
-                    Some(_) => return Err(wrong(format!("expected a number from 1 to {TOP_MAX} in `top`"))),
-                };
-                (AccumulatorKind::Top, Output::Top(n))
-            }
-            _ => {
-                let q = match call.percentile() {
-                    Some(q) => q,
-                    None if call.func == "quantile" => match fixed(call.args.get(1)) {
-                        Some(q) if (0.0..=1.0).contains(&q) => q,
-                        _ => {
-                            return Err(wrong("expected a fixed number from 0 to 1 in `quantile`".into())
-                                .with_hint("write `quantile(duration, 0.95)`"));
-                        }
-                    },
-                    None => return Err(unsupported(&format!("`{}`", call.func), call.pos, call.func.len())),
-                };
-                let kind = if call.exact { AccumulatorKind::QuantileExact } else { AccumulatorKind::Quantile };
-                (kind, Output::Quantile(q))
-            }
-        };
-        let source = (call.args.first().cloned(), call.where_.as_deref().cloned());
-        let known = (0..self.aggregates.accumulators.len())
-            .find(|i| self.aggregates.accumulators[*i].kind == kind && self.aggregates.sources[*i] == source);
-        let accumulator = match known {
-            Some(known) => known,
-            None => {
-                let (arg, filter, unit) = self.in_rows(|binder| {
-                    let arg = source.0.as_ref().map(|e| binder.own_value(e)).transpose()?;
-                    if let (Some(bound), Some(expr)) = (&arg, &source.0) {
-                        if matches!(output, Output::Quantile(_)) && binder.list(bound).is_some() {
-                            return Err(unsupported("a quantile of histograms", call.pos, call.func.len()));
-                        }
-                        if kind.computes() {
-                            binder.refuse_list(bound, expr)?;
-                        }
-                    }
-                    let filter = source.1.as_ref().map(|e| binder.condition(e)).transpose()?;
-                    let unit = arg.as_ref().map_or(Unit::Plain, |a| a.unit);
-                    Ok((arg.map(|a| a.node), filter, unit))
-                })?;
-                self.aggregates.accumulators.push(Accumulator { kind, arg, filter, unit });
-                self.aggregates.sources.push(source);
-                self.aggregates.accumulators.len() - 1
-            }
-        };
-        let of_arg = self.aggregates.accumulators[accumulator].unit;
-        let unit = match (kind, &output) {
-            (AccumulatorKind::Count | AccumulatorKind::Distinct | AccumulatorKind::DistinctExact, _) => Unit::Plain,
-            (AccumulatorKind::Top, _) | (_, Output::PerSecond(_)) => Unit::Plain,
-            (AccumulatorKind::Moments, _) if of_arg == Unit::Time => Unit::Duration,
-            _ => of_arg,
-        };
-        let wanted = (accumulator, output, unit);
-        let number = self.aggregates.outputs.iter().position(|o| *o == wanted).unwrap_or_else(|| {
-            self.aggregates.outputs.push(wanted);
-            self.aggregates.outputs.len() - 1
-        });
-        Ok(Bound::value(Node::Field(self.query.by.len() + number), unit))
     }
 
     /// Binds over rows, wherever the binder stands.

@@ -12,6 +12,7 @@ use super::builder::ValsBuilder;
 use super::node::{Function, Unit};
 use super::vals::{Scalar, Vals};
 use super::zone::{self, TimeBin};
+use crate::identity;
 use crate::show;
 
 /// A function of plain values; conditionals are evaluated by the caller, which knows conditions from values.
@@ -41,6 +42,7 @@ pub(crate) fn call(function: &Function, args: &[Vals], len: usize) -> Result<Val
         Function::Sqrt => Ok(map_doubles(first, f64::sqrt)),
         Function::Pow => Ok(pow(args)),
         Function::Bucket => args.get(1).map_or_else(|| Ok(Vals::nulls(len)), |width| bucket(first, width)),
+        Function::Identity => Ok(identity::joined(args, len)),
         Function::Bin(bin) => Ok(bins(first, *bin)),
         Function::Hour(zone) => Ok(of_time(first, *zone, |t| i64::from(t.hour()))),
         Function::Weekday(zone) => Ok(of_time(first, *zone, |t| i64::from(t.weekday().number_from_monday()))),

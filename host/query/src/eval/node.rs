@@ -316,6 +316,8 @@ pub(crate) enum Function {
     Pow,
     /// Value, width: the multiple of the width at or below the value.
     Bucket,
+    /// The identity of a series, of the parts that its tables have.
+    Identity,
     /// The start of the bin of a time in a named zone; in UTC it is a bucket.
     Bin(TimeBin),
     /// In UTC, or in a named zone.

@@ -10,6 +10,13 @@
 pub(crate) mod sketch;
 pub(crate) mod distinct;
 pub(crate) mod keys;
+mod kept;
+mod counter;
+mod buckets;
+pub(crate) mod distribution;
+mod concurrency;
+mod exemplars;
+mod shape;
 pub(crate) mod state;
 
 use std::sync::Arc;
@@ -19,12 +26,16 @@ use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
 
+use prism_model::window::TimeRange;
 use prism_store::rollup::Cell;
 
 use crate::encode;
 use crate::eval::builder::ValsBuilder;
 use crate::eval::node::{Level, Node, Unit};
+use crate::eval::vals::Scalar;
+use crate::eval::zone::TimeBin;
 use crate::eval::{self, Rows, Vals};
+use kept::{Kept, KeptRows};
 use keys::Keys;
 use state::State;
 
@@ -45,13 +56,27 @@ pub(crate) enum AccumulatorKind {
     First,
     Last,
     Top,
+    /// The growth of counters.
+    Counter,
+    /// Quantiles of what metric points measured.
+    Distribution,
+    /// The most rows at one moment.
+    Concurrency,
+    /// Traces beside typical values.
+    Exemplars,
 }
 
 impl AccumulatorKind {
     /// Whether it looks at values as numbers or in their order, and not only at which there are.
     pub(crate) fn computes(self) -> bool {
-        use AccumulatorKind::{Max, Min, Moments, Quantile, QuantileExact, Sum};
-        matches!(self, Sum | Min | Max | Quantile | QuantileExact | Moments)
+        use AccumulatorKind::{Counter, Exemplars, Max, Min, Moments, Quantile, QuantileExact, Sum};
+        matches!(self, Sum | Min | Max | Quantile | QuantileExact | Moments | Counter | Exemplars)
+    }
+
+    /// Whether it goes by the rows' time.
+    pub(crate) fn by_time(self) -> bool {
+        use AccumulatorKind::{Concurrency, Counter, Distribution, Exemplars, First, Last};
+        matches!(self, First | Last | Counter | Distribution | Concurrency | Exemplars)
     }
 }
 
@@ -65,6 +90,10 @@ pub(crate) struct Accumulator {
     pub(crate) filter: Option<Node>,
     /// Of `arg`.
     pub(crate) unit: Unit,
+    /// What else of a row it looks at.
+    pub(crate) beside: Vec<Node>,
+    /// Whose values they are: the row's, or one of its exemplars'.
+    pub(crate) level: Level,
 }
 
 /// What is taken of an accumulator.
@@ -77,6 +106,12 @@ pub(crate) enum Output {
     PerSecond(i64),
     /// The most frequent values.
     Top(usize),
+    /// Counts by so many buckets of the group's values.
+    Histogram(usize),
+    /// The same, with buckets that all groups have.
+    Heatmap(usize),
+    /// So many of them.
+    Exemplars(usize),
 }
 
 /// What rows tell that each stand for many.
@@ -102,13 +137,26 @@ pub(crate) struct GroupSpec {
     pub(crate) accumulators: Vec<Accumulator>,
     /// The row's time, where some accumulator goes by it.
     pub(crate) time: Option<Node>,
+    /// The range of the rows.
+    pub(crate) range: TimeRange,
+    /// The time of the query.
+    pub(crate) now: i64,
+    /// The key that is a bin of the rows' time.
+    pub(crate) bin: Option<(usize, TimeBin)>,
+    /// How much later than they happened rows count in their bins: 0 but for the earlier range of a comparison.
+    pub(crate) later: i64,
 }
 
 impl GroupSpec {
     /// Every node that is evaluated for a row.
     pub(crate) fn nodes(&self) -> impl Iterator<Item = &Node> {
-        let accumulators = self.accumulators.iter().flat_map(|a| a.arg.iter().chain(&a.filter));
+        let accumulators = self.accumulators.iter().flat_map(|a| a.arg.iter().chain(&a.filter).chain(&a.beside));
         self.keys.iter().chain(accumulators).chain(&self.time)
+    }
+
+    /// The end of the range in the time of the bins.
+    fn until(&self) -> i64 {
+        if self.range.to == i64::MAX { i64::MAX } else { self.range.to.saturating_add(self.later) }
     }
 
     /// The form in which groups travel: a column of bytes for each key, then for each accumulator.
@@ -170,6 +218,10 @@ impl Groups {
         for (accumulator, state) in spec.accumulators.iter().zip(&mut self.states) {
             state.grow(count);
             let filter = accumulator.filter.as_ref().map(|f| eval::mask_at(f, Level::Row, rows)).transpose()?;
+            if let State::Kept(kept) = state {
+                keep(kept.as_mut(), accumulator, rows, groups, filter.as_ref(), times.as_ref())?;
+                continue;
+            }
             if let Some(many) = many.filter(|many| many.of_durations(accumulator)) {
                 state.update_durations(groups, len, filter.as_ref(), many);
                 continue;
@@ -230,13 +282,30 @@ impl Groups {
         Ok(())
     }
 
-    /// The keys, then the outputs, as columns; without keys there is one group even of no rows.
-    pub(crate) fn finish(mut self, spec: &GroupSpec, outputs: &[(usize, Output, Unit)]) -> (usize, Vec<Vals>) {
+    /// What should be known about rows that accumulators could make nothing of.
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        let unfit = self.states.iter().filter_map(|state| match state {
+            State::Kept(kept) => kept.unfit(),
+            _ => None,
+        });
+        unfit.map(|(rows, why)| format!("{rows} {why}")).collect()
+    }
+
+    /// The keys, then the outputs, as columns; without keys there is one group even of no rows. `None` where rows last over
+    /// more bins than `bins_max`.
+    pub(crate) fn finish(
+        mut self,
+        spec: &GroupSpec,
+        outputs: &[(usize, Output, Unit)],
+        bins_max: usize,
+    ) -> Option<(usize, Vec<Vals>)> {
         if spec.keys.is_empty() && self.len() == 0 {
             self.keys.groups(&[], 1);
             self.states.iter_mut().for_each(|s| s.grow(1));
         }
+        let at_once = concurrency::in_bins(&mut self.keys, &self.states, spec, bins_max)?;
         let len = self.len();
+        self.states.iter_mut().for_each(|state| state.grow(len));
         let mut columns = Vec::with_capacity(spec.keys.len() + outputs.len());
         for key in 0..spec.keys.len() {
             let mut builder = ValsBuilder::new();
@@ -245,14 +314,61 @@ impl Groups {
         }
         for (state, output, _) in outputs {
             let mut builder = ValsBuilder::new();
-            (0..len).for_each(|group| builder.push(self.states[*state].output(group, *output)));
+            let accumulator = &spec.accumulators[*state];
+            match (&self.states[*state], at_once.get(state)) {
+                (State::Kept(_), Some(most)) => {
+                    (0..len).for_each(|group| builder.push(Scalar::Int(most.get(&group).copied().unwrap_or(0))));
+                }
+                (State::Kept(kept), None) => {
+                    kept.outputs(*output, accumulator, spec).into_iter().for_each(|scalar| builder.push(scalar));
+                }
+                (state, _) => match state.shapes(*output, accumulator.unit) {
+                    Some(shapes) => shapes.into_iter().for_each(|scalar| builder.push(scalar)),
+                    None => (0..len).for_each(|group| builder.push(state.output(group, *output))),
+                },
+            }
             let column = builder.finish();
             // A sum of doubles in one group makes all of them doubles: a column has one type where it can.
-            let sums = matches!((&self.states[*state], output), (State::Sum(_), Output::Value));
+            let sums = matches!((&self.states[*state], output), (State::Sum(_) | State::Kept(_), Output::Value));
             columns.push(if sums && column.double.is_some() { as_doubles(&column) } else { column });
         }
-        (len, columns)
+        Some((len, columns))
     }
+}
+
+/// Adds rows, or what belongs to them, to an accumulator that looks at more than one value.
+fn keep(
+    kept: &mut dyn Kept,
+    accumulator: &Accumulator,
+    rows: &dyn Rows,
+    groups: Option<&[u32]>,
+    filter: Option<&BooleanBuffer>,
+    times: Option<&Vals>,
+) -> Result<(), ArrowError> {
+    let level = accumulator.level;
+    let arg = accumulator.arg.as_ref().map(|a| eval::vals_at(a, level, rows)).transpose()?;
+    let beside = accumulator.beside.iter().map(|b| eval::vals_at(b, level, rows));
+    let beside: Vec<Vals> = beside.collect::<Result<_, _>>()?;
+    if level == Level::Row {
+        let len = rows.len(level);
+        kept.add(&KeptRows { groups, len, arg: arg.as_ref(), filter, times, beside: &beside });
+        return Ok(());
+    }
+    let parents = rows.parents(level)?;
+    let of_parent = |parent: &u32| groups.map_or(0, |groups| groups[*parent as usize]);
+    let groups: Vec<u32> = parents.values().iter().map(of_parent).collect();
+    let filter = filter
+        .map(|filter| BooleanBuffer::collect_bool(parents.len(), |child| filter.value(parents.value(child) as usize)));
+    let times = times.map(|times| times.take(&parents)).transpose()?;
+    kept.add(&KeptRows {
+        groups: Some(&groups),
+        len: parents.len(),
+        arg: arg.as_ref(),
+        filter: filter.as_ref(),
+        times: times.as_ref(),
+        beside: &beside,
+    });
+    Ok(())
 }
 
 fn as_doubles(numbers: &Vals) -> Vals {

@@ -7,10 +7,17 @@ use arrow::array::{Array, AsArray};
 use arrow::buffer::BooleanBuffer;
 use prism_model::Value;
 
+use super::concurrency::Concurrency;
+use super::counter::Counter;
 use super::distinct::Distinct;
+use super::distribution::Distribution;
+use super::exemplars::Exemplars;
+use super::kept::Kept;
+use super::shape::{Values, heatmap, histograms};
 use super::sketch::{Sketch, put, take};
 use super::{AccumulatorKind, Many, Output, seen};
 use crate::encode;
+use crate::eval::node::Unit;
 use crate::eval::vals::{Scalar, Text, Vals};
 
 /// Distinct values that one `top` tells apart in a group; values that come later are counted as far as there is room, so that
@@ -57,6 +64,8 @@ pub(crate) enum State {
     Moments(Vec<Moments>),
     End(Ordering, Vec<End>),
     Top(Vec<HashMap<Bytes, u64>>),
+    /// What is settled when all groups are there.
+    Kept(Box<dyn Kept>),
 }
 
 impl State {
@@ -74,6 +83,10 @@ impl State {
             AccumulatorKind::First => State::End(Ordering::Less, Vec::new()),
             AccumulatorKind::Last => State::End(Ordering::Greater, Vec::new()),
             AccumulatorKind::Top => State::Top(Vec::new()),
+            AccumulatorKind::Counter => State::Kept(Box::<Counter>::default()),
+            AccumulatorKind::Distribution => State::Kept(Box::<Distribution>::default()),
+            AccumulatorKind::Concurrency => State::Kept(Box::<Concurrency>::default()),
+            AccumulatorKind::Exemplars => State::Kept(Box::<Exemplars>::default()),
         }
     }
 
@@ -90,6 +103,7 @@ impl State {
             State::Moments(of) => of.resize(groups, Moments::default()),
             State::End(_, of) => of.resize(groups, End::default()),
             State::Top(of) => of.resize_with(groups, HashMap::new),
+            State::Kept(of) => of.grow(groups),
         }
     }
 
@@ -106,6 +120,7 @@ impl State {
             State::Moments(of) => of.len() * size_of::<Moments>(),
             State::End(_, of) => of.iter().map(|e| e.value.len() + 40).sum(),
             State::Top(of) => of.iter().map(|m| m.capacity() * 64 + 48).sum(),
+            State::Kept(of) => of.bytes(),
         }
     }
 
@@ -185,6 +200,8 @@ impl State {
                     end.offer(*better, time, &bytes);
                 });
             }
+            // Sees more than its argument: see `Groups::keep`.
+            State::Kept(_) => {}
             State::Top(tops) => {
                 let Some(arg) = arg else { return };
                 let mut bytes = Vec::new();
@@ -283,6 +300,7 @@ impl State {
                     put(out, *count);
                 }
             }
+            State::Kept(of) => of.write(group, out),
         }
     }
 
@@ -329,8 +347,28 @@ impl State {
                     add_top(&mut of[group], value, take(from)?);
                 }
             }
+            State::Kept(of) => of.merge(group, from)?,
         }
         Some(())
+    }
+
+    /// How the values of each group are spread; `None` for any other output.
+    pub(crate) fn shapes(&self, output: Output, unit: Unit) -> Option<Vec<Scalar>> {
+        let sorted = |values: &Vec<f64>| {
+            let mut sorted = values.clone();
+            sorted.sort_by(f64::total_cmp);
+            sorted.into_iter().map(|value| (value, 1)).collect()
+        };
+        let values: Vec<Values> = match self {
+            State::Quantile(of) => of.iter().map(Sketch::values).collect(),
+            State::QuantileExact(of) => of.iter().map(sorted).collect(),
+            _ => return None,
+        };
+        match output {
+            Output::Histogram(n) => Some(histograms(&values, n, unit)),
+            Output::Heatmap(n) => Some(heatmap(&values, n, unit)),
+            _ => None,
+        }
     }
 
     /// What a group gives.

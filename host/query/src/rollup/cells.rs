@@ -98,6 +98,11 @@ impl Columns for Cells<'_> {
         self.batch[0].table(table).is_some_and(|table| table.column(id).is_some())
     }
 
+    /// Of services alone, which no aggregate over cells asks for one by one.
+    fn attributes(&self, _: TableKind) -> Vec<ColumnId> {
+        Vec::new()
+    }
+
     fn tail_may_hold(&self, _: &str) -> bool {
         false
     }

@@ -199,6 +199,7 @@ pub(crate) fn earlier_plan(plan: &Plan) -> Option<Plan> {
     earlier.conditions = plan.conditions.iter().map(later).collect();
     let mut spec = spec.clone();
     spec.keys = spec.keys.iter().map(later).collect();
+    (spec.range, spec.later) = (earlier.range, offset);
     for accumulator in &mut spec.accumulators {
         accumulator.filter = accumulator.filter.as_ref().map(later);
     }
