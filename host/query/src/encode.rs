@@ -37,6 +37,11 @@ pub(crate) fn int(i: i64, out: &mut Vec<u8>) {
     number(nearest, lost as i64, 0, out);
 }
 
+/// Appends an id.
+pub(crate) fn id(id: &[u8], out: &mut Vec<u8>) {
+    tagged(ID, id, out);
+}
+
 /// Appends a text.
 pub(crate) fn text(s: &str, out: &mut Vec<u8>) {
     tagged(STR, s.as_bytes(), out);

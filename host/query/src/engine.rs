@@ -43,6 +43,9 @@ pub struct EngineOptions {
     /// How long before the range a span may have begun whose events are in it, `query.span_time_max_ms`: events lie with
     /// their span, which lies by its start.
     pub span_time_max: Duration,
+    /// Traces that one side of a join names to the other at most, `query.join_traces_max`: with more of them all rows of the
+    /// other side are looked at.
+    pub join_traces_max: usize,
 }
 
 impl Default for EngineOptions {
@@ -54,6 +57,7 @@ impl Default for EngineOptions {
             fill_rows_max: 1_000_000,
             threads: 0,
             span_time_max: Duration::from_secs(3_600),
+            join_traces_max: 100_000,
         }
     }
 }

@@ -35,8 +35,25 @@ pub(crate) fn finish(ran: &[Ran], earlier: &[Ran], fill_rows_max: usize) -> Resu
     }
 }
 
+/// The rows that a scan found for an answer, frame by frame, ascending.
+pub(crate) fn places(ran: &Ran) -> Vec<(usize, UInt32Array)> {
+    let parts: Vec<BinaryArray> = ran.parts.iter().map(|part| part.column(0).as_binary::<i32>().clone()).collect();
+    let mut keys: Vec<&[u8]> = parts.iter().flat_map(|keys| keys.iter().flatten()).collect();
+    keys.sort_unstable();
+    keys.truncate(ran.scan.plan.limit);
+    let mut by_frame: BTreeMap<usize, Vec<u32>> = BTreeMap::new();
+    for (frame, row) in keys.into_iter().filter_map(frame_and_row) {
+        by_frame.entry(frame).or_default().push(row);
+    }
+    let ascending = |(frame, mut rows): (usize, Vec<u32>)| {
+        rows.sort_unstable();
+        (frame, UInt32Array::from(rows))
+    };
+    by_frame.into_iter().map(ascending).collect()
+}
+
 /// The groups that all partitions of some scans found; `used` bytes of the query's memory are taken already.
-fn grouped(
+pub(crate) fn grouped(
     ran: &[Ran],
     used: &mut usize,
     fill_rows_max: usize,
@@ -58,7 +75,8 @@ fn grouped(
     warnings.extend(groups.warnings());
     let limit = fill_rows_max;
     let (rows, columns) = groups.finish(spec, outputs, limit).ok_or(QueryError::FillRows { limit })?;
-    Ok(Some(Grouped { rows, columns }))
+    let joined = first.joined.iter().map(|joined| joined.get().cloned()).collect();
+    Ok(Some(Grouped { rows, columns, joined }))
 }
 
 fn groups(plan: &Plan, ran: &[Ran], earlier: &[Ran], fill_rows_max: usize) -> Result<Finished, QueryError> {

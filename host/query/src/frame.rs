@@ -2,6 +2,7 @@
 
 use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
 
 use arrow::array::{Array, ArrayRef, UInt32Array};
 use arrow::buffer::BooleanBuffer;
@@ -13,6 +14,7 @@ use prism_store::{ColumnMeta, Frame, Range};
 use crate::eval::node::Level;
 use crate::eval::{At, Rows, Vals};
 use crate::field::{Columns, Field, Loaded};
+use crate::joins::Joined;
 
 impl Columns for Frame {
     fn has(&self, table: TableKind, id: &ColumnId) -> bool {
@@ -58,6 +60,7 @@ pub(crate) struct FrameRows<'a> {
     selection: Option<&'a UInt32Array>,
     /// Whose rows are counted, where those are events or exemplars instead of items, and to which item each belongs.
     counted: Option<(Level, UInt32Array)>,
+    joined: &'a [OnceLock<Arc<Joined>>],
     events: OnceCell<Children>,
     links: OnceCell<Children>,
     exemplars: OnceCell<Children>,
@@ -80,11 +83,17 @@ impl<'a> FrameRows<'a> {
             rows,
             selection,
             counted: None,
+            joined: &[],
             events: OnceCell::new(),
             links: OnceCell::new(),
             exemplars: OnceCell::new(),
             cache: RefCell::new(HashMap::new()),
         }
+    }
+
+    /// With rows of other signals beside them.
+    pub(crate) fn joining(self, joined: &'a [OnceLock<Arc<Joined>>]) -> FrameRows<'a> {
+        FrameRows { joined, ..self }
     }
 
     /// Rows of a child table instead of items, each with the values of the item that it belongs to. `selection` numbers them.
@@ -217,6 +226,10 @@ impl Rows for FrameRows<'_> {
             child if child.is_child() => self.children(level).map_or(0, |(_, parents)| parents.len()),
             interned => interned.table().map_or(1, |table| Loaded::rows(self, table)),
         }
+    }
+
+    fn joined(&self, join: usize) -> Option<&Joined> {
+        self.joined.get(join)?.get().map(|joined| &**joined)
     }
 
     fn lift(&self, from: Level, to: Level) -> Result<UInt32Array, ArrowError> {

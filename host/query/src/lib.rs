@@ -22,6 +22,7 @@ mod bind;
 mod events;
 mod prune;
 mod running;
+mod joins;
 mod rollup;
 mod scan;
 mod explain;

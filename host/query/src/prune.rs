@@ -293,6 +293,9 @@ fn may_compare_column(meta: &ColumnMeta, op: CompareOp, value: &Scalar) -> bool 
 
 fn may_be_in(field: &Field, set: &Set, frame: &Known<'_>) -> bool {
     let eq = |value: Scalar| may_compare(field, CompareOp::Eq, &value, frame);
+    if let (From::Fixed { fixed: Fixed::Plain(Intrinsic::TraceId), .. }, true) = (&field.from, set.strs.is_empty()) {
+        return set.ids.iter().any(|id| id.first_chunk::<16>().is_some_and(|id| frame.may_contain_trace(id)));
+    }
     // A long list costs more than it saves.
     if set.strs.len() + set.ints.len() > 64 {
         return exists(field, frame);

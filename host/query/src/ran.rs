@@ -22,6 +22,7 @@ use crate::eval::node::Level;
 use crate::exec::ScanExec;
 use crate::explain::Estimate;
 use crate::field::{From as FieldFrom, Types};
+use crate::joins::Joined;
 use crate::names::{nearest, row_fields};
 use crate::prune;
 use crate::running::Superseded;
@@ -32,6 +33,8 @@ pub(crate) struct Ran {
     pub(crate) scan: Arc<Scan>,
     /// What its threads found, one batch of [`Scan::schema`] each.
     pub(crate) parts: Vec<RecordBatch>,
+    /// The scans of joined rows.
+    pub(crate) joined: Vec<Ran>,
     warnings: Vec<String>,
     /// Fields that none of its rows has; of no rows nothing is known.
     unknown: Option<Vec<Unknown>>,
@@ -44,6 +47,11 @@ pub(crate) struct Ran {
 }
 
 impl Ran {
+    /// Adds what should be known about it.
+    pub(crate) fn warn(&mut self, warnings: Vec<String>) {
+        self.warnings.extend(warnings);
+    }
+
     /// Adds what the scan cost, and what should be known about it.
     pub(crate) fn tell(&self, to: &mut Stats) {
         let count = |c: &AtomicU64| c.load(Ordering::Relaxed);
@@ -71,6 +79,7 @@ impl Ran {
         to.partial.extend(scan.partial.lock().iter().cloned());
         to.partial.sort_by(|a, b| a.what.cmp(&b.what));
         to.partial.dedup();
+        self.joined.iter().for_each(|ran| ran.tell(to));
     }
 }
 
@@ -107,13 +116,19 @@ fn unknown_in_all(ran: &[Ran]) -> Vec<Unknown> {
     unknown
 }
 
+/// The same, and those of each join.
+fn all_unknown(ran: &[Ran]) -> Vec<Unknown> {
+    let of_joins = ran.iter().flat_map(|ran| &ran.joined).flat_map(|ran| unknown_in_all(std::slice::from_ref(ran)));
+    unknown_in_all(ran).into_iter().chain(of_joins).collect()
+}
+
 /// Warnings of fields that no row in the range has.
 pub(crate) fn unknown_fields(ran: &[Ran]) -> Vec<String> {
     let warning = |unknown: Unknown| match &unknown.hint {
         Some(hint) => format!("{}: {hint}", unknown.message()),
         None => unknown.message(),
     };
-    unknown_in_all(ran).into_iter().map(warning).collect()
+    all_unknown(ran).into_iter().map(warning).collect()
 }
 
 impl Engine {
@@ -127,21 +142,28 @@ impl Engine {
         for plan in std::iter::once(plan).chain(beside) {
             all.push(self.ran(plan, asked, restarts).await?);
         }
-        match unknown_in_all(&all).into_iter().next() {
+        match all_unknown(&all).into_iter().next() {
             Some(unknown) if asked.options.strict => Err(unknown.error()),
             _ => Ok(all),
         }
     }
 
-    /// Runs one scan. What is read may move to a colder tier meanwhile: an error where the query `restarts`, else the answer
-    /// is partial.
+    /// Runs one scan, with the rows of those of its joins that are known. What is read may move to a colder tier meanwhile: an
+    /// error where the query `restarts`, else the answer is partial.
     ///
     /// # Errors
     /// As [`Engine::run`], and what vanished.
-    pub(crate) async fn ran(&self, plan: Plan, asked: &Asked, restarts: bool) -> Result<Ran, QueryError> {
+    pub(crate) async fn scanned(
+        &self,
+        plan: Plan,
+        joined: Vec<Option<Arc<Joined>>>,
+        asked: &Asked,
+        restarts: bool,
+    ) -> Result<Ran, QueryError> {
         let started = Instant::now();
         let (engine, of) = (self.clone(), asked.clone());
-        let Prepared { scan, warnings, unknown, tiers } = blocking(move || engine.prepare(plan, &of, restarts)).await?;
+        let Prepared { scan, warnings, unknown, tiers } =
+            blocking(move || engine.prepare(plan, joined, &of, restarts)).await?;
         let bound = Instant::now();
         let stop = StopOnDrop(scan.clone());
         let parts = match &asked.explained {
@@ -151,11 +173,17 @@ impl Engine {
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         self.calibration.learn(count(&scan.counters.cells), count(&scan.counters.busy_nanos));
         let (bind_nanos, scan_nanos) = (nanos(bound - started), nanos(bound.elapsed()));
-        Ok(Ran { scan, parts, warnings, unknown, tiers, bind_nanos, scan_nanos, _stop: stop })
+        Ok(Ran { scan, parts, joined: Vec::new(), warnings, unknown, tiers, bind_nanos, scan_nanos, _stop: stop })
     }
 
     /// Takes the snapshot and settles what depends on it. Blocks on the disk.
-    fn prepare(&self, mut plan: Plan, asked: &Asked, restarts: bool) -> Result<Prepared, QueryError> {
+    fn prepare(
+        &self,
+        mut plan: Plan,
+        joined: Vec<Option<Arc<Joined>>>,
+        asked: &Asked,
+        restarts: bool,
+    ) -> Result<Prepared, QueryError> {
         let snapshot = self.reader.snapshot(&asked.tenant, plan.signal, self.reach(&plan))?;
         let mut partial: Vec<Partial> = snapshot.unreadable.iter().map(Partial::of_unreadable).collect();
         let asked_of = |frame: &Frame| {
@@ -184,6 +212,9 @@ impl Engine {
         scan.restarts = restarts;
         scan.memory_bytes_max = self.options.memory_bytes_max;
         scan.partial = Mutex::new(partial);
+        for (number, rows) in joined.into_iter().enumerate() {
+            rows.into_iter().for_each(|rows| scan.join(number, rows));
+        }
         let tiers = [tiers.hot, tiers.warm, tiers.cold];
         if asked.explained.is_some() || asked.bytes.limited() {
             let estimate = Estimate::of(&scan);

@@ -4,8 +4,8 @@
 //! other conditions, columns of what is computed. Partitions take frames from one queue, so that none waits for another.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use arrow::array::{RecordBatch, UInt32Array};
@@ -28,6 +28,7 @@ use crate::eval::{self, Rows};
 use crate::events::times;
 use crate::frame::FrameRows;
 use crate::group::Many;
+use crate::joins::{self, Joined};
 use crate::prune;
 use crate::rollup::{Cells, Fit};
 use crate::running::{Superseded, has_running};
@@ -86,6 +87,8 @@ pub(crate) struct Scan {
     jobs: Vec<Job>,
     fit: Option<Fit>,
     pub(crate) superseded: Superseded,
+    /// The rows of each join, once they are known.
+    pub(crate) joined: Vec<OnceLock<Arc<Joined>>>,
     pub(crate) counters: Counters,
     pub(crate) partial: Mutex<Vec<Partial>>,
     /// Told to stop: nobody waits for the answer any more.
@@ -202,12 +205,14 @@ impl Scan {
         };
         let fit = if rolled.is_empty() { None } else { Fit::of(&plan) };
         let jobs = jobs(&plan, &frames, rolled, fit.as_ref());
+        let joined = plan.joins.iter().map(|_| OnceLock::new()).collect();
         Scan {
             plan,
             frames,
             jobs,
             fit,
             superseded,
+            joined,
             counters: Counters::default(),
             partial: Mutex::new(Vec::new()),
             stop: AtomicBool::new(false),
@@ -218,6 +223,13 @@ impl Scan {
             prune,
             next: AtomicUsize::new(0),
             bound,
+        }
+    }
+
+    /// Settles the rows of a join, once.
+    pub(crate) fn join(&self, number: usize, rows: Arc<Joined>) {
+        if let Some(join) = self.joined.get(number) {
+            join.get_or_init(|| rows);
         }
     }
 
@@ -363,7 +375,8 @@ impl Scan {
         let (first, last) = times(&self.plan, frame);
         let none =
             self.plan.level.is_child() && (counted(&self.plan, frame) == 0 || !self.plan.range.touches(first, last));
-        none || self.plan.conditions.iter().any(|condition| !prune::may_hold(condition, &self.plan.fields, frame))
+        none || joins::hopeless(self, frame)
+            || self.plan.conditions.iter().any(|condition| !prune::may_hold(condition, &self.plan.fields, frame))
     }
 
     /// One frame, `but` for the rows of a time that were answered already. A frame that cannot be read makes the answer
@@ -413,6 +426,24 @@ impl Scan {
             }
             Err(other) => Err(other),
         }
+    }
+
+    /// The values of a node for some rows of a frame, ascending, at the lowest level that has them.
+    pub(crate) fn fetch_all(
+        &self,
+        number: usize,
+        rows: &UInt32Array,
+        node: &Node,
+    ) -> Result<Option<eval::Vals>, QueryError> {
+        self.in_time()?;
+        let frame = &self.frames[number];
+        let mut reading = Reading { scan: self, frame, but: None, parts: Vec::new(), have: Wanted::new() };
+        let read = reading.load(std::iter::once(node));
+        if self.give_up(read, frame)? {
+            return Ok(None);
+        }
+        let rows = reading.rows(Some(rows))?;
+        Ok(Some(eval::vals(node, &rows)?.of))
     }
 
     /// The columns of answers for some rows of a frame, ascending: one set of values for each column.
@@ -508,6 +539,7 @@ impl Reading<'_> {
     fn rows<'r>(&'r self, selection: Option<&'r UInt32Array>) -> Result<FrameRows<'r>, QueryError> {
         let plan = &self.scan.plan;
         let rows = FrameRows::new(&plan.fields, self.frame, &self.parts, self.frame.rows(), selection);
+        let rows = rows.joining(&self.scan.joined);
         Ok(match plan.level {
             Level::Row => rows,
             child => rows.counting(child, counted(plan, self.frame))?,

@@ -1,5 +1,7 @@
 //! The type that a column of an answer would have if a row had a value: what empty answers tell.
 
+use std::sync::{Arc, OnceLock};
+
 use prism_store::Frame;
 
 use crate::bind::query::{Plan, Shape};
@@ -7,27 +9,41 @@ use crate::eval::node::{ArithmeticOp, Function, Node};
 use crate::eval::vals::Scalar;
 use crate::field::{From, shown_types};
 use crate::group::{AccumulatorKind, Output};
+use crate::joins::{JOINED_FIRST, Joined};
 use crate::scan::Scan;
 use crate::series::{EARLIER, SERIES_FIRST};
 use crate::stack::with_room;
 
+/// The rows of each join.
+type Tables = [OnceLock<Arc<Joined>>];
+
 /// The type of a column of an answer from several scans, where they agree on it.
 pub(crate) fn of_column_in(scans: &[&Scan], column: usize) -> Option<&'static str> {
-    let of_scan = |scan: &&Scan| of_column(&scan.plan, &scan.frames, &scan.plan.columns.get(column)?.node);
+    let of_scan =
+        |scan: &&Scan| of_column(&scan.plan, &scan.frames, &scan.joined, &scan.plan.columns.get(column)?.node);
     let found: std::collections::BTreeSet<&'static str> = scans.iter().filter_map(of_scan).collect();
     one(found.into_iter().collect())
 }
 
 /// The type of a column of a plan, by its expression and what the frames have; `None` where it depends on the rows.
-pub(crate) fn of_column(plan: &Plan, frames: &[Frame], node: &Node) -> Option<&'static str> {
-    let rows = |node: &Node| of_node(node, &|field| of_field(plan, frames, field));
+pub(crate) fn of_column(plan: &Plan, frames: &[Frame], joined: &Tables, node: &Node) -> Option<&'static str> {
+    let of_join = |join: usize, output| joined.get(join)?.get()?.type_of(output);
+    let rows = |node: &Node| of_node(node, &|field| of_field(plan, frames, field), &of_join);
     let Shape::Groups { spec, outputs, stage, .. } = &plan.shape else { return rows(node) };
-    of_node(node, &|field| {
+    let of_groups = |field: usize| {
         // The earlier range has the same columns.
         let field = if field >= EARLIER { field - EARLIER } else { field };
+        if let Some(of) = field.checked_sub(JOINED_FIRST) {
+            let of = stage.joined.get(of)?;
+            return of_join(of.join, of.output);
+        }
         if let Some(series) = field.checked_sub(SERIES_FIRST) {
             let series = stage.series.get(series)?;
-            return if series.function.is_double() { Some("double") } else { of_column(plan, frames, &series.of) };
+            return if series.function.is_double() {
+                Some("double")
+            } else {
+                of_column(plan, frames, joined, &series.of)
+            };
         }
         if let Some(key) = spec.keys.get(field) {
             return rows(key);
@@ -48,7 +64,8 @@ pub(crate) fn of_column(plan: &Plan, frames: &[Frame], node: &Node) -> Option<&'
             (_, Output::Top(_) | Output::Histogram(_) | Output::Heatmap(_) | Output::Exemplars(_)) => Some("json"),
             _ => arg(),
         }
-    })
+    };
+    of_node(node, &of_groups, &of_join)
 }
 
 fn of_field(plan: &Plan, frames: &[Frame], field: usize) -> Option<&'static str> {
@@ -77,14 +94,17 @@ fn one(types: Vec<&'static str>) -> Option<&'static str> {
     }
 }
 
-fn of_node(node: &Node, field: &dyn Fn(usize) -> Option<&'static str>) -> Option<&'static str> {
-    with_room(|| type_of(node, field))
+type OfField<'f> = &'f dyn Fn(usize) -> Option<&'static str>;
+type OfJoin<'f> = &'f dyn Fn(usize, usize) -> Option<&'static str>;
+
+fn of_node(node: &Node, field: OfField<'_>, joined: OfJoin<'_>) -> Option<&'static str> {
+    with_room(|| type_of(node, field, joined))
 }
 
-fn type_of(node: &Node, field: &dyn Fn(usize) -> Option<&'static str>) -> Option<&'static str> {
+fn type_of(node: &Node, field: OfField<'_>, joined: OfJoin<'_>) -> Option<&'static str> {
     let same = |all: &mut dyn Iterator<Item = &Node>| {
         let types: std::collections::BTreeSet<&'static str> =
-            all.map(|n| of_node(n, field)).collect::<Option<Vec<_>>>()?.into_iter().collect();
+            all.map(|n| of_node(n, field, joined)).collect::<Option<Vec<_>>>()?.into_iter().collect();
         one(types.into_iter().collect())
     };
     match node {
@@ -97,13 +117,15 @@ fn type_of(node: &Node, field: &dyn Fn(usize) -> Option<&'static str>) -> Option
         },
         Node::Field(number) => field(*number),
         Node::Arithmetic { op: ArithmeticOp::Div, .. } => Some("double"),
-        Node::Arithmetic { left, right, .. } => match (of_node(left, field)?, of_node(right, field)?) {
+        Node::Arithmetic { left, right, .. } => match (of_node(left, field, joined)?, of_node(right, field, joined)?) {
             ("double", _) | (_, "double") => Some("double"),
             ("int" | "time" | "duration", "int" | "time" | "duration") => Some("int"),
             _ => None,
         },
-        Node::Negate(inner) => of_node(inner, field),
+        Node::Negate(inner) => of_node(inner, field, joined),
         Node::Path { .. } => None,
+        Node::Joined { join, output, .. } => joined(*join, *output),
+        Node::First { expr, .. } => of_node(expr, field, joined),
         Node::Call { function, args } => match function {
             Function::If => same(&mut args.iter().skip(1)),
             Function::Case => {
@@ -117,8 +139,8 @@ fn type_of(node: &Node, field: &dyn Fn(usize) -> Option<&'static str>) -> Option
             Function::Length | Function::Hour(_) | Function::Weekday(_) => Some("int"),
             Function::Bool => Some("bool"),
             Function::Log2 | Function::Log10 | Function::Sqrt => Some("double"),
-            Function::Abs | Function::Floor | Function::Ceil | Function::Round => of_node(args.first()?, field),
-            Function::Bucket | Function::Bin(_) => of_node(args.first()?, field),
+            Function::Abs | Function::Floor | Function::Ceil | Function::Round => of_node(args.first()?, field, joined),
+            Function::Bucket | Function::Bin(_) => of_node(args.first()?, field, joined),
             Function::Number | Function::Pow | Function::Identity => None,
         },
         _ => Some("bool"),

@@ -22,6 +22,9 @@ impl Binder<'_> {
     /// An aggregate over the rows of a group, as a field of the groups.
     pub(super) fn aggregate(&mut self, call: &Aggregate) -> Result<Bound, QueryError> {
         use AccumulatorKind::{Concurrency, Count, Distinct, DistinctExact, Moments};
+        if let Some(joined) = self.joined_aggregate(call)? {
+            return Ok(joined);
+        }
         let (kind, output) = self.accumulator(call)?;
         let source = (call.args.first().cloned(), call.where_.as_deref().cloned());
         let known = (0..self.aggregates.accumulators.len())

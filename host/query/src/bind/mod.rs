@@ -12,6 +12,7 @@ mod series;
 mod aggregate;
 mod condition;
 mod words;
+mod join;
 
 use prism_dsl::{Expr, Field as AstField, Let, Of, Pos, Scope};
 use prism_model::{Signal, TableKind};
@@ -22,6 +23,7 @@ use crate::eval::zone::TimeBin;
 use crate::events::Kind;
 use crate::field::{Field, From};
 use crate::group::{Accumulator, Output};
+use crate::joins::OfGroup;
 use crate::names::{Fixed, fixed_field, row_fields};
 use crate::series::functions::Series;
 use crate::stack::with_room;
@@ -78,6 +80,9 @@ pub(crate) struct Binder<'q> {
     /// The key that is a bin of the rows' time.
     bin: Option<(usize, TimeBin)>,
     series: Vec<Series>,
+    /// What is asked of each join, with its unit; and of which groups show what of it.
+    joined_outputs: Vec<Vec<(Expr, Unit)>>,
+    joined_of_groups: Vec<OfGroup>,
     /// Names of `let` and `select` that are being bound: a name does not find itself.
     open_lets: Vec<usize>,
     open_selects: Vec<usize>,
@@ -108,6 +113,8 @@ impl<'q> Binder<'q> {
             key_units: Vec::new(),
             bin: None,
             series: Vec::new(),
+            joined_outputs: Vec::new(),
+            joined_of_groups: Vec::new(),
             open_lets: Vec::new(),
             open_selects: Vec::new(),
             depth: 0,

@@ -10,6 +10,7 @@ use crate::error::QueryError;
 use crate::eval::node::{Level, Node, Unit};
 use crate::field::Field;
 use crate::group::{GroupSpec, Output};
+use crate::joins::JoinPlan;
 use crate::series::Stage;
 
 /// Range of a query that names none.
@@ -66,6 +67,8 @@ pub(crate) struct Plan {
     /// The row's time, in `fields`.
     pub(crate) time: Node,
     pub(crate) warnings: Vec<String>,
+    /// Rows of other signals beside these.
+    pub(crate) joins: Vec<JoinPlan>,
     /// The same query over further kinds of rows, which the answer has beside these: columns, order and groups are alike.
     pub(crate) beside: Vec<Plan>,
 }
@@ -112,6 +115,7 @@ pub(crate) fn plan_of(mut binder: Binder<'_>, limit_max: usize) -> Result<Plan, 
         || query.order.iter().any(|o| has_aggregate(&o.expr))
         || query.having.as_ref().is_some_and(has_aggregate);
     let (shape, columns, order) = if grouped { groups(&mut binder, &time, range)? } else { rows(&mut binder, &time)? };
+    let joins = binder.join_plans()?;
     Ok(Plan {
         signal,
         level,
@@ -125,6 +129,7 @@ pub(crate) fn plan_of(mut binder: Binder<'_>, limit_max: usize) -> Result<Plan, 
         limit,
         time,
         warnings,
+        joins,
         beside: Vec::new(),
     })
 }
@@ -142,7 +147,6 @@ fn refuse_unsupported(query: &Query) -> Result<(), QueryError> {
     let tables = [Source::Spans, Source::Logs, Source::Metrics, Source::Events];
     refuse(!tables.contains(&query.from), &format!("`from {}`", query.from.name()))?;
     refuse(query.matches.is_some() || query.return_.is_some(), "`match`")?;
-    refuse(!query.joins.is_empty(), "`join`")?;
     refuse(query.cursor.is_some(), "`cursor`")
 }
 
@@ -276,15 +280,26 @@ fn bin_width(query: &Query) -> Option<i64> {
     query.by.iter().find_map(|by| time_bin(query, &by.expr))
 }
 
-/// The width of a time bin, also of one that `let` gave a name.
-fn time_bin(query: &Query, expr: &Expr) -> Option<i64> {
+/// The first time bin among the groups.
+pub(super) fn bin_expr(query: &Query) -> Option<&Expr> {
+    let of_time = |by: &&By| time_bin(query, &by.expr).is_some();
+    query.by.iter().find(of_time).map(|by| written_out(query, &by.expr))
+}
+
+/// An expression, or what `let` says that it is.
+pub(super) fn written_out<'q>(query: &'q Query, expr: &'q Expr) -> &'q Expr {
     let mut expr = expr;
     for definition in query.lets.iter().rev() {
         if is_word(expr, &definition.name) {
             expr = &definition.expr;
         }
     }
-    match expr {
+    expr
+}
+
+/// The width of a time bin, also of one that `let` gave a name.
+fn time_bin(query: &Query, expr: &Expr) -> Option<i64> {
+    match written_out(query, expr) {
         Expr::Call(call) if call.name == "bin" => match call.args.get(1) {
             Some(Expr::Literal(Literal::Duration(width))) => Some(*width),
             _ => None,

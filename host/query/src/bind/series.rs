@@ -116,6 +116,7 @@ impl Binder<'_> {
             fill: self.query.fill.unwrap_or(Fill::None),
             zeros: self.aggregates.outputs.iter().map(zero).collect(),
             series: std::mem::take(&mut self.series),
+            joined: std::mem::take(&mut self.joined_of_groups),
             earlier: self.query.compare.map(|compare| compare.offset),
         }
     }

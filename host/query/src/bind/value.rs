@@ -1,6 +1,6 @@
 //! Values: literals, fields, arithmetic, functions, aggregates.
 
-use prism_dsl::{BinaryOp, Call, Expr, Field as AstField, Literal, Pos, Step};
+use prism_dsl::{BinaryOp, Call, Expr, Field as AstField, Literal, Of, Pos, Step};
 use regex::RegexBuilder;
 
 use super::series::zone;
@@ -115,6 +115,9 @@ impl Binder<'_> {
             let bound = self.value(&definition.expr);
             self.open_lets.pop();
             return bound;
+        }
+        if let Some(Of::Joined(source)) = field.of {
+            return self.joined(source, field);
         }
         if self.place == Place::Group {
             let name = shown(field);

@@ -1,8 +1,10 @@
 //! Words that are values: `status = error`, `kind in (server, client)`, `severity >= warn`, `type = gauge`.
 
-use prism_dsl::{Expr, Literal, Pos};
+use prism_dsl::{Expr, Field as AstField, Literal, Of, Pos, Source};
+use prism_model::Signal;
 
 use super::condition::flat;
+use super::join::member;
 use super::{Binder, Bound, Place};
 use crate::error::{QueryError, code};
 use crate::eval::node::{CompareOp, Node, Set, Unit};
@@ -61,6 +63,9 @@ impl Binder<'_> {
     /// A field whose values have names.
     fn worded(&mut self, expr: &Expr) -> Result<Option<(Node, Fixed)>, QueryError> {
         let Expr::Field(field) = expr else { return Ok(None) };
+        if let Some(Of::Joined(source)) = field.of {
+            return self.joined_words(source, field);
+        }
         if self.place == Place::Group {
             // A group's key keeps the words of its field.
             let key = self.query.by.iter().position(|by| by.expr == *expr);
@@ -79,6 +84,24 @@ impl Binder<'_> {
         match settled.from {
             From::Fixed { fixed, .. } | From::Absent(fixed) if has_words(fixed) => {
                 Ok(Some((self.row_field(settled).node, fixed)))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// A value of joined rows that has a name: `logs.max.severity`.
+    fn joined_words(&mut self, source: Source, field: &AstField) -> Result<Option<(Node, Fixed)>, QueryError> {
+        let Some(aggregate) = member(field) else { return Ok(None) };
+        let [Expr::Field(own)] = &aggregate.args[..] else { return Ok(None) };
+        let signal = match source {
+            Source::Logs => Signal::Logs,
+            Source::Metrics => Signal::Metrics,
+            _ => Signal::Spans,
+        };
+        let kept = matches!(aggregate.func.as_str(), "first" | "last" | "min" | "max") && own.path.is_empty();
+        match Binder::new(self.query, signal, self.now).settle(own)?.from {
+            From::Fixed { fixed, .. } if kept && has_words(fixed) => {
+                Ok(Some((self.joined(source, field)?.node, fixed)))
             }
             _ => Ok(None),
         }

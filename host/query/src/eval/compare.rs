@@ -174,7 +174,7 @@ pub(crate) fn in_set(vals: &Vals, set: &Set, negated: bool) -> BooleanBuffer {
         let found = |i| set.bools.contains(&a.value(i));
         out = either(out, BooleanBuffer::collect_bool(vals.len, |i| a.is_valid(i) && found(i) != negated));
     }
-    if let Some(a) = vals.id.as_ref().filter(|_| !set.strs.is_empty()) {
+    if let Some(a) = vals.id.as_ref().filter(|_| !set.strs.is_empty() || !set.ids.is_empty()) {
         let found = |i| set.ids.contains(a.value(i));
         out = either(out, BooleanBuffer::collect_bool(vals.len, |i| a.is_valid(i) && found(i) != negated));
     }

@@ -23,6 +23,7 @@ use compare::Side;
 use node::{Function, Level, Node};
 pub(crate) use vals::Vals;
 
+use crate::joins::Joined;
 use crate::stack::with_room;
 
 /// Something that belongs to the rows of a level.
@@ -43,6 +44,11 @@ pub(crate) trait Rows {
     /// For each row of `to` its row of `from`, which is another level, not [`Level::One`], and such that the common level of
     /// both is `to`.
     fn lift(&self, from: Level, to: Level) -> Result<UInt32Array, ArrowError>;
+
+    /// The rows of a join, where there are any.
+    fn joined(&self, _: usize) -> Option<&Joined> {
+        None
+    }
 
     /// For each event or link the row that it belongs to.
     fn parents(&self, child: Level) -> Result<UInt32Array, ArrowError> {
@@ -70,6 +76,21 @@ fn vals_of(node: &Node, rows: &dyn Rows) -> Result<At<Vals>, ArrowError> {
         Node::Path { expr, steps } => {
             let inner = vals(expr, rows)?;
             Ok(At { level: inner.level, of: text::path(&inner.of, steps) })
+        }
+        Node::Joined { join, output, keys } => {
+            let (level, keys) = args(keys, rows)?;
+            let len = rows.len(level);
+            let of = rows.joined(*join).map_or_else(|| Ok(Vals::nulls(len)), |of| of.values(*output, &keys, len))?;
+            Ok(At { level, of })
+        }
+        Node::First { child, expr } => {
+            let of_children = vals_at(expr, *child, rows)?;
+            let parents = rows.parents(*child)?;
+            let mut first: Vec<Option<u32>> = vec![None; rows.len(Level::Row)];
+            for at in of_children.present().set_indices() {
+                first[parents.value(at) as usize].get_or_insert(at as u32);
+            }
+            Ok(At { level: Level::Row, of: of_children.take(&UInt32Array::from(first))? })
         }
         Node::Call { function: function @ (Function::If | Function::Case), args } => choose(function, args, rows),
         Node::Call { function, args: nodes } => {

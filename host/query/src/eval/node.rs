@@ -129,6 +129,17 @@ pub(crate) enum Node {
         function: Function,
         args: Vec<Node>,
     },
+    /// A column of rows that are joined by these keys.
+    Joined {
+        join: usize,
+        output: usize,
+        keys: Vec<Node>,
+    },
+    /// The value of the first child of the row that has one.
+    First {
+        child: Level,
+        expr: Box<Node>,
+    },
 }
 
 impl Node {
@@ -149,8 +160,11 @@ impl Node {
             | Node::Not(expr)
             | Node::Negate(expr)
             | Node::Path { expr, .. }
+            | Node::First { expr, .. }
             | Node::Some { condition: expr, .. } => expr.fields(visit),
-            Node::And(all) | Node::Or(all) | Node::Call { args: all, .. } => all.iter().for_each(|n| n.fields(visit)),
+            Node::And(all) | Node::Or(all) | Node::Call { args: all, .. } | Node::Joined { keys: all, .. } => {
+                all.iter().for_each(|n| n.fields(visit))
+            }
         }
     }
 
@@ -182,6 +196,64 @@ impl Node {
             Node::Negate(inner) => Node::Negate(boxed(inner)),
             Node::Path { expr, steps } => Node::Path { expr: boxed(expr), steps: steps.clone() },
             Node::Call { function, args } => Node::Call { function: function.clone(), args: all(args) },
+            Node::Joined { join, output, keys } => Node::Joined { join: *join, output: *output, keys: all(keys) },
+            Node::First { child, expr } => Node::First { child: *child, expr: boxed(expr) },
+        }
+    }
+
+    /// The same of a row to which nothing is joined: joined values are missing.
+    pub(crate) fn without_joined(&self) -> Node {
+        match self {
+            Node::Joined { .. } | Node::First { .. } => Node::Const(Scalar::Null),
+            Node::Call { function, args } => {
+                Node::Call { function: function.clone(), args: args.iter().map(Node::without_joined).collect() }
+            }
+            Node::And(nodes) => Node::And(nodes.iter().map(Node::without_joined).collect()),
+            Node::Or(nodes) => Node::Or(nodes.iter().map(Node::without_joined).collect()),
+            Node::Not(inner) => Node::Not(Box::new(inner.without_joined())),
+            Node::Negate(inner) => Node::Negate(Box::new(inner.without_joined())),
+            Node::Exists(inner) => Node::Exists(Box::new(inner.without_joined())),
+            Node::Path { expr, steps } => Node::Path { expr: Box::new(expr.without_joined()), steps: steps.clone() },
+            Node::Compare { op, left, right } => Node::Compare {
+                op: *op,
+                left: Box::new(left.without_joined()),
+                right: Box::new(right.without_joined()),
+            },
+            Node::Arithmetic { op, left, right } => Node::Arithmetic {
+                op: *op,
+                left: Box::new(left.without_joined()),
+                right: Box::new(right.without_joined()),
+            },
+            Node::InSet { expr, set, negated } => {
+                Node::InSet { expr: Box::new(expr.without_joined()), set: set.clone(), negated: *negated }
+            }
+            Node::TextTest { expr, test, negated } => {
+                Node::TextTest { expr: Box::new(expr.without_joined()), test: test.clone(), negated: *negated }
+            }
+            other => other.clone(),
+        }
+    }
+
+    /// Visits the number of every join.
+    pub(crate) fn joins(&self, visit: &mut impl FnMut(usize)) {
+        match self {
+            Node::Const(_) | Node::Field(_) => {}
+            Node::Joined { join, .. } => visit(*join),
+            Node::Compare { left, right, .. }
+            | Node::TextPair { left, right, .. }
+            | Node::Arithmetic { left, right, .. } => {
+                left.joins(visit);
+                right.joins(visit);
+            }
+            Node::InSet { expr, .. }
+            | Node::TextTest { expr, .. }
+            | Node::Exists(expr)
+            | Node::Not(expr)
+            | Node::Negate(expr)
+            | Node::Path { expr, .. }
+            | Node::First { expr, .. }
+            | Node::Some { condition: expr, .. } => expr.joins(visit),
+            Node::And(all) | Node::Or(all) | Node::Call { args: all, .. } => all.iter().for_each(|n| n.joins(visit)),
         }
     }
 

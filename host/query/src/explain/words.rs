@@ -64,6 +64,10 @@ fn words(node: &Node, name: &dyn Fn(usize) -> (String, Unit)) -> String {
             _ => format!("bucket({})", list(args, ", ")),
         },
         Node::Call { function, args } => format!("{}({})", function_name(function), list(args, ", ")),
+        Node::Joined { join, output, keys } => {
+            format!("value {} of join {} by {}", output + 1, join + 1, list(keys, ", "))
+        }
+        Node::First { expr, .. } => format!("the first of them that has {}", of(expr)),
     }
 }
 

@@ -167,7 +167,7 @@ fn tells_of(node: &Node, plan: &Plan) -> bool {
         | Node::Negate(expr)
         | Node::Path { expr, .. } => tells(expr, plan),
         Node::And(nodes) | Node::Or(nodes) => all(nodes),
-        Node::Some { .. } => false,
+        Node::Some { .. } | Node::Joined { .. } | Node::First { .. } => false,
         Node::Call { function, args } => {
             let of_time = || args.first().and_then(|arg| kept_of(in_minutes(arg), plan)) == Some(Kept::Minutes);
             match (function, args.get(1)) {

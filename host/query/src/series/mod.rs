@@ -11,6 +11,8 @@
 pub(crate) mod grid;
 pub(crate) mod functions;
 
+use std::sync::Arc;
+
 use arrow::array::UInt32Array;
 use arrow::error::ArrowError;
 use prism_dsl::Fill;
@@ -22,6 +24,7 @@ use crate::eval::node::{ArithmeticOp, Level, Node};
 use crate::eval::vals::Scalar;
 use crate::eval::zone::TimeBin;
 use crate::eval::{At, Rows, Vals};
+use crate::joins::{JOINED_FIRST, Joined, OfGroup};
 use functions::Series;
 use grid::Grid;
 
@@ -41,6 +44,8 @@ pub(crate) struct Stage {
     /// What `fill 0` shows for each aggregate that has no value to tell its type; `None` where 0 would be no value of it.
     pub(crate) zeros: Vec<Option<Scalar>>,
     pub(crate) series: Vec<Series>,
+    /// Values of rows of other signals.
+    pub(crate) joined: Vec<OfGroup>,
     /// Nanoseconds to the earlier range.
     pub(crate) earlier: Option<i64>,
 }
@@ -50,12 +55,33 @@ impl Stage {
     fn nothing(&self) -> bool {
         self.fill == Fill::None && self.series.is_empty() && self.earlier.is_none()
     }
+
+    /// The same of groups to which nothing is joined.
+    pub(crate) fn without_joined(&self) -> Stage {
+        Stage { joined: Vec::new(), ..self.clone() }
+    }
+
+    /// What is joined to groups with these keys.
+    fn joined(&self, keys: &[Vals], rows: usize, tables: &[Option<Arc<Joined>>]) -> Result<Vec<Vals>, ArrowError> {
+        let of = |of: &OfGroup| {
+            let keys: Vec<Vals> = of.keys.iter().filter_map(|key| keys.get(*key).cloned()).collect();
+            let table = tables.get(of.join).and_then(Option::as_ref);
+            let found = table.map_or_else(|| Ok(Vals::nulls(rows)), |table| table.values(of.output, &keys, rows))?;
+            if of.missing.is_null() {
+                return Ok(found);
+            }
+            Vals::coalesce(&[found, Vals::of_scalar(of.missing.clone()).repeat(rows)?])
+        };
+        self.joined.iter().map(of).collect()
+    }
 }
 
 /// The groups of a range: keys, then what was aggregated.
 pub(crate) struct Grouped {
     pub(crate) rows: usize,
     pub(crate) columns: Vec<Vals>,
+    /// The rows of each join.
+    pub(crate) joined: Vec<Option<Arc<Joined>>>,
 }
 
 /// The rows of an answer before formulas, of each range the same ones.
@@ -70,6 +96,7 @@ struct Side {
     /// Keys, then what was aggregated.
     columns: Vec<Vals>,
     series: Vec<Vals>,
+    joined: Vec<Vals>,
 }
 
 /// Makes the rows. `earlier` are the groups of the earlier range, under the keys that they would have now.
@@ -85,21 +112,25 @@ pub(crate) fn staged(
     fill_rows_max: usize,
 ) -> Result<Staged, QueryError> {
     if stage.nothing() {
-        return Ok(Staged { rows: own.rows, own: Side { columns: own.columns, series: Vec::new() }, earlier: None });
+        let joined = stage.joined(&own.columns, own.rows, &own.joined)?;
+        let side = Side { columns: own.columns, series: Vec::new(), joined };
+        return Ok(Staged { rows: own.rows, own: side, earlier: None });
     }
     let sides: Vec<&Grouped> = std::iter::once(&own).chain(&earlier).collect();
     let grid = Grid::of(stage, keys, range, &sides, fill_rows_max)?;
     let keys = grid.keys(&sides);
     let side = |number: usize, before: Option<&Side>| -> Result<Side, QueryError> {
         let mut columns = keys.clone();
+        let joined = stage.joined(&keys, grid.len(), &sides[number].joined)?;
         columns.extend(grid.outputs(stage, number, sides[number])?);
         let mut series = Vec::with_capacity(stage.series.len());
         for function in &stage.series {
-            let rows = SideRows { rows: grid.len(), columns: &columns, series: &series, earlier: before };
+            let rows =
+                SideRows { rows: grid.len(), columns: &columns, series: &series, joined: &joined, earlier: before };
             let of = crate::eval::vals_at(&function.of, Level::Row, &rows)?;
             series.push(function.over(&of, &grid.runs)?);
         }
-        Ok(Side { columns, series })
+        Ok(Side { columns, series, joined })
     };
     let earlier = earlier.as_ref().map(|_| side(1, None)).transpose()?;
     let own = side(0, earlier.as_ref())?;
@@ -108,9 +139,10 @@ pub(crate) fn staged(
 
 impl Side {
     fn column(&self, field: usize) -> Option<&Vals> {
-        match field.checked_sub(SERIES_FIRST) {
-            Some(series) => self.series.get(series),
-            None => self.columns.get(field),
+        match (field.checked_sub(JOINED_FIRST), field.checked_sub(SERIES_FIRST)) {
+            (Some(joined), _) => self.joined.get(joined),
+            (None, Some(series)) => self.series.get(series),
+            (None, None) => self.columns.get(field),
         }
     }
 }
@@ -150,15 +182,18 @@ struct SideRows<'a> {
     rows: usize,
     columns: &'a [Vals],
     series: &'a [Vals],
+    joined: &'a [Vals],
     earlier: Option<&'a Side>,
 }
 
 impl Rows for SideRows<'_> {
     fn field(&self, field: usize) -> Result<At<Vals>, ArrowError> {
-        let found = match (field.checked_sub(EARLIER), field.checked_sub(SERIES_FIRST)) {
-            (Some(field), _) => self.earlier.and_then(|side| side.column(field)),
-            (None, Some(series)) => self.series.get(series),
-            (None, None) => self.columns.get(field),
+        let of = |first| field.checked_sub(first);
+        let found = match (of(EARLIER), of(JOINED_FIRST), of(SERIES_FIRST)) {
+            (Some(field), ..) => self.earlier.and_then(|side| side.column(field)),
+            (None, Some(joined), _) => self.joined.get(joined),
+            (None, None, Some(series)) => self.series.get(series),
+            (None, None, None) => self.columns.get(field),
         };
         Ok(column(found, self.rows))
     }
@@ -180,8 +215,12 @@ pub(crate) fn of_earlier(node: &Node, keys: usize) -> Node {
 /// The plan of the earlier range: its rows count as if they had happened so much later, so that they fall into the bins of
 /// today. `None` where the query compares nothing.
 pub(crate) fn earlier_plan(plan: &Plan) -> Option<Plan> {
-    let Shape::Groups { spec, stage, .. } = &plan.shape else { return None };
-    let offset = stage.earlier?;
+    let Shape::Groups { stage, .. } = &plan.shape else { return None };
+    Some(moved(plan, stage.earlier?))
+}
+
+/// A plan over rows of so much earlier, which count as if they had happened so much later.
+fn moved(plan: &Plan, offset: i64) -> Plan {
     let mut earlier = plan.clone();
     // A range without beginning or end stays one.
     let shifted = |time: i64| if time == i64::MIN || time == i64::MAX { time } else { time.saturating_sub(offset) };
@@ -197,15 +236,17 @@ pub(crate) fn earlier_plan(plan: &Plan) -> Option<Plan> {
         })
     };
     earlier.conditions = plan.conditions.iter().map(later).collect();
-    let mut spec = spec.clone();
-    spec.keys = spec.keys.iter().map(later).collect();
-    (spec.range, spec.later) = (earlier.range, offset);
-    for accumulator in &mut spec.accumulators {
-        accumulator.filter = accumulator.filter.as_ref().map(later);
+    if let Shape::Groups { spec, .. } = &mut earlier.shape {
+        (spec.range, spec.later) = (earlier.range, offset);
+        spec.keys = spec.keys.iter().map(later).collect();
+        for accumulator in &mut spec.accumulators {
+            accumulator.filter = accumulator.filter.as_ref().map(later);
+        }
     }
-    if let Shape::Groups { spec: of_earlier, .. } = &mut earlier.shape {
-        *of_earlier = spec;
+    for join in &mut earlier.joins {
+        join.plan = join.plan.take().map(|plan| Box::new(moved(&plan, offset)));
+        join.keys = join.keys.iter().map(later).collect();
     }
-    earlier.beside = plan.beside.iter().filter_map(earlier_plan).collect();
-    Some(earlier)
+    earlier.beside = plan.beside.iter().map(|plan| moved(plan, offset)).collect();
+    earlier
 }

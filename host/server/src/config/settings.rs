@@ -344,6 +344,9 @@ section! {
         /// How long before the range of `from events` a span may have begun whose events are in it, in milliseconds: events lie
         /// with their span. More finds those of longer spans, and looks at more frames.
         span_time_max_ms: u64 = EngineOptions::default().span_time_max.as_millis() as u64,
+        /// Traces that one side of a join names to the other at most, so that only rows of theirs are looked at. Beyond them
+        /// all rows of the other side are: a list of traces takes 50 bytes each.
+        join_traces_max: usize = EngineOptions::default().join_traces_max,
         /// Queries at once, over all tenants. Each uses every processor, so more at once make none of them faster, and memory
         /// is this times `memory_bytes_max` at worst.
         concurrent_max: usize = 8,
@@ -364,6 +367,7 @@ impl QuerySettings {
             fill_rows_max: self.fill_rows_max,
             threads: self.threads,
             span_time_max: Duration::from_millis(self.span_time_max_ms),
+            join_traces_max: self.join_traces_max,
         }
     }
 }
