@@ -57,16 +57,15 @@ impl Joined {
         let (of_keys, columns) = all.split_at(keys);
         let ty =
             |column: &crate::bind::query::OutputColumn| types::of_column(plan, &ran.scan.frames, &[], &column.node);
-        let mut rows = HashMap::default();
+        let mut rows: HashMap<Box<[u8]>, u32, _> = HashMap::default();
         let mut key = Vec::new();
         for row in 0..found.rows() {
             if put_all(of_keys, row, &mut key) {
                 rows.insert(key.as_slice().into(), row as u32);
             }
         }
-        let id = |key: &Box<[u8]>| key.last_chunk::<16>().copied();
         Ok(Joined {
-            traces: trace.then(|| rows.keys().filter_map(id).collect()),
+            traces: trace.then(|| rows.keys().filter_map(|key| key.last_chunk::<16>().copied()).collect()),
             rows,
             columns: columns.to_vec(),
             types: plan.columns.iter().skip(keys).map(ty).collect(),
