@@ -44,7 +44,7 @@ pub enum QueryError {
         limit: usize,
     },
     /// Bins without rows make it larger than a query may be.
-    #[error("`fill` and functions over bins make more than {limit} rows (`query.fill_rows_max`)")]
+    #[error("the time bins of the query make more than {limit} rows (`query.fill_rows_max`)")]
     FillRows {
         /// The limit.
         limit: usize,

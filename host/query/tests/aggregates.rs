@@ -49,12 +49,18 @@ fn label(nanos: i64) -> Json {
 }
 
 async fn ask(engine: &Engine, text: &str) -> Vec<Vec<Json>> {
+    ask_counting(engine, text, &mut 0).await
+}
+
+/// The same, and how many rollups answered.
+async fn ask_counting(engine: &Engine, text: &str, rollups: &mut u64) -> Vec<Vec<Json>> {
     let query = prism_dsl::parse_text(text).unwrap_or_else(|error| panic!("{text}: {error}"));
     let answer = engine.run(&tenant(), &query, NOW, RunOptions::default()).await;
     let answer = answer.unwrap_or_else(|error| panic!("{text}: {error}"));
     let by_rows = RunOptions { without_rollups: true, without_pruning: true, ..RunOptions::default() };
     let whole = engine.run(&tenant(), &query, NOW, by_rows).await.unwrap();
     assert_eq!(cells(&answer), cells(&whole), "QU-2, QU-4: {text}");
+    *rollups += answer.stats.rollups_read;
     cells(&answer)
 }
 
@@ -403,19 +409,22 @@ async fn rows_at_once_are_those_of_counting_at_each_moment() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bins_without_rows_and_functions_over_bins_are_as_by_hand() {
+    let mut rollups = 0;
     for seed in 0..STORES {
         let r = &mut Random(seed * 911 + 77);
         let (spans, rows) = spans(r);
         let moved = spread(r, Signal::Spans, &rows, |rows| support::batch(Signal::Spans, &services(), &[], rows)).await;
         let engine = moved.engine();
-        // An offset that is no multiple of the bins.
-        let (width, offset) = (30 * SECOND, pick(r, &[60, 90, 45]) * SECOND);
+        // Offsets that are multiples of the bins, and not. Rollups may answer for whole minutes, also of what was earlier.
+        let (width, offset) = [(30, 60), (30, 45), (60, 120), (60, 90), (60, 60)][seed as usize];
+        let (width, offset) = (width * SECOND, offset * SECOND);
         for fill in ["none", "null", "0", "previous"] {
             let text = format!(
-                "from spans {} by bin(time, 30s) as bin, service.name as service fill {fill} select bin, service, \
+                "from spans {} by bin(time, {}s) as bin, service.name as service fill {fill} select bin, service, \
                  count() as n, diff(n) as change, cumsum(n) as total, moving_avg(n, 3) as mean, shift(n, 1m) as before \
                  order service, bin limit 10000 compare {}s",
                 range(),
+                width / SECOND,
                 offset / SECOND
             );
             let count = |bin: i64, service: usize, later: i64| {
@@ -459,7 +468,7 @@ async fn bins_without_rows_and_functions_over_bins_are_as_by_hand() {
                             let mean = last.iter().sum::<i64>() as f64 / last.len() as f64;
                             if last.is_empty() { Json::Null } else { Json::from(mean) }
                         },
-                        &|side| Json::from(earlier(side, 2)),
+                        &|side| Json::from(earlier(side, (MINUTE / width) as usize)),
                     ];
                     for function in functions {
                         row.extend(sides.iter().map(|side| function(side)));
@@ -467,7 +476,8 @@ async fn bins_without_rows_and_functions_over_bins_are_as_by_hand() {
                     expected.push(row);
                 }
             }
-            assert_eq!(ask(&engine, &text).await, expected, "seed {seed}: {text}");
+            assert_eq!(ask_counting(&engine, &text, &mut rollups).await, expected, "seed {seed}: {text}");
         }
     }
+    assert!(rollups > 0, "the test is of rollups too");
 }

@@ -396,3 +396,23 @@ async fn answers_are_as_written() {
         assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn examples_of_the_reference_run() {
+    let lab = shop().await;
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../dsl-grammar/REFERENCE.md");
+    let reference = std::fs::read_to_string(path).unwrap();
+    let examples: Vec<&str> =
+        reference.split("```query\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    assert!(examples.len() > 10);
+    for example in examples {
+        match lab.ask(example).await {
+            Ok(answer) => assert!(answer.stats.partial.is_empty()),
+            // The end of a page of another query, and what is told to come.
+            Err(error) => {
+                let fine = error.code() == "query_not_supported_yet" || error.code().contains("cursor");
+                assert!(fine, "{example}: {}", shown_error(&error));
+            }
+        }
+    }
+}

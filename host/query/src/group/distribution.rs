@@ -56,7 +56,11 @@ struct Points {
 
 /// Quantiles of metric points.
 #[derive(Debug, Default)]
-pub(crate) struct Distribution(Vec<Points>);
+pub(crate) struct Distribution {
+    groups: Vec<Points>,
+    /// Of all points, counted as they come.
+    point_bytes: usize,
+}
 
 impl Point {
     fn bytes(&self) -> usize {
@@ -81,17 +85,16 @@ impl Point {
 
 impl Kept for Distribution {
     fn grow(&mut self, groups: usize) {
-        self.0.resize(groups, Points::default());
+        self.groups.resize(groups, Points::default());
     }
 
     fn bytes(&self) -> usize {
-        let of = |points: &Points| points.numbers.bytes() + points.all.iter().map(Point::bytes).sum::<usize>();
-        self.0.iter().map(of).sum()
+        self.groups.iter().map(|points| size_of::<Points>() + points.numbers.bytes()).sum::<usize>() + self.point_bytes
     }
 
     fn add(&mut self, rows: &KeptRows<'_>) {
         rows.each(false, |group, row| {
-            let of = &mut self.0[group];
+            let of = &mut self.groups[group];
             if let Some(value) = rows.arg.and_then(|arg| arg.number(row)) {
                 of.numbers.add(value);
                 return;
@@ -104,14 +107,18 @@ impl Kept for Distribution {
             };
             let place = delta.filter(|_| buckets.is_sound()).and_then(|delta| Place::of(rows, row, delta));
             match place {
-                Some(place) => of.all.push(Point { place, buckets }),
+                Some(place) => {
+                    let point = Point { place, buckets };
+                    self.point_bytes += point.bytes();
+                    of.all.push(point);
+                }
                 None => of.unfit += 1,
             }
         });
     }
 
     fn write(&self, group: usize, out: &mut Vec<u8>) {
-        let of = &self.0[group];
+        let of = &self.groups[group];
         put(out, of.unfit);
         of.numbers.write(out);
         for point in &of.all {
@@ -121,17 +128,19 @@ impl Kept for Distribution {
     }
 
     fn merge(&mut self, group: usize, mut bytes: &[u8]) -> Option<()> {
-        let of = &mut self.0[group];
+        let of = &mut self.groups[group];
         of.unfit += take(&mut bytes)?;
         of.numbers.merge(&Sketch::read(&mut bytes)?);
         while !bytes.is_empty() {
-            of.all.push(Point { place: Place::read(&mut bytes)?, buckets: read_buckets(&mut bytes)? });
+            let point = Point { place: Place::read(&mut bytes)?, buckets: read_buckets(&mut bytes)? };
+            self.point_bytes += point.bytes();
+            of.all.push(point);
         }
         Some(())
     }
 
     fn outputs(&self, output: Output, _: &Accumulator, spec: &GroupSpec) -> Vec<Scalar> {
-        let Output::Quantile(q) = output else { return vec![Scalar::Null; self.0.len()] };
+        let Output::Quantile(q) = output else { return vec![Scalar::Null; self.groups.len()] };
         let spreads = self.spreads(spec.range.from);
         let of = |(points, mut spread): (&Points, Spread)| {
             if spread.len() == 0 {
@@ -141,11 +150,11 @@ impl Kept for Distribution {
             spread.settle();
             spread.quantile(q)
         };
-        self.0.iter().zip(spreads).map(|each| of(each).map_or(Scalar::Null, Scalar::Double)).collect()
+        self.groups.iter().zip(spreads).map(|each| of(each).map_or(Scalar::Null, Scalar::Double)).collect()
     }
 
     fn unfit(&self) -> Option<(u64, &'static str)> {
-        let unfit = self.0.iter().map(|points| points.unfit).sum();
+        let unfit = self.groups.iter().map(|points| points.unfit).sum();
         let why = "histograms without temporality or with buckets that do not fit their bounds were left out";
         (unfit > 0).then_some((unfit, why))
     }
@@ -154,12 +163,12 @@ impl Kept for Distribution {
 impl Distribution {
     /// What histograms counted in each group; `from` is the begin of the range.
     fn spreads(&self, from: i64) -> Vec<Spread> {
-        let groups = self.0.iter().enumerate();
+        let groups = self.groups.iter().enumerate();
         let mut points: Vec<(&Point, usize)> =
             groups.flat_map(|(group, points)| points.all.iter().map(move |point| (point, group))).collect();
         points.sort_by(|(a, _), (b, _)| a.order(b));
-        let mut spreads = vec![Spread::default(); self.0.len()];
-        let mut settled = vec![SETTLE; self.0.len()];
+        let mut spreads = vec![Spread::default(); self.groups.len()];
+        let mut settled = vec![SETTLE; self.groups.len()];
         let mut before: Option<&Point> = None;
         for (at, (point, group)) in points.iter().enumerate() {
             if points.get(at + 1).is_some_and(|(next, _)| next.place.repeats(&point.place)) {
