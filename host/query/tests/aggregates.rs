@@ -116,7 +116,7 @@ fn service(series: usize) -> usize {
 }
 
 fn route(series: usize) -> &'static str {
-    if series / 2 % 2 == 0 { "/a" } else { "/b" }
+    ["/a", "/b"][series / 2 % 2]
 }
 
 /// A row of a point; what tells its series apart may lie in the tail or in columns.
@@ -345,6 +345,9 @@ async fn quantiles_of_histograms_are_those_of_their_counts_in_any_order_and_tier
     }
 }
 
+/// What a function over bins gives for a bin, of all bins of a series.
+type Function<'a> = dyn Fn(&[Option<i64>]) -> Json + 'a;
+
 /// A span: start, end (none: it runs), service.
 type Span = (i64, Option<i64>, usize);
 
@@ -459,7 +462,7 @@ async fn bins_without_rows_and_functions_over_bins_are_as_by_hand() {
                     }
                     let mut row = vec![label(*bin), Json::from(["cart", "pay"][service])];
                     let earlier = |side: &[Option<i64>], by: usize| i.checked_sub(by).and_then(|i| side[i]);
-                    let functions: [&dyn Fn(&[Option<i64>]) -> Json; 5] = [
+                    let functions: [&Function<'_>; 5] = [
                         &|side| Json::from(side[i]),
                         &|side| Json::from(side[i].zip(earlier(side, 1)).map(|(now, then)| now - then)),
                         &|side| Json::from(side[..=i].iter().flatten().sum::<i64>()),

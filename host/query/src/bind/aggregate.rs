@@ -126,7 +126,7 @@ impl Binder<'_> {
         let Expr::Field(field) = expr else { return false };
         let of_let = field.word().is_some_and(|word| self.let_of(word).is_some());
         let settled = || self.settle(field).is_ok_and(|f| matches!(f.from, From::Fixed { fixed: Fixed::Value, .. }));
-        !of_let && field.scope.is_none() && settled()
+        !of_let && field.of.is_none() && field.scope.is_none() && settled()
     }
 
     /// What an accumulator looks at in each row.

@@ -94,7 +94,8 @@ impl Binder<'_> {
             let Some(bin) = bin_of(node, time) else { continue };
             if found.is_some() && needs_bins(self.query) {
                 let message = "expected one time bin among the groups, found two";
-                return Err(QueryError::at(code::TYPE, Pos::NONE, 1, message)
+                let (pos, width) = super::condition::position(&self.query.by[key].expr);
+                return Err(QueryError::at(code::TYPE, pos, width, message)
                     .with_hint("`fill`, series functions and `compare` go along one of them"));
             }
             found = found.or(Some((key, bin)));
