@@ -50,6 +50,24 @@ fn queries(c: &mut Criterion) {
         ("text contains", "from spans last 1h where name contains 'zz' select count()"),
         ("newest rows", "from spans last 1h"),
         ("slowest rows", "from spans last 1h order duration desc limit 10"),
+        (
+            "parent > child",
+            "from spans last 1h match (a: kind = server, b: kind = client where a > b) select count(), p95(b.duration)",
+        ),
+        (
+            "any parent > child",
+            "from spans last 1h match (a: true, b: true where a > b) select count(), p95(b.duration)",
+        ),
+        (
+            "ancestor >> descendant",
+            "from spans last 1h match (a: kind = server, b: kind = client where a >> b) select count(), p95(b.duration)",
+        ),
+        (
+            "service map",
+            "from spans last 1h where parent.service.name != service.name by parent.service.name, service.name select count(), p95(duration)",
+        ),
+        ("self time", "from spans last 1h by name select p95(self_duration)"),
+        ("traces", "from traces last 1h by root.service.name select count(), p95(duration)"),
         ("trace by id", "from spans last 1h where trace_id = '00112233445566778899aabbccddeeff'"),
     ] {
         let query = prism_dsl::parse_text(text).unwrap();

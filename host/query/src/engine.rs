@@ -24,6 +24,7 @@ use crate::ran::{Ran, unknown_fields};
 use crate::scan::{Bytes, Deadline, Scan};
 use crate::series::earlier_plan;
 use crate::show;
+use crate::structure::Limits;
 use crate::types;
 
 /// Limits of queries, each with its name in the configuration.
@@ -46,6 +47,10 @@ pub struct EngineOptions {
     /// Traces that one side of a join names to the other at most, `query.join_traces_max`: with more of them all rows of the
     /// other side are looked at.
     pub join_traces_max: usize,
+    /// How long before and behind the range of a query other spans of its traces are looked for, `query.trace_slack_ms`.
+    pub trace_slack: Duration,
+    /// Combinations of spans that the conditions between spans of a `match` may compare, `query.combinations_max`.
+    pub combinations_max: u64,
 }
 
 impl Default for EngineOptions {
@@ -58,6 +63,8 @@ impl Default for EngineOptions {
             threads: 0,
             span_time_max: Duration::from_secs(3_600),
             join_traces_max: 100_000,
+            trace_slack: Duration::from_secs(300),
+            combinations_max: 20_000_000,
         }
     }
 }
@@ -128,7 +135,7 @@ impl Engine {
             options,
         };
         let explained = asked.explained.clone();
-        let mut answer = match tokio::time::timeout(limit, self.answer(settled, asked)).await {
+        let mut answer = match tokio::time::timeout(limit, Box::pin(self.answer(settled, asked))).await {
             Ok(answer) => answer?,
             Err(_) => return Err(QueryError::Time { limit, setting }),
         };
@@ -142,10 +149,10 @@ impl Engine {
 
     /// What is read may move to a colder tier meanwhile. Nothing was answered by then, so that the query begins anew, once.
     async fn answer(&self, plan: Plan, asked: Asked) -> Result<Answer, QueryError> {
-        match self.attempt(plan.clone(), asked.clone(), true).await {
+        match Box::pin(self.attempt(plan.clone(), asked.clone(), true)).await {
             Err(QueryError::Store(StoreError::Vanished(_))) => {
                 asked.explained.iter().for_each(|explained| *explained.lock() = Explained::default());
-                self.attempt(plan, asked, false).await
+                Box::pin(self.attempt(plan, asked, false)).await
             }
             answered => answered,
         }
@@ -191,6 +198,15 @@ impl Engine {
             values,
         });
         Ok(Answer::new(columns.collect(), finished.rows, stats))
+    }
+
+    /// Bounds of the look for structure.
+    pub(crate) fn structure_limits(&self) -> Limits {
+        let slack = self.options.trace_slack.as_nanos();
+        Limits {
+            slack_nanos: i64::try_from(slack).unwrap_or(i64::MAX),
+            combinations_max: self.options.combinations_max,
+        }
     }
 
     /// Where the operators of one query take their memory from.

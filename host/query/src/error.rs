@@ -49,6 +49,30 @@ pub enum QueryError {
         /// The limit.
         limit: usize,
     },
+    /// The spans whose structure it asks for need more memory than a query may have.
+    #[error(
+        "the structure of more than {spans} spans needs more than {limit} bytes of memory (`query.memory_bytes_max`)"
+    )]
+    Spans {
+        /// The limit.
+        limit: usize,
+        /// How many spans fitted.
+        spans: usize,
+    },
+    /// The rows whose structure it asks for are too many to be told apart.
+    #[error("the range holds {rows} rows, and structure is found among {limit} at most")]
+    Rows {
+        /// The limit.
+        limit: u64,
+        /// What the range holds.
+        rows: u64,
+    },
+    /// The conditions between bound spans have to compare too many of them.
+    #[error("the conditions between spans compare more than {limit} combinations (`query.combinations_max`)")]
+    Combinations {
+        /// The limit.
+        limit: u64,
+    },
     /// The rows could not be read.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -86,8 +110,9 @@ impl QueryError {
             QueryError::Query(error) => error.code,
             QueryError::Time { .. } => code::TIME,
             QueryError::Bytes { .. } | QueryError::Estimate { .. } => code::BUDGET,
-            QueryError::Memory { .. } => code::MEMORY,
             QueryError::FillRows { .. } => code::FILL_ROWS,
+            QueryError::Memory { .. } | QueryError::Spans { .. } | QueryError::Rows { .. } => code::MEMORY,
+            QueryError::Combinations { .. } => code::COMBINATIONS,
             QueryError::Store(_) => code::UNREADABLE,
             QueryError::Engine(_) => code::ENGINE,
         }
@@ -100,6 +125,10 @@ impl QueryError {
             QueryError::Time { .. } | QueryError::Bytes { .. } | QueryError::Estimate { .. } => {
                 Some("ask for a shorter range, or add a condition on an id or a service; `explain` shows what is read")
             }
+            QueryError::Spans { .. } | QueryError::Rows { .. } => {
+                Some("ask for a shorter range, or put conditions into `match` that fewer traces fulfil")
+            }
+            QueryError::Combinations { .. } => Some("tie the spans by `>>` or `>`, or narrow the conditions of each"),
             QueryError::Memory { .. } => Some("group by fewer fields, or by fields with fewer values"),
             QueryError::FillRows { .. } => Some("ask for a shorter range or wider bins, or group by fewer fields"),
             _ => None,
@@ -142,6 +171,7 @@ impl Classify for QueryError {
             | QueryError::Estimate { .. }
             | QueryError::Memory { .. }
             | QueryError::FillRows { .. } => Kind::Fix,
+            QueryError::Spans { .. } | QueryError::Rows { .. } | QueryError::Combinations { .. } => Kind::Fix,
             QueryError::Store(error) => error.kind(),
             QueryError::Engine(_) => Kind::Bug,
         }
@@ -174,6 +204,8 @@ pub mod code {
     pub const MEMORY: &str = "query_over_memory";
     /// Over the rows that filling may make.
     pub const FILL_ROWS: &str = "query_over_fill_rows";
+    /// Over the combinations of spans that conditions may compare.
+    pub const COMBINATIONS: &str = "query_over_combinations";
     /// Stored rows could not be read.
     pub const UNREADABLE: &str = "query_unreadable";
     /// A bug.

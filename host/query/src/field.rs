@@ -18,6 +18,8 @@ use crate::eval::text::trace_state_member;
 use crate::eval::vals::{Scalar, Text, Vals};
 use crate::identity;
 use crate::names::{Fixed, enum_name};
+use crate::structure;
+use crate::structure::ask::{Beside, OfTrace, Told};
 
 /// A field that a query names.
 #[derive(Clone, Debug, PartialEq)]
@@ -42,6 +44,19 @@ pub(crate) enum From {
     Identity { table: TableKind },
     /// A fixed field that only rows of another kind have, among rows of all kinds.
     Absent(Fixed),
+    /// A value of another span than the row's, or of its trace (`structure`).
+    Beside(Beside),
+}
+
+impl From {
+    /// The fixed field that it is, of whichever span.
+    pub(crate) fn fixed(&self) -> Option<Fixed> {
+        match self {
+            From::Fixed { fixed, .. } | From::Absent(fixed) => Some(*fixed),
+            From::Beside(Beside { told: Told::Field(inner), .. }) => inner.from.fixed(),
+            _ => None,
+        }
+    }
 }
 
 /// What a frame (or several) has of a field.
@@ -89,6 +104,7 @@ impl Field {
                 Fixed::Time | Fixed::Plain(Intrinsic::Time) | Fixed::ObservedTime | Fixed::StartTime => Unit::Time,
                 _ => Unit::Plain,
             },
+            From::Beside(beside) => beside.unit(),
             _ => Unit::Plain,
         }
     }
@@ -98,7 +114,7 @@ impl Field {
         let table = match &self.from {
             From::Fixed { table, .. } | From::TraceState { table, .. } => *table,
             From::Attribute { tables, .. } => *tables.first()?,
-            From::Body { .. } | From::Absent(_) | From::Identity { .. } => return None,
+            From::Body { .. } | From::Absent(_) | From::Identity { .. } | From::Beside(_) => return None,
         };
         Some(Level::of_table(table)).filter(|level| level.is_child())
     }
@@ -143,6 +159,11 @@ impl Field {
             From::TraceState { .. } => types.of.extend([AttrType::Str]),
             From::Body { .. } | From::Identity { .. } => types.any = true,
             From::Absent(_) => {}
+            From::Beside(beside) => match &beside.told {
+                Told::Field(inner) => return inner.types(columns),
+                Told::Trace(OfTrace::Services) => types.of.extend([AttrType::Json]),
+                _ => types.of.extend([AttrType::Int]),
+            },
             From::Attribute { .. } => {
                 for layer in self.layers(columns) {
                     match layer {
@@ -201,6 +222,8 @@ impl Field {
                 pointer(*table).into_iter().for_each(|(t, i)| want(t, i.into()));
             }
             From::Absent(_) => {}
+            // Read before the scan.
+            From::Beside(_) => {}
             From::Attribute { .. } => {
                 for layer in self.layers(columns) {
                     let (table, key, types, tail) = match layer {
@@ -221,6 +244,17 @@ impl Field {
         }
     }
 
+    /// The columns to read for it of the span that it is of, where that is another than the row's.
+    pub(crate) fn wanted_beside(&self, columns: &dyn Columns, want: &mut impl FnMut(TableKind, ColumnId)) {
+        match &self.from {
+            From::Beside(Beside { told: Told::Field(inner), .. }) => inner.wanted(columns, want),
+            From::Beside(Beside { told: Told::Trace(of), .. }) if of.of_services() => {
+                structure::service_name().wanted(columns, want);
+            }
+            _ => {}
+        }
+    }
+
     /// The values of each table that may have some, by precedence. An empty list: missing in every row.
     pub(crate) fn read(&self, columns: &dyn Columns, from: &dyn Loaded) -> Result<Vec<(TableKind, Vals)>, ArrowError> {
         match &self.from {
@@ -232,6 +266,7 @@ impl Field {
                 let member = |vals| trace_state_member(&vals, key).map(|v| (*table, v));
                 state.map(member).transpose().map(|v| v.into_iter().collect())
             }
+            From::Beside(_) => Ok(Vec::new()),
             From::Body { path } => {
                 let body = from.column(TableKind::Items, &Intrinsic::BodyJson.into());
                 let text = body.as_ref().and_then(Text::from_array);

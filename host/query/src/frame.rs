@@ -13,8 +13,9 @@ use prism_store::{ColumnMeta, Frame, Range};
 
 use crate::eval::node::Level;
 use crate::eval::{At, Rows, Vals};
-use crate::field::{Columns, Field, Loaded};
+use crate::field::{Columns, Field, From, Loaded};
 use crate::joins::Joined;
+use crate::structure::Structure;
 
 impl Columns for Frame {
     fn has(&self, table: TableKind, id: &ColumnId) -> bool {
@@ -64,6 +65,8 @@ pub(crate) struct FrameRows<'a> {
     events: OnceCell<Children>,
     links: OnceCell<Children>,
     exemplars: OnceCell<Children>,
+    /// What stands beside the rows, and the number of their frame.
+    beside: Option<(&'a Structure, usize)>,
     cache: RefCell<HashMap<usize, At<Vals>>>,
 }
 
@@ -87,6 +90,7 @@ impl<'a> FrameRows<'a> {
             events: OnceCell::new(),
             links: OnceCell::new(),
             exemplars: OnceCell::new(),
+            beside: None,
             cache: RefCell::new(HashMap::new()),
         }
     }
@@ -117,6 +121,11 @@ impl<'a> FrameRows<'a> {
             None => holds.clone(),
             Some(items) => BooleanBuffer::collect_bool(items.len(), |row| holds.value(items.value(row) as usize)),
         }
+    }
+
+    /// With what structure tells of the rows of this frame.
+    pub(crate) fn beside(self, structure: &'a Structure, number: usize) -> FrameRows<'a> {
+        FrameRows { beside: Some((structure, number)), ..self }
     }
 
     fn table(&self, kind: TableKind) -> impl Iterator<Item = &'a Table> {
@@ -176,6 +185,10 @@ impl<'a> FrameRows<'a> {
     }
 
     fn load(&self, field: usize) -> Result<At<Vals>, ArrowError> {
+        if let (From::Beside(beside), Some((structure, number))) = (&self.fields[field].from, self.beside) {
+            let of = structure.values(number, field, beside, self.rows, self.selection)?;
+            return Ok(At { level: Level::Row, of });
+        }
         let layers = self.fields[field].read(self.columns, self)?;
         let mut levels = Vec::with_capacity(layers.len());
         for (table, vals) in layers {

@@ -24,6 +24,7 @@ mod prune;
 mod running;
 mod joins;
 mod rollup;
+mod structure;
 mod scan;
 mod explain;
 mod sink;

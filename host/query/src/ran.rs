@@ -27,6 +27,7 @@ use crate::names::{nearest, row_fields};
 use crate::prune;
 use crate::running::Superseded;
 use crate::scan::{Deadline, Scan};
+use crate::structure;
 
 /// A scan that was run to its end.
 pub(crate) struct Ran {
@@ -75,6 +76,9 @@ impl Ran {
         to.bind_nanos += self.bind_nanos;
         to.scan_nanos += self.scan_nanos;
         to.cpu_nanos += count(&counters.busy_nanos);
+        if let Some(ask) = &scan.plan.structure {
+            to.returned.clone_from(&ask.returned);
+        }
         to.warnings.extend(self.warnings.iter().cloned());
         to.partial.extend(scan.partial.lock().iter().cloned());
         to.partial.sort_by(|a, b| a.what.cmp(&b.what));
@@ -184,11 +188,13 @@ impl Engine {
         asked: &Asked,
         restarts: bool,
     ) -> Result<Prepared, QueryError> {
+        let limits = self.structure_limits();
         let snapshot = self.reader.snapshot(&asked.tenant, plan.signal, self.reach(&plan))?;
         let mut partial: Vec<Partial> = snapshot.unreadable.iter().map(Partial::of_unreadable).collect();
         let asked_of = |frame: &Frame| {
             let may_hold = |condition| prune::may_hold(condition, &plan.fields, frame);
-            asked.options.without_pruning || plan.conditions.iter().all(may_hold)
+            // Other spans than those that fulfil the conditions count where structure is asked for.
+            asked.options.without_pruning || plan.structure.is_some() || plan.conditions.iter().all(may_hold)
         };
         // To find them, rows are read.
         let marked: &[Frame] = if asked.explained.is_some() { &[] } else { &snapshot.frames };
@@ -203,7 +209,8 @@ impl Engine {
         let unknown = unknown(&plan, &snapshot);
         let warnings = std::mem::take(&mut plan.warnings);
         let (holds, limit, tiers) = (snapshot.holds_until(), snapshot.grace(), snapshot.tiers);
-        let rolled = if asked.options.without_rollups { Vec::new() } else { snapshot.rolled };
+        let rolled =
+            if asked.options.without_rollups || plan.structure.is_some() { Vec::new() } else { snapshot.rolled };
         let mut scan = Scan::new(plan, snapshot.frames, rolled, superseded, !asked.options.without_pruning);
         scan.superseded.costs.iter().for_each(|(tier, cost)| scan.counters.read(*tier, *cost));
         scan.bytes = asked.bytes.clone();
@@ -225,11 +232,19 @@ impl Engine {
                 None => asked.bytes.refuse(estimate.least.bytes, estimate.most.bytes)?,
             }
         }
+        if let (Some(ask), None) = (scan.plan.structure.clone(), &asked.explained) {
+            let begun = Instant::now();
+            scan.structure = Some(structure::resolve(&scan, &ask, limits)?);
+            scan.counters.busy_nanos.fetch_add(nanos(begun.elapsed()), Ordering::Relaxed);
+        }
         Ok(Prepared { scan: Arc::new(scan), warnings, unknown, tiers })
     }
 
     /// The range in which rows lie that are in a plan's.
     fn reach(&self, plan: &Plan) -> TimeRange {
+        if plan.structure.is_some() {
+            return structure::around(plan.range, self.structure_limits().slack_nanos);
+        }
         let before = match plan.level {
             Level::Event => i64::try_from(self.options.span_time_max.as_nanos()).unwrap_or(i64::MAX),
             _ => 0,

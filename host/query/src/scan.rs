@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering}
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use arrow::array::{RecordBatch, UInt32Array};
+use arrow::array::{ArrayRef, RecordBatch, UInt32Array};
 use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::{DataType, Field as ArrowField, Schema, SchemaRef};
 use datafusion::execution::TaskContext;
@@ -26,6 +26,7 @@ use crate::eval::node::{Level, Node};
 use crate::eval::vals::Scalar;
 use crate::eval::{self, Rows};
 use crate::events::times;
+use crate::field::Field;
 use crate::frame::FrameRows;
 use crate::group::Many;
 use crate::joins::{self, Joined};
@@ -33,6 +34,7 @@ use crate::prune;
 use crate::rollup::{Cells, Fit};
 use crate::running::{Superseded, has_running};
 use crate::sink::Sink;
+use crate::structure::Structure;
 
 /// Frames between two looks at the memory that groups take: sketches of many groups take a while to add up.
 const MEMORY_CHECK_FRAMES: usize = 4;
@@ -82,6 +84,8 @@ impl Counters {
 /// One query's work over one snapshot.
 pub(crate) struct Scan {
     pub(crate) plan: Plan,
+    /// Which rows match, and what stands beside them, where the query asks for structure.
+    pub(crate) structure: Option<Structure>,
     /// In the order in which they are taken.
     pub(crate) frames: Vec<Frame>,
     jobs: Vec<Job>,
@@ -208,6 +212,7 @@ impl Scan {
         let joined = plan.joins.iter().map(|_| OnceLock::new()).collect();
         Scan {
             plan,
+            structure: None,
             frames,
             jobs,
             fit,
@@ -273,7 +278,7 @@ impl Scan {
     }
 
     /// A thread does not notice that its query was given up for time, nor a frame that it may be gone by now.
-    fn in_time(&self) -> Result<(), QueryError> {
+    pub(crate) fn in_time(&self) -> Result<(), QueryError> {
         match &self.deadline {
             Some(deadline) if Instant::now() >= deadline.at => {
                 Err(QueryError::Time { limit: deadline.limit, setting: deadline.setting })
@@ -388,15 +393,17 @@ impl Scan {
             let (first, last) = times(&self.plan, frame);
             if bound.descending { last < time } else { first > time }
         };
-        if self.bound.as_ref().is_some_and(late) || (self.prune && self.hopeless(frame)) {
+        let matched = self.structure.as_ref().map(|structure| structure.rows(number, frame.rows()));
+        let no_match = matches!(matched, Some(None));
+        if no_match || self.bound.as_ref().is_some_and(late) || (self.prune && self.hopeless(frame)) {
             add(&self.counters.frames_pruned, 1);
             return Ok(());
         }
         add(&self.counters.frames_read, 1);
         add(&self.counters.tier(frame.tier()).frames_read, 1);
         add(&self.counters.rows_scanned, counted(&self.plan, frame) as u64);
-        let mut reading = Reading { scan: self, frame, but, parts: Vec::new(), have: Wanted::new() };
-        match reading.matching() {
+        let mut reading = Reading { but, ..self.reading(number) };
+        match reading.matching(matched.flatten()) {
             Ok(Matching::None) => Ok(()),
             Ok(matching) => {
                 let selection = match &matching {
@@ -416,7 +423,7 @@ impl Scan {
     }
 
     /// Whether a frame is left out: its rows cannot be read, which the answer says.
-    fn give_up(&self, read: Result<(), QueryError>, frame: &Frame) -> Result<bool, QueryError> {
+    pub(crate) fn give_up(&self, read: Result<(), QueryError>, frame: &Frame) -> Result<bool, QueryError> {
         match read {
             Ok(()) => Ok(false),
             Err(QueryError::Store(error)) if !(self.restarts && matches!(error, StoreError::Vanished(_))) => {
@@ -437,7 +444,7 @@ impl Scan {
     ) -> Result<Option<eval::Vals>, QueryError> {
         self.in_time()?;
         let frame = &self.frames[number];
-        let mut reading = Reading { scan: self, frame, but: None, parts: Vec::new(), have: Wanted::new() };
+        let mut reading = self.reading(number);
         let read = reading.load(std::iter::once(node));
         if self.give_up(read, frame)? {
             return Ok(None);
@@ -446,11 +453,17 @@ impl Scan {
         Ok(Some(eval::vals(node, &rows)?.of))
     }
 
+    /// A frame of which nothing is read yet.
+    pub(crate) fn reading(&self, number: usize) -> Reading<'_> {
+        let frame = &self.frames[number];
+        Reading { scan: self, frame, number, but: None, parts: Vec::new(), have: Wanted::new() }
+    }
+
     /// The columns of answers for some rows of a frame, ascending: one set of values for each column.
     pub(crate) fn fetch(&self, number: usize, rows: &UInt32Array) -> Result<Option<Vec<eval::Vals>>, QueryError> {
         self.in_time()?;
         let frame = &self.frames[number];
-        let mut reading = Reading { scan: self, frame, but: None, parts: Vec::new(), have: Wanted::new() };
+        let mut reading = self.reading(number);
         let read = reading.load(self.plan.columns.iter().map(|c| &c.node));
         if self.give_up(read, frame)? {
             return Ok(None);
@@ -519,16 +532,45 @@ pub(crate) fn is_interned(plan: &Plan, frame: &Frame, node: &Node) -> bool {
 }
 
 /// Which rows of a frame fulfil the conditions.
-enum Matching {
+pub(crate) enum Matching {
     None,
     All,
     Some(UInt32Array),
 }
 
+impl Matching {
+    /// By the rows of so many that fulfil; `None` where all do.
+    fn of(mask: Option<BooleanBuffer>, rows: usize) -> Matching {
+        match mask {
+            None if rows == 0 => Matching::None,
+            None => Matching::All,
+            Some(mask) => match mask.count_set_bits() {
+                0 => Matching::None,
+                set if set == rows => Matching::All,
+                _ => Matching::Some(UInt32Array::from_iter_values(mask.set_indices().map(|i| i as u32))),
+            },
+        }
+    }
+
+    /// Of so many rows; `None` where all do.
+    pub(crate) fn mask(&self, rows: usize) -> Option<BooleanBuffer> {
+        match self {
+            Matching::None => Some(BooleanBuffer::new_unset(rows)),
+            Matching::All => None,
+            Matching::Some(some) => {
+                let mut mask = vec![false; rows];
+                some.values().iter().for_each(|row| mask[*row as usize] = true);
+                Some(mask.into())
+            }
+        }
+    }
+}
+
 /// A frame as far as it has been read.
-struct Reading<'s> {
+pub(crate) struct Reading<'s> {
     scan: &'s Scan,
     frame: &'s Frame,
+    number: usize,
     /// Rows of this time were answered already.
     but: Option<TimeRange>,
     parts: Vec<Batch>,
@@ -540,9 +582,10 @@ impl Reading<'_> {
         let plan = &self.scan.plan;
         let rows = FrameRows::new(&plan.fields, self.frame, &self.parts, self.frame.rows(), selection);
         let rows = rows.joining(&self.scan.joined);
-        Ok(match plan.level {
-            Level::Row => rows,
-            child => rows.counting(child, counted(plan, self.frame))?,
+        Ok(match (plan.level, &self.scan.structure) {
+            (Level::Row, Some(structure)) => rows.beside(structure, self.number),
+            (Level::Row, None) => rows,
+            (child, _) => rows.counting(child, counted(plan, self.frame))?,
         })
     }
 
@@ -576,12 +619,66 @@ impl Reading<'_> {
         self.scan.bytes.read(cost.bytes)
     }
 
-    /// Evaluates the conditions, the cheap ones first.
-    fn matching(&mut self) -> Result<Matching, QueryError> {
+    /// Reads the columns of some fields, which need not be the plan's.
+    pub(crate) fn read_fields(&mut self, fields: &[Field]) -> Result<(), QueryError> {
+        let mut wanted = Wanted::new();
+        for field in fields {
+            field.wanted(self.frame, &mut |table, id| {
+                wanted.entry(table).or_default().insert(id);
+            });
+        }
+        self.read(wanted)
+    }
+
+    /// Reads fixed columns of the items.
+    pub(crate) fn read_items(&mut self, columns: &[Intrinsic]) -> Result<(), QueryError> {
+        let ids = columns.iter().map(|column| ColumnId::Intrinsic(*column)).collect();
+        self.read(HashMap::from([(TableKind::Items, ids)]))
+    }
+
+    /// A fixed column of the items that was read; `None` where the frame does not have it.
+    pub(crate) fn column(&self, column: Intrinsic) -> Option<ArrayRef> {
+        self.parts.iter().find_map(|part| part.items().intrinsic(column)).cloned()
+    }
+
+    /// What was read so far.
+    pub(crate) fn parts(&self) -> &[Batch] {
+        &self.parts
+    }
+
+    /// The rows that fulfil the conditions of the query, among those that matched where it asks for structure.
+    fn matching(&mut self, matched: Option<BooleanBuffer>) -> Result<Matching, QueryError> {
+        let plan = &self.scan.plan;
+        let rows = counted(plan, self.frame);
+        match matched {
+            None => self.fitting(&plan.conditions, plan.range),
+            // Those that matched are in the range, and have not given way.
+            Some(matched) => Ok(match self.fulfilling(&plan.conditions)? {
+                None => Matching::None,
+                Some(None) => Matching::of(Some(matched), rows),
+                Some(Some(found)) => Matching::of(Some(&found & &matched), rows),
+            }),
+        }
+    }
+
+    /// The rows of a range that fulfil some conditions, without those that gave way.
+    pub(crate) fn fitting(&mut self, conditions: &[Node], range: TimeRange) -> Result<Matching, QueryError> {
+        let rows = counted(&self.scan.plan, self.frame);
+        let Some(mut mask) = self.fulfilling(conditions)? else { return Ok(Matching::None) };
+        for more in [self.in_range(range)?, self.not_superseded()?].into_iter().flatten() {
+            mask = Some(match mask {
+                Some(mask) => &mask & &more,
+                None => more,
+            });
+        }
+        Ok(Matching::of(mask, rows))
+    }
+
+    /// Evaluates conditions, the cheap ones first. `None`: no row fulfils them; `Some(None)`: all do.
+    fn fulfilling(&mut self, conditions: &[Node]) -> Result<Option<Option<BooleanBuffer>>, QueryError> {
         let plan = &self.scan.plan;
         let (cheap, dear): (Vec<&Node>, Vec<&Node>) =
-            plan.conditions.iter().partition(|node| is_interned(plan, self.frame, node));
-        let rows = counted(plan, self.frame);
+            conditions.iter().partition(|node| is_interned(plan, self.frame, node));
         let mut mask: Option<BooleanBuffer> = None;
         for step in [cheap, dear] {
             if step.is_empty() {
@@ -593,7 +690,7 @@ impl Reading<'_> {
                 let found = eval::mask(condition, &columns)?;
                 let set = found.of.count_set_bits();
                 if set == 0 {
-                    return Ok(Matching::None);
+                    return Ok(None);
                 }
                 if set == found.of.len() {
                     continue;
@@ -605,35 +702,21 @@ impl Reading<'_> {
                 });
             }
             if mask.as_ref().is_some_and(|m| m.count_set_bits() == 0) {
-                return Ok(Matching::None);
+                return Ok(None);
             }
         }
-        for more in [self.in_range()?, self.not_superseded()?].into_iter().flatten() {
-            mask = Some(match mask {
-                Some(mask) => &mask & &more,
-                None => more,
-            });
-        }
-        Ok(match mask {
-            None if rows == 0 => Matching::None,
-            None => Matching::All,
-            Some(mask) => match mask.count_set_bits() {
-                0 => Matching::None,
-                set if set == rows => Matching::All,
-                _ => Matching::Some(UInt32Array::from_iter_values(mask.set_indices().map(|i| i as u32))),
-            },
-        })
+        Ok(Some(mask))
     }
 
     /// QU-1: rows outside of the range, of which a frame may hold some.
-    fn in_range(&mut self) -> Result<Option<BooleanBuffer>, QueryError> {
+    fn in_range(&mut self, range: TimeRange) -> Result<Option<BooleanBuffer>, QueryError> {
         let plan = &self.scan.plan;
         let (first, last) = times(plan, self.frame);
         let but = self.but.filter(|but| but.touches(first, last));
-        if but.is_none() && plan.range.covers(first, last) {
+        if but.is_none() && range.covers(first, last) {
             return Ok(None);
         }
-        let wanted = |time| plan.range.contains(time) && !but.is_some_and(|but| but.contains(time));
+        let wanted = |time| range.contains(time) && !but.is_some_and(|but| but.contains(time));
         self.load(std::iter::once(&plan.time))?;
         let times = eval::vals_at(&plan.time, Level::Row, &self.rows(None)?)?;
         let inside = |row: usize| matches!(times.get(row), Scalar::Int(time) if wanted(time));

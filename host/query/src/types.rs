@@ -7,12 +7,13 @@ use prism_store::Frame;
 use crate::bind::query::{Plan, Shape};
 use crate::eval::node::{ArithmeticOp, Function, Node};
 use crate::eval::vals::Scalar;
-use crate::field::{From, shown_types};
+use crate::field::{Field, From, shown_types};
 use crate::group::{AccumulatorKind, Output};
 use crate::joins::{JOINED_FIRST, Joined};
 use crate::scan::Scan;
 use crate::series::{EARLIER, SERIES_FIRST};
 use crate::stack::with_room;
+use crate::structure::ask::{OfTrace, Told};
 
 /// The rows of each join.
 type Tables = [OnceLock<Arc<Joined>>];
@@ -69,8 +70,18 @@ pub(crate) fn of_column(plan: &Plan, frames: &[Frame], joined: &Tables, node: &N
 }
 
 fn of_field(plan: &Plan, frames: &[Frame], field: usize) -> Option<&'static str> {
-    let field = plan.fields.get(field)?;
+    of_logical(plan.fields.get(field)?, frames)
+}
+
+fn of_logical(field: &Field, frames: &[Frame]) -> Option<&'static str> {
     match &field.from {
+        From::Beside(beside) => match &beside.told {
+            Told::Field(inner) => of_logical(inner, frames),
+            Told::SelfDuration | Told::CriticalDuration | Told::Trace(OfTrace::Duration) => Some("duration"),
+            Told::Trace(OfTrace::Start) => Some("time"),
+            Told::Trace(OfTrace::Services) => Some("json"),
+            Told::Trace(_) => Some("int"),
+        },
         From::Fixed { fixed, .. } | From::Absent(fixed) => one(shown_types(*fixed)),
         From::TraceState { .. } => Some("string"),
         From::Body { .. } | From::Identity { .. } => None,

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! answer JSON -> units (a value as text) -> table (aligned columns) -> answer (table, cost, warnings)
-//! OTLP/JSON   -> tree (which span is below which)               -> waterfall (spans as bars over time)
+//! OTLP/JSON   -> tree (which span is below which), spent (times) -> waterfall (spans as bars over time)
 //! ```
 //!
 //! Everything here is data in, text out: width, colour and time zone are arguments. Texts of clients never reach the terminal
@@ -12,11 +12,13 @@ mod units;
 mod table;
 mod answer;
 mod tree;
+mod spent;
 mod waterfall;
 mod screen;
 
 pub(crate) use answer::answer;
 pub(crate) use screen::{Ink, Screen};
+pub(crate) use spent::spent;
 pub(crate) use table::{Align, Grid};
 pub(crate) use units::{bytes, clean, count, duration, time};
 pub(crate) use waterfall::waterfall;

@@ -96,6 +96,8 @@ pub struct Stats {
     pub cpu_nanos: u64,
     /// All rows before this time, unix nanoseconds, that were acknowledged are in the answer.
     pub complete_through: i64,
+    /// The names of `match` whose spans are the rows; empty without `match`.
+    pub returned: Vec<String>,
     /// What the asker should know: unknown fields, clamped limits.
     pub warnings: Vec<String>,
     /// Parts that could not be read; empty for a whole answer.
@@ -208,6 +210,14 @@ impl Answer {
 impl Stats {
     /// The stats as they stand in an answer.
     pub fn to_json(&self) -> Json {
+        let mut json = self.numbers_json();
+        if let Some(object) = json.as_object_mut().filter(|_| !self.returned.is_empty()) {
+            object.insert("returned".into(), self.returned.clone().into());
+        }
+        json
+    }
+
+    fn numbers_json(&self) -> Json {
         let partial: Vec<Json> = self.partial.iter().map(|p| json!({ "what": p.what, "why": p.why })).collect();
         json!({
             "from": show::time(self.from),

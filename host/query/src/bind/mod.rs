@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! query (clauses) -> value (functions, arithmetic, fields), condition (comparisons) -> words (kinds, states, severities)
+//!                    structure (`match`, fields of other spans)
 //! ```
 //!
 //! Not here: which columns a frame has (`field`), how nodes are computed (`eval`).
@@ -13,6 +14,7 @@ mod aggregate;
 mod condition;
 mod words;
 mod join;
+mod structure;
 
 use prism_dsl::{Expr, Field as AstField, Let, Of, Pos, Scope};
 use prism_model::{Signal, TableKind};
@@ -60,6 +62,8 @@ enum Place {
     Row,
     /// Over groups: fields are keys and aggregates.
     Group,
+    /// Over bound spans: fields are theirs.
+    Spans,
 }
 
 /// Binds the expressions of one query.
@@ -86,6 +90,8 @@ pub(crate) struct Binder<'q> {
     /// Names of `let` and `select` that are being bound: a name does not find itself.
     open_lets: Vec<usize>,
     open_selects: Vec<usize>,
+    /// Within the condition of a span of `match`, whatever the rows are.
+    of_span: bool,
     depth: usize,
     nodes: usize,
 }
@@ -117,6 +123,7 @@ impl<'q> Binder<'q> {
             joined_of_groups: Vec::new(),
             open_lets: Vec::new(),
             open_selects: Vec::new(),
+            of_span: false,
             depth: 0,
             nodes: 0,
         }
@@ -155,8 +162,22 @@ impl<'q> Binder<'q> {
 
     /// The name of a field in this signal, without `let` and `select`.
     fn settle(&self, field: &AstField) -> Result<Field, QueryError> {
-        let name = shown(field);
         self.refuse_other_rows(field)?;
+        match self.beside(field)? {
+            Some(beside) => Ok(beside),
+            None => self.settle_own(field),
+        }
+    }
+
+    /// The same, of the stored row, as a node.
+    fn own_field(&mut self, field: &AstField) -> Result<Node, QueryError> {
+        let settled = self.settle_own(field)?;
+        Ok(self.row_field(settled).node)
+    }
+
+    /// A field of the stored row itself.
+    fn settle_own(&self, field: &AstField) -> Result<Field, QueryError> {
+        let name = shown(field);
         if let Some(kind) = self.kind
             && let Some(from) = self.settle_in_envelope(kind, field)
         {
@@ -236,13 +257,7 @@ impl<'q> Binder<'q> {
     /// Fields of other rows than the query's own need joins.
     fn refuse_other_rows(&self, field: &AstField) -> Result<(), QueryError> {
         let what = match &field.of {
-            None if field.scope.is_none() && field.name == "self_duration" && self.signal == Signal::Spans => {
-                "`self_duration`".to_owned()
-            }
-            None => return Ok(()),
-            Some(Of::Parent) => "fields of the parent span".into(),
-            Some(Of::Root) => "fields of the root span".into(),
-            Some(Of::Binding(name)) => format!("fields of the bound span `{name}`"),
+            None | Some(Of::Parent | Of::Root | Of::Binding(_)) => return Ok(()),
             Some(Of::Joined(source)) => format!("fields of joined {}", source.name()),
         };
         Err(unsupported(&what, field.pos, shown(field).chars().count()))

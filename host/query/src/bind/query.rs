@@ -9,9 +9,11 @@ use super::{Binder, Place, unsupported};
 use crate::error::QueryError;
 use crate::eval::node::{Level, Node, Unit};
 use crate::field::Field;
+use crate::field::From;
 use crate::group::{GroupSpec, Output};
 use crate::joins::JoinPlan;
 use crate::series::Stage;
+use crate::structure::ask::{Alternative, Ask};
 
 /// Range of a query that names none.
 pub(crate) const RANGE_DEFAULT_NANOS: i64 = 3_600_000_000_000;
@@ -64,13 +66,31 @@ pub(crate) struct Plan {
     pub(crate) columns: Vec<OutputColumn>,
     pub(crate) order: Vec<OrderKey>,
     pub(crate) limit: usize,
-    /// The row's time, in `fields`.
+    /// The time of a stored row, in `fields`.
     pub(crate) time: Node,
+    /// The time that the query sees: of a trace that of its start.
+    pub(crate) shown_time: Node,
     pub(crate) warnings: Vec<String>,
     /// Rows of other signals beside these.
     pub(crate) joins: Vec<JoinPlan>,
     /// The same query over further kinds of rows, which the answer has beside these: columns, order and groups are alike.
     pub(crate) beside: Vec<Plan>,
+    /// What must be found out about the spans of traces before the scan.
+    pub(crate) structure: Option<Box<Ask>>,
+}
+
+impl Plan {
+    /// Every node over rows.
+    pub(crate) fn nodes(&self) -> Box<dyn Iterator<Item = &Node> + '_> {
+        let of_rows = self.conditions.iter().chain([&self.time]);
+        match &self.shape {
+            Shape::Groups { spec, .. } => Box::new(of_rows.chain(spec.nodes())),
+            Shape::Rows => {
+                let order = self.order.iter().map(|key| &key.node);
+                Box::new(of_rows.chain(self.columns.iter().map(|column| &column.node)).chain(order))
+            }
+        }
+    }
 }
 
 /// Settles a query, or refuses what cannot be run.
@@ -79,6 +99,11 @@ pub(crate) struct Plan {
 /// `Fix`, with position and hint.
 pub(crate) fn plan(query: &Query, now: i64, limit_max: usize) -> Result<Plan, QueryError> {
     refuse_unsupported(query)?;
+    if query.matches.is_some() && !matches!(query.from, Source::Spans | Source::Traces) {
+        let message =
+            format!("expected `from spans` or `from traces` with `match`, found `from {}`", query.from.name());
+        return Err(QueryError::at(crate::error::code::TYPE, Pos::NONE, 1, message));
+    }
     let signal = match query.from {
         Source::Logs => Signal::Logs,
         Source::Metrics => Signal::Metrics,
@@ -94,7 +119,11 @@ pub(crate) fn plan_of(mut binder: Binder<'_>, limit_max: usize) -> Result<Plan, 
     let (signal, level) = (binder.signal, binder.level);
     let range = range(query, binder.now);
     let mut warnings = Vec::new();
-    let time = binder.value(&Expr::Field(prism_dsl::Field::new("time")))?.node;
+    let time = prism_dsl::Field::new("time");
+    // Of a trace another than that of its row.
+    let shown_time = binder.value(&Expr::Field(time.clone()))?.node;
+    let time = binder.own_field(&time)?;
+    let matching = query.matches.as_ref().map(|of| binder.matching(of)).transpose()?;
     let conditions = match &query.where_ {
         None => Vec::new(),
         Some(expr) => match binder.condition(expr)? {
@@ -114,7 +143,33 @@ pub(crate) fn plan_of(mut binder: Binder<'_>, limit_max: usize) -> Result<Plan, 
         || query.select.iter().any(|s| has_aggregate(&s.expr))
         || query.order.iter().any(|o| has_aggregate(&o.expr))
         || query.having.as_ref().is_some_and(has_aggregate);
-    let (shape, columns, order) = if grouped { groups(&mut binder, &time, range)? } else { rows(&mut binder, &time)? };
+    let (shape, columns, order) =
+        if grouped { groups(&mut binder, &shown_time, range)? } else { rows(&mut binder, &shown_time)? };
+    let mut ask = Ask {
+        bindings: Vec::new(),
+        alternatives: Vec::new(),
+        traces: query.from == Source::Traces,
+        returned: Vec::new(),
+    };
+    let structure = match matching {
+        Some(matching) => {
+            (ask.bindings, ask.alternatives) = (matching.bindings, matching.alternatives);
+            ask.returned = matching.returned;
+            Some(Box::new(ask))
+        }
+        None if ask.traces || binder.fields.iter().any(|field| matches!(field.from, From::Beside(_))) => {
+            // Those that look at the row alone tell which traces are read.
+            let alone = |node: &&Node| {
+                let mut joins = false;
+                node.joins(&mut |_| joins = true);
+                !joins && node.field_set().iter().all(|field| !matches!(binder.fields[*field].from, From::Beside(_)))
+            };
+            ask.bindings = vec![conditions.iter().filter(alone).cloned().collect()];
+            ask.alternatives = vec![Alternative { bound: vec![0], ..Alternative::default() }];
+            Some(Box::new(ask))
+        }
+        None => None,
+    };
     let joins = binder.join_plans()?;
     Ok(Plan {
         signal,
@@ -128,9 +183,11 @@ pub(crate) fn plan_of(mut binder: Binder<'_>, limit_max: usize) -> Result<Plan, 
         order,
         limit,
         time,
+        shown_time,
         warnings,
         joins,
         beside: Vec::new(),
+        structure,
     })
 }
 
@@ -144,9 +201,6 @@ fn range(query: &Query, now: i64) -> TimeRange {
 
 fn refuse_unsupported(query: &Query) -> Result<(), QueryError> {
     let refuse = |there: bool, what: &str| if there { Err(unsupported(what, Pos::NONE, 1)) } else { Ok(()) };
-    let tables = [Source::Spans, Source::Logs, Source::Metrics, Source::Events];
-    refuse(!tables.contains(&query.from), &format!("`from {}`", query.from.name()))?;
-    refuse(query.matches.is_some() || query.return_.is_some(), "`match`")?;
     refuse(query.cursor.is_some(), "`cursor`")
 }
 
@@ -157,10 +211,20 @@ fn default_columns(binder: &Binder<'_>) -> &'static [&'static str] {
     if binder.kind.is_some() {
         return &["time", "signal", "service.name", "name", "body", "trace_id", "span_id"];
     }
-    match binder.signal {
-        Signal::Logs => &["time", "service.name", "severity_text", "body", "trace_id"],
-        Signal::Metrics => &["time", "service.name", "name", "type", "value", "count", "sum", "unit"],
-        Signal::Spans => &["time", "service.name", "name", "duration", "status", "trace_id", "span_id"],
+    match binder.query.from {
+        Source::Traces => &[
+            "time",
+            "root.service.name",
+            "root.name",
+            "duration",
+            "span_count",
+            "error_count",
+            "service_count",
+            "trace_id",
+        ],
+        Source::Logs => &["time", "service.name", "severity_text", "body", "trace_id"],
+        Source::Metrics => &["time", "service.name", "name", "type", "value", "count", "sum", "unit"],
+        _ => &["time", "service.name", "name", "duration", "status", "trace_id", "span_id"],
     }
 }
 
@@ -173,7 +237,11 @@ fn rows(binder: &mut Binder<'_>, time: &Node) -> Result<Clauses, QueryError> {
     }
     if query.select.is_empty() {
         for name in default_columns(binder) {
-            let bound = binder.own_value(&Expr::Field(prism_dsl::Field::new(*name)))?;
+            let field = match name.strip_prefix("root.") {
+                Some(of_root) => prism_dsl::Field { of: Some(prism_dsl::Of::Root), ..prism_dsl::Field::new(of_root) },
+                None => prism_dsl::Field::new(*name),
+            };
+            let bound = binder.own_value(&Expr::Field(field))?;
             columns.push(OutputColumn { name: (*name).to_owned(), node: bound.node, unit: bound.unit });
         }
         // A calculated field that nothing else shows was asked for to be seen.

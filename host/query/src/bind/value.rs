@@ -39,7 +39,7 @@ impl Binder<'_> {
             Expr::Call(call) => self.call(call),
             Expr::Aggregate(aggregate) => match self.place {
                 Place::Group => self.aggregate(aggregate),
-                Place::Row => {
+                Place::Row | Place::Spans => {
                     let message = format!("expected a value of a row, found the aggregate `{}`", aggregate.func);
                     Err(QueryError::at(code::UNGROUPED, aggregate.pos, aggregate.func.len(), message)
                         .with_hint("aggregates stand in `select`, `having` and `order`"))
@@ -127,6 +127,13 @@ impl Binder<'_> {
         }
         if let Some(kind) = self.kind.filter(|_| field.word() == Some("signal")) {
             return Ok(Bound::value(Node::Const(Scalar::Str(kind.name().to_owned())), Unit::Plain));
+        }
+        if self.place == Place::Spans && !matches!(field.of, Some(prism_dsl::Of::Binding(_))) {
+            let name = shown(field);
+            let message = format!("expected a field of a bound span, found `{name}`");
+            let bound = self.query.matches.as_ref().and_then(|m| m.bindings.first()).map_or("a", |b| b.name.as_str());
+            return Err(QueryError::at(code::TYPE, field.pos, name.chars().count(), message)
+                .with_hint(format!("say whose: `{bound}.{name}`, or put a condition of one span behind its name")));
         }
         let settled = self.settle(field)?;
         if field.path.is_empty() {

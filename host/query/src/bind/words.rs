@@ -70,10 +70,8 @@ impl Binder<'_> {
             // A group's key keeps the words of its field.
             let key = self.query.by.iter().position(|by| by.expr == *expr);
             let settled = self.settle(field).ok().map(|f| f.from);
-            return Ok(match (key, settled) {
-                (Some(key), Some(From::Fixed { fixed, .. } | From::Absent(fixed))) if has_words(fixed) => {
-                    Some((Node::Field(key), fixed))
-                }
+            return Ok(match (key, settled.as_ref().and_then(From::fixed)) {
+                (Some(key), Some(fixed)) if has_words(fixed) => Some((Node::Field(key), fixed)),
                 _ => None,
             });
         }
@@ -81,10 +79,8 @@ impl Binder<'_> {
             return Ok(None);
         }
         let settled = self.settle(field)?;
-        match settled.from {
-            From::Fixed { fixed, .. } | From::Absent(fixed) if has_words(fixed) => {
-                Ok(Some((self.row_field(settled).node, fixed)))
-            }
+        match settled.from.fixed() {
+            Some(fixed) if has_words(fixed) => Ok(Some((self.row_field(settled).node, fixed))),
             _ => Ok(None),
         }
     }

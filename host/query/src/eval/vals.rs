@@ -324,6 +324,22 @@ impl Vals {
         self.take(&rows)
     }
 
+    /// Bytes in memory, about.
+    pub(crate) fn bytes(&self) -> usize {
+        let text = |text: &Option<Text>| match text {
+            None => 0,
+            Some(Text::Plain(a)) => a.get_array_memory_size(),
+            Some(Text::Dict(d)) => d.get_array_memory_size(),
+        };
+        text(&self.str)
+            + text(&self.json)
+            + self.int.as_ref().map_or(0, Array::get_array_memory_size)
+            + self.double.as_ref().map_or(0, Array::get_array_memory_size)
+            + self.bool.as_ref().map_or(0, Array::get_array_memory_size)
+            + self.bytes.as_ref().map_or(0, Array::get_array_memory_size)
+            + self.id.as_ref().map_or(0, Array::get_array_memory_size)
+    }
+
     /// How many of the parts hold any value.
     pub(crate) fn kinds(&self) -> usize {
         [

@@ -15,6 +15,8 @@ use crate::eval::node::Node;
 use crate::events::times;
 use crate::running::{Superseded, has_running};
 use crate::scan::{Piece, Scan, counted, is_interned, wanted};
+use crate::structure::SPAN_COLUMNS;
+use crate::structure::ask::Ask;
 
 /// What a scan will cost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -67,7 +69,8 @@ impl Estimate {
             };
             let frame = &scan.frames[number];
             let steps = Steps::of(plan, frame, but);
-            if certain && (scan.bound.is_none() || before < plan.limit as u64) {
+            // Which rows match may leave nothing to read.
+            if certain && plan.structure.is_none() && (scan.bound.is_none() || before < plan.limit as u64) {
                 estimate.least += steps.certain();
             }
             before += counted(plan, frame) as u64;
@@ -89,6 +92,9 @@ impl Estimate {
         let reads = fetches.iter().map(|cost| cost.reads).max().unwrap_or(0) * fetches.len() as u64;
         estimate.most += ReadCost { bytes: fetches.iter().map(|cost| cost.bytes).sum(), reads };
         estimate.most += of_running(scan, &pieces);
+        if let Some(ask) = &plan.structure {
+            estimate.most += of_structure(scan, ask);
+        }
         estimate
     }
 }
@@ -108,6 +114,29 @@ fn of_running(scan: &Scan, pieces: &[Piece<'_>]) -> ReadCost {
             // A mark's own frame is read for marks, and again for ends.
             all += cost(frame, &of_marks);
             all += cost(frame, &of_marks);
+        }
+    }
+    all
+}
+
+/// Looking for the spans of traces before the scan.
+fn of_structure(scan: &Scan, ask: &Ask) -> ReadCost {
+    let plan = &scan.plan;
+    let mut all = ReadCost::default();
+    for frame in &scan.frames {
+        for conditions in &ask.bindings {
+            all += cost(frame, &wanted(plan, frame, conditions.iter()));
+        }
+        // Traces first, then their spans; of each whether it is in the range, and has not given way.
+        let of_spans = HashMap::from([(TableKind::Items, SPAN_COLUMNS.map(ColumnId::Intrinsic).into())]);
+        (0..4).for_each(|_| all += cost(frame, &of_spans));
+        for field in &plan.fields {
+            let mut of_field: HashMap<TableKind, HashSet<ColumnId>> = HashMap::new();
+            field.wanted_beside(frame, &mut |table, id| {
+                of_field.entry(table).or_default().insert(id);
+            });
+            // For tests between spans, and beside rows.
+            (0..2).for_each(|_| all += cost(frame, &of_field));
         }
     }
     all

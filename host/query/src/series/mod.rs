@@ -226,7 +226,7 @@ fn moved(plan: &Plan, offset: i64) -> Plan {
     let shifted = |time: i64| if time == i64::MIN || time == i64::MAX { time } else { time.saturating_sub(offset) };
     earlier.range = TimeRange { from: shifted(plan.range.from), to: shifted(plan.range.to) };
     let later = |node: &Node| {
-        node.with_fields(&|field| match &plan.time {
+        node.with_fields(&|field| match &plan.shown_time {
             Node::Field(time) if *time == field => Node::Arithmetic {
                 op: ArithmeticOp::Add,
                 left: Box::new(Node::Field(field)),
@@ -236,6 +236,9 @@ fn moved(plan: &Plan, offset: i64) -> Plan {
         })
     };
     earlier.conditions = plan.conditions.iter().map(later).collect();
+    for conditions in earlier.structure.iter_mut().flat_map(|ask| &mut ask.bindings) {
+        *conditions = conditions.iter().map(later).collect();
+    }
     if let Shape::Groups { spec, .. } = &mut earlier.shape {
         (spec.range, spec.later) = (earlier.range, offset);
         spec.keys = spec.keys.iter().map(later).collect();

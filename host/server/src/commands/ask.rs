@@ -6,7 +6,7 @@ use anyhow::{Context as _, bail};
 
 use crate::cli::{Query, Trace};
 use crate::client;
-use crate::show::{Screen, answer, waterfall};
+use crate::show::{Screen, answer, spent, waterfall};
 
 /// Longest query that the server takes; more is not read from a file.
 const QUERY_BYTES_MAX: u64 = 1 << 20;
@@ -43,7 +43,11 @@ pub(crate) fn trace(command: &Trace, screen: &Screen) -> anyhow::Result<String> 
         return Ok(with_line_end(response.text));
     }
     let parsed = serde_json::from_str(&response.text).context("expected a JSON answer")?;
-    Ok(waterfall(&id, &parsed, screen))
+    // The picture is whole without them.
+    let rows = client::get(&command.remote, &format!("/v1/traces/{id}?format=rows"));
+    let rows = rows.ok().and_then(|rows| serde_json::from_str(&rows.text).ok());
+    let spent = rows.as_ref().map(spent).unwrap_or_default();
+    Ok(waterfall(&id, &parsed, &spent, screen))
 }
 
 fn read_query(argument: &str) -> anyhow::Result<String> {

@@ -347,6 +347,11 @@ section! {
         /// Traces that one side of a join names to the other at most, so that only rows of theirs are looked at. Beyond them
         /// all rows of the other side are: a list of traces takes 50 bytes each.
         join_traces_max: usize = EngineOptions::default().join_traces_max,
+        /// How long before and behind its range a query looks for other spans of the traces that it asks for: parents, roots,
+        /// spans of `match`. As long as a window, so that mostly one more of them is read on each side.
+        trace_slack_ms: u64 = EngineOptions::default().trace_slack.as_millis() as u64,
+        /// Combinations of spans that conditions between spans of a `match` may compare: some seconds of a processor.
+        combinations_max: u64 = EngineOptions::default().combinations_max,
         /// Queries at once, over all tenants. Each uses every processor, so more at once make none of them faster, and memory
         /// is this times `memory_bytes_max` at worst.
         concurrent_max: usize = 8,
@@ -368,6 +373,8 @@ impl QuerySettings {
             threads: self.threads,
             span_time_max: Duration::from_millis(self.span_time_max_ms),
             join_traces_max: self.join_traces_max,
+            trace_slack: Duration::from_millis(self.trace_slack_ms),
+            combinations_max: self.combinations_max,
         }
     }
 }

@@ -61,7 +61,7 @@ pub(super) async fn get(State(app): State<Arc<App>>, RawQuery(raw): RawQuery, re
     settle(&app, answered.await)
 }
 
-/// `GET /v1/traces/{id}`: OTLP/JSON, or columns with `?format=rows`.
+/// `GET /v1/traces/{id}`: OTLP/JSON, or with `?format=rows` columns, with each span's own time and its part of the critical path.
 pub(super) async fn trace(
     State(app): State<Arc<App>>,
     Path(id): Path<String>,
@@ -82,7 +82,9 @@ pub(super) async fn trace(
                 Ok(response)
             }
             Some("rows") => {
-                let text = format!("{ALL_OF_TIME} where trace_id = '{}' order time limit 10000", hex::encode(trace_id));
+                let id = hex::encode(trace_id);
+                let text =
+                    format!("{ALL_OF_TIME} where trace_id = '{id}' select {TRACE_COLUMNS} order time limit 10000");
                 run(&app, &tenant, parse(text.as_bytes())?, head.headers()).await
             }
             Some(other) => {
@@ -171,6 +173,9 @@ fn range(raw: Option<&str>) -> Result<Range, Failure> {
 
 /// The range of a question by id. Years that fit unix nanoseconds.
 const ALL_OF_TIME: &str = "from spans from t'1678-01-01T00:00:00Z' to t'2262-01-01T00:00:00Z'";
+/// What `?format=rows` shows of each span.
+const TRACE_COLUMNS: &str = "time, service.name, name, kind, duration, self_duration, critical_duration, status, trace_id, \
+    span_id, parent_id";
 /// One more than the language takes, so that its own error is answered.
 const QUERY_BYTES_MAX: usize = prism_dsl::MAX_BYTES + 1;
 

@@ -11,6 +11,8 @@ pub(crate) struct Node {
     pub(crate) service: String,
     /// The span's name.
     pub(crate) name: String,
+    /// In hexadecimal digits.
+    pub(crate) id: String,
     /// Unix nanoseconds.
     pub(crate) start: i128,
     /// Unix nanoseconds; `None` while the span runs.
@@ -98,6 +100,7 @@ fn read_span(service: &str, span: &Value) -> Span {
     let node = Node {
         service: service.to_owned(),
         name: text("name"),
+        id: text("spanId"),
         start: nanos(span.get("startTimeUnixNano")),
         end,
         error: status.and_then(|s| s.get("code")).and_then(Value::as_i64) == Some(2),

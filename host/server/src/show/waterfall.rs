@@ -5,11 +5,16 @@
 //! frontend  GET /checkout      ████████████████████████████████████████████  245ms
 //! payment   └─ ✖ charge                 ▐████████████▌ card declined          61ms
 //! ```
+//!
+//! Where it is known, `◆` marks spans on the critical path, and a span's own time stands behind its duration.
+
+use std::collections::HashMap;
 
 use chrono::DateTime;
 use serde_json::Value;
 
 use super::screen::{Ink, Screen};
+use super::spent::Spent;
 use super::table::{fit, width};
 use super::tree::{Node, tree};
 use super::units::{clean, count, duration, time};
@@ -26,7 +31,7 @@ const BAR_MIN: usize = 20;
 const MESSAGE_MIN: usize = 12;
 
 /// The trace as text: a line about the whole, a scale, a line for each span.
-pub(crate) fn waterfall(trace_id: &str, trace: &Value, screen: &Screen) -> String {
+pub(crate) fn waterfall(trace_id: &str, trace: &Value, spent: &HashMap<String, Spent>, screen: &Screen) -> String {
     let nodes = tree(trace);
     let Some(first) = nodes.iter().map(|n| n.start).min() else {
         return format!("trace {trace_id} has no spans\n");
@@ -39,7 +44,7 @@ pub(crate) fn waterfall(trace_id: &str, trace: &Value, screen: &Screen) -> Strin
         }
     }
     let shown = &nodes[..nodes.len().min(SPANS_SHOWN_MAX)];
-    let layout = Layout::new(shown, screen, first, (last - first).max(1));
+    let layout = Layout::new(shown, spent, screen, first, (last - first).max(1));
     let mut out = summary(trace_id, &nodes, &services, first, last, screen);
     out.push('\n');
     out.push_str(&screen.ink(Ink::Dim, layout.scale().trim_end()));
@@ -82,7 +87,8 @@ fn short(nanos: i128) -> i64 {
     i64::try_from(nanos).unwrap_or(if nanos < 0 { i64::MIN } else { i64::MAX })
 }
 
-struct Layout {
+struct Layout<'s> {
+    spent: &'s HashMap<String, Spent>,
     service: usize,
     name: usize,
     bar: usize,
@@ -91,17 +97,24 @@ struct Layout {
     length: i128,
 }
 
-impl Layout {
-    fn new(nodes: &[Node], screen: &Screen, first: i128, length: i128) -> Layout {
+impl<'s> Layout<'s> {
+    fn new(
+        nodes: &[Node],
+        spent: &'s HashMap<String, Spent>,
+        screen: &Screen,
+        first: i128,
+        length: i128,
+    ) -> Layout<'s> {
+        let of = |node: &Node| spent.get(&node.id).copied().unwrap_or_default();
         let total = screen.width.unwrap_or(WIDTH_DEFAULT);
         let widest = |of: &dyn Fn(&Node) -> usize| nodes.iter().map(of).max().unwrap_or(0);
         let service = widest(&|n| width(&clean(&n.service))).clamp(7, (total / 6).max(7));
-        let duration = widest(&|n| width(&took(n))).max(5);
+        let duration = widest(&|n| width(&took(n, of(n)))).max(5);
         // A third for names at most: bars are what a waterfall is read for.
-        let name = widest(&|n| width(&label(n))).clamp(4, (total / 3).max(16));
+        let name = widest(&|n| width(&label(n, of(n)))).clamp(4, (total / 3).max(16));
         let taken = service + name + duration + 6;
         let bar = total.saturating_sub(taken).max(BAR_MIN);
-        Layout { service, name, bar, duration, first, length }
+        Layout { spent, service, name, bar, duration, first, length }
     }
 
     /// Header with four times over the bars.
@@ -129,13 +142,14 @@ impl Layout {
         let colour = Ink::Service(services.iter().position(|s| *s == node.service).unwrap_or(0));
         let ink = if node.error { Ink::Red } else { colour };
         let service = screen.ink(colour, &pad(&fit(&clean(&node.service), self.service), self.service));
-        let label = pad(&fit(&label(node), self.name), self.name);
+        let spent = self.spent.get(&node.id).copied().unwrap_or_default();
+        let label = pad(&fit(&label(node, spent), self.name), self.name);
         let label = if node.error { screen.ink(Ink::Red, &label) } else { label };
         let (before, bar, after) = self.bar(node);
         let (before, after, below) =
             self.place(node, before, after, if node.error { Ink::Red } else { Ink::Dim }, screen);
         let bar = format!("{before}{}{after}", screen.ink(ink, &bar));
-        let took = took(node);
+        let took = took(node, spent);
         let gap = " ".repeat(self.duration - width(&took).min(self.duration));
         format!("{service}  {label}  {bar}  {gap}{took}{below}")
     }
@@ -185,12 +199,17 @@ impl Layout {
     }
 }
 
-fn took(node: &Node) -> String {
-    node.end.map_or_else(|| "running".to_owned(), |end| duration(short(end - node.start)))
+fn took(node: &Node, spent: Spent) -> String {
+    let Some(end) = node.end else { return "running".to_owned() };
+    let took = duration(short(end - node.start));
+    match spent.own {
+        Some(own) => format!("{took}, own {}", duration(own)),
+        None => took,
+    }
 }
 
-/// The name behind its rails, with a mark for errors.
-fn label(node: &Node) -> String {
+/// The name behind its rails, with marks for errors and the critical path.
+fn label(node: &Node, spent: Spent) -> String {
     let mut out = String::new();
     let rails = &node.rails[node.rails.len().saturating_sub(RAILS_MAX)..];
     for (level, more) in rails.iter().enumerate() {
@@ -203,6 +222,9 @@ fn label(node: &Node) -> String {
     }
     if node.orphan {
         out.push_str("⋯ ");
+    }
+    if spent.critical {
+        out.push_str("◆ ");
     }
     if node.error {
         out.push_str("✖ ");
@@ -247,7 +269,7 @@ mod tests {
             of("checkout", &[span("b", "a", "POST /orders", 10, 200), span("c", "b", "pay", 100, 190)]),
             of("payment", &[failed, span("f", "gone", "audit\u{1b}[2J", 230, 0)]),
         ]});
-        let text = waterfall("0af7651916cd43dd8448eb211c80319c", &trace, &plain(100));
+        let text = waterfall("0af7651916cd43dd8448eb211c80319c", &trace, &HashMap::new(), &plain(100));
         let expected = "\
 trace 0af7651916cd43dd8448eb211c80319c  240ms  6 spans  3 services  1 error  1 running  2023-11-14 22:13:20
 
@@ -268,15 +290,25 @@ frontend  GET /checkout      █████████████████
     }
 
     #[test]
+    fn the_critical_path_is_marked_and_own_times_stand_behind() {
+        let trace = json!({"resourceSpans": [of("s", &[span("a", "", "all", 0, 100), span("b", "a", "part", 0, 60)])]});
+        let spent = |own: i64, critical| Spent { own: Some(own * 1_000_000), critical };
+        let known = HashMap::from([("a".to_owned(), spent(40, true)), ("b".to_owned(), spent(60, false))]);
+        let text = waterfall("ab", &trace, &known, &plain(100));
+        assert!(text.contains("◆ all") && text.contains("100ms, own 40ms"), "{text}");
+        assert!(!text.contains("◆ part") && text.contains("60ms, own 60ms"), "{text}");
+    }
+
+    #[test]
     fn odd_traces_are_shown() {
-        assert_eq!(waterfall("ab", &json!({}), &plain(80)), "trace ab has no spans\n");
+        assert_eq!(waterfall("ab", &json!({}), &HashMap::new(), &plain(80)), "trace ab has no spans\n");
         let trace =
             json!({"resourceSpans": [of("s", &[span("a", "", "back in time", 5, 1), span("b", "a", "point", 5, 5)])]});
-        let text = waterfall("ab", &trace, &plain(10));
+        let text = waterfall("ab", &trace, &HashMap::new(), &plain(10));
         assert!(text.contains("-4ms") && text.contains("point"), "{text}");
         let many: Vec<Value> = (0..1_200).map(|i| span(&format!("s{i}"), "", "x", i, i + 1)).collect();
         assert!(
-            waterfall("ab", &json!({"resourceSpans": [of("s", &many)]}), &plain(80))
+            waterfall("ab", &json!({"resourceSpans": [of("s", &many)]}), &HashMap::new(), &plain(80))
                 .ends_with("200 more spans: --json shows all\n")
         );
     }
