@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! Ast -> bind (names to fields, operators to nodes) -> ran (one scan: snapshot, scan (prune, read, filter: frame, field, eval) -> sink, group -> exec)
+//!     (rows of all kinds: events, a scan for each; rows of other signals beside: joins, scans before or behind)
 //!     -> series (earlier range, fill, functions over bins) -> finish (formulas, having, order, limit) -> answer (JSON, NDJSON, Arrow)        trace, fields
 //! ```
 //!

@@ -283,10 +283,16 @@ impl App {
     ///
     /// # Errors
     /// The engine's, and [`Code::Busy`] where too many queries run.
-    pub(crate) async fn query(&self, tenant: &TenantId, query: &Query, form: Form) -> Result<Vec<u8>, Failure> {
+    pub(crate) async fn query(
+        &self,
+        tenant: &TenantId,
+        query: &Query,
+        options: RunOptions,
+        form: Form,
+    ) -> Result<Vec<u8>, Failure> {
         let _seat = self.seat(tenant).await?;
         let began = Instant::now();
-        let answer = self.engine.run(tenant, query, now_unix_nanos(), RunOptions::default()).await;
+        let answer = self.engine.run(tenant, query, now_unix_nanos(), options).await;
         let answer = answer.map_err(|error| Failure::of_query(&error))?;
         trace_query(began, &answer.stats);
         let began = Instant::now();

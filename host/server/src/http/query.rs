@@ -8,6 +8,7 @@ use axum::response::Response;
 use http::{HeaderMap, Request, header};
 use prism_dsl::{Query, Range};
 use prism_model::{Signal, TenantId};
+use prism_query::RunOptions;
 
 use super::body::{self, BodyLimits};
 use super::caller::{self, Head};
@@ -43,7 +44,7 @@ async fn asked(app: &Arc<App>, request: Request<Body>, dry_run: bool) -> Respons
         let held = body::read(head.headers(), body, limits, &tenant, &app.room).await?;
         let mut query = parse(&held.bytes)?;
         query.dry_run |= dry_run;
-        run(app, &tenant, query, head.headers()).await
+        run(app, &tenant, query, options(head.uri().query())?, head.headers()).await
     };
     settle(app, answered.await)
 }
@@ -56,7 +57,7 @@ pub(super) async fn get(State(app): State<Arc<App>>, RawQuery(raw): RawQuery, re
         let tenant = caller::tenant(&app.access, Head::of(&head), Role::Query).await?;
         let text = parameter(raw.as_deref(), "q")?;
         let text = text.ok_or_else(|| Failure::new(Code::BadRequest, "expected the query as `?q=`"))?;
-        run(&app, &tenant, parse(text.as_bytes())?, head.headers()).await
+        run(&app, &tenant, parse(text.as_bytes())?, options(raw.as_deref())?, head.headers()).await
     };
     settle(&app, answered.await)
 }
@@ -85,7 +86,7 @@ pub(super) async fn trace(
                 let id = hex::encode(trace_id);
                 let text =
                     format!("{ALL_OF_TIME} where trace_id = '{id}' select {TRACE_COLUMNS} order time limit 10000");
-                run(&app, &tenant, parse(text.as_bytes())?, head.headers()).await
+                run(&app, &tenant, parse(text.as_bytes())?, RunOptions::default(), head.headers()).await
             }
             Some(other) => {
                 Err(Failure::new(Code::BadRequest, format!("`format`: expected `otlp` or `rows`, found `{other}`")))
@@ -186,10 +187,29 @@ fn parse(bytes: &[u8]) -> Result<Query, Failure> {
     parsed.map_err(|error| Failure::of_language(&error))
 }
 
-async fn run(app: &Arc<App>, tenant: &TenantId, query: Query, headers: &HeaderMap) -> Result<Response, Failure> {
+/// `strict=true`: a field that no row in the range has is an error instead of a warning.
+fn options(raw: Option<&str>) -> Result<RunOptions, Failure> {
+    let strict = match parameter(raw, "strict")?.as_deref() {
+        None | Some("false") => false,
+        Some("true") => true,
+        Some(other) => {
+            let message = format!("`strict`: expected `true` or `false`, found `{}`", within(other, 40));
+            return Err(Failure::new(Code::BadRequest, message));
+        }
+    };
+    Ok(RunOptions { strict, ..RunOptions::default() })
+}
+
+async fn run(
+    app: &Arc<App>,
+    tenant: &TenantId,
+    query: Query,
+    options: RunOptions,
+    headers: &HeaderMap,
+) -> Result<Response, Failure> {
     let form = form(headers);
     app.wait_for(tenant, headers.get(respond::TOKEN)).await?;
-    let bytes = app.query(tenant, &query, form).await?;
+    let bytes = app.query(tenant, &query, options, form).await?;
     Ok(respond::ok(form.media_type(), bytes))
 }
 
@@ -257,6 +277,13 @@ mod tests {
         assert!(
             check("q=1&q=2").is_err() && check("q=%4").is_err() && check("q=%ff").is_err() && check("q=%zz").is_err()
         );
+    }
+
+    #[test]
+    fn strictness_is_asked_for_in_the_url() {
+        let strict = |raw| options(raw).map(|options| options.strict).map_err(|failure| failure.code);
+        assert_eq!((strict(None), strict(Some("q=x&strict=true"))), (Ok(false), Ok(true)));
+        assert_eq!((strict(Some("strict=false")), strict(Some("strict=yes"))), (Ok(false), Err(Code::BadRequest)));
     }
 
     #[test]
