@@ -149,6 +149,60 @@ async fn what_is_damaged_or_missing_is_found_and_named() {
     assert_eq!(verify(&self::storage(root.path())).faults, []);
 }
 
+/// A block that cannot be read keeps itself and what is behind it from becoming cold, and is told; one that was removed for
+/// good is passed over.
+#[tokio::test]
+async fn a_damaged_block_is_told_and_the_rest_goes_on() {
+    let root = tempfile::tempdir().unwrap();
+    let round = |n: i64| {
+        let writer = store(root.path(), 10 + n as u64);
+        async move {
+            writer.append(&tenant(), numbered(n * 100, &[NOW; 50])).await.unwrap();
+            writer.close().await;
+        }
+    };
+    let at = |n: i64| NOW + (40 + 10 * n) * MINUTE;
+    for n in 0..3 {
+        round(n).await;
+        moves(&storage(root.path()), at(n), false);
+        moves(&storage(root.path()), at(n) + 3 * MINUTE, false);
+    }
+    let path = root.path().join("objects/warm/acme/spans/0/00000000000000000002.blk");
+    let mut bytes = std::fs::read(&path).unwrap();
+    let len = bytes.len();
+    bytes[len - 70] ^= 1;
+    std::fs::write(&path, &bytes).unwrap();
+    let fresh = storage(root.path());
+    // All is due to be cold.
+    let later = NOW + 300 * MINUTE;
+    let moved = moves(&fresh, later, false);
+    let what = "block 2 of shard 0";
+    assert_eq!(moved.damaged.iter().map(|(what, _)| what.as_str()).collect::<Vec<_>>(), [what]);
+    assert_eq!((parts(&moved, Stage::Promote), parts(&moved, Stage::Seal)), ((1, 50), (0, 0)));
+    round(3).await;
+    let moved = moves(&fresh, later, false);
+    assert_eq!((parts(&moved, Stage::Promote), parts(&moved, Stage::Seal)), ((0, 0), (1, 50)));
+    let now = status(&fresh, later);
+    assert_eq!(now.tiers.clone().map(|tier| tier.rows), [0, 100, 50]);
+    assert!(now.unreadable.len() == 1 && now.unreadable[0].starts_with(what), "{:?}", now.unreadable);
+    assert!(
+        now.unreadable[0].ends_with("put its object back from a copy, or remove it for good: its rows are lost then")
+    );
+    assert!(verify(&fresh).faults.iter().any(|f| f.what == what && f.why.contains("remove it for good")));
+    let options = WorkerOptions { interval: Duration::from_millis(20), id: 5 };
+    let worker = Worker::start(fresh.clone(), options, Arc::new(move || later)).unwrap();
+    let began = std::time::Instant::now();
+    while worker.metrics().damaged.load(Relaxed) != 1 {
+        assert!(began.elapsed() < Duration::from_secs(60), "the metric tells");
+        std::thread::yield_now();
+    }
+    drop(worker);
+    std::fs::remove_file(&path).unwrap();
+    let moved = moves(&fresh, later, false);
+    assert_eq!((moved.damaged.len(), parts(&moved, Stage::Promote)), (0, (2, 100)));
+    assert_eq!(status(&fresh, later).tiers.map(|tier| tier.rows), [0, 0, 150]);
+}
+
 #[tokio::test]
 async fn the_worker_moves_by_itself_and_one_tenant_that_fails_stops_no_other() {
     let root = tempfile::tempdir().unwrap();

@@ -522,23 +522,101 @@ async fn st4_an_old_listing_seals_nothing_twice() {
     assert_eq!((node.listed().len(), node.rows()), (1, (0..end).collect::<Vec<_>>()));
 }
 
-#[tokio::test]
-async fn a_damaged_block_stops_sealing_behind_it() {
-    let (root, disk) = on_disk();
-    let node = Node::new(disk.clone(), root.path(), 1);
-    let next = write(&disk, root.path(), 1, 0, 3).await;
-    node.seal(LATER).unwrap();
-    let path = root.path().join("objects").join(node.listed()[0].object());
-    let mut bytes = std::fs::read(&path).unwrap();
+/// Spoils the end of a block, so that what it covers is unknown; gives its path and bytes.
+fn spoil(node: &Node, root: &Path, seq: u64) -> (PathBuf, Vec<u8>) {
+    let block = node.listed().into_iter().find(|block| block.seq == seq).unwrap();
+    let path = root.join("objects").join(block.object());
+    let good = std::fs::read(&path).unwrap();
+    let mut bytes = good.clone();
     let at = bytes.len() - 100;
     bytes[at] ^= 1;
     std::fs::write(&path, &bytes).unwrap();
-    write(&disk, root.path(), 2, next, 3).await;
-    // Opened anew: the footer is not remembered.
-    let node = Node::new(disk, root.path(), 2);
-    assert!(matches!(node.seal(LATER), Err(StoreError::Damaged(_))));
-    assert!(matches!(node.reclaim(LATER + 9 * MINUTE), Err(StoreError::Damaged(_))));
-    assert_eq!(node.segments(), 4);
+    (path, good)
+}
+
+/// A block whose sources are unknown holds up what it may cover and nothing else; when it is back no row is there twice.
+#[tokio::test]
+async fn st4_a_damaged_block_holds_what_it_may_cover_and_the_rest_is_sealed() {
+    for (seq, removed) in [(1, false), (2, false), (2, true)] {
+        let (root, disk) = on_disk();
+        let node = Node::new(disk.clone(), root.path(), 1);
+        let mut next = 0;
+        for writer in 1..=2 {
+            next = write(&disk, root.path(), writer, next, 3).await;
+            node.seal(LATER).unwrap();
+        }
+        let (of_damaged, first) = {
+            let block = &node.listed()[seq as usize - 1];
+            (block.rows, block.sources.len())
+        };
+        let (path, good) = spoil(&node, root.path(), seq);
+        // Ended before the damage is found: it may be in the block, for all that is known.
+        let held = next..write(&disk, root.path(), 3, next, 3).await;
+        // Opened anew: the footer is not remembered.
+        let node = Node::new(disk.clone(), root.path(), 2);
+        let plan = node.with(|env| seal::pass(env, &tenant(), Signal::Spans, LATER, true)).unwrap();
+        let report = node.seal(LATER).unwrap();
+        assert_eq!((&report.unread, report.held, report.blocks.len()), (&plan.unread, plan.held, 0));
+        assert_eq!((report.unread[0].0, report.unread[0].1, report.held), (0, seq, first + 2));
+        // What comes after is sealed, behind the damaged one.
+        let after = held.end..write(&disk, root.path(), 4, held.end, 3).await;
+        let node = Node::new(disk.clone(), root.path(), 3);
+        let report = node.seal(LATER).unwrap();
+        assert_eq!(
+            report.blocks.iter().map(|b| (b.seq, b.rows)).collect::<Vec<_>>(),
+            [(3, after.clone().count() as u64)]
+        );
+        // Nothing of what is held goes, what other blocks cover does; a query has each row once, and says what may lack.
+        let all_rows: Vec<i64> = (0..after.end).collect();
+        let reader = || Reader::open_on(disk.clone(), root.path());
+        let sees = |unreadable: usize| {
+            let snapshot = all(&reader());
+            assert_eq!((support::numbers(&snapshot), snapshot.unreadable.len()), (all_rows.clone(), unreadable));
+        };
+        sees(1);
+        node.reclaim(LATER + 9 * MINUTE).unwrap();
+        assert_eq!(node.segments(), report.held);
+        sees(1);
+        assert!(node.seal(LATER).unwrap().blocks.is_empty(), "again nothing of it");
+        if removed {
+            std::fs::remove_file(&path).unwrap();
+            let node = Node::new(disk.clone(), root.path(), 5);
+            // Its rows were still in segments: they are sealed under a new number.
+            let report = node.seal(LATER).unwrap();
+            let rows: u64 = report.blocks.iter().map(|block| block.rows).sum();
+            assert_eq!((report.blocks[0].seq, rows), (4, of_damaged + held.count() as u64));
+        } else {
+            std::fs::write(&path, &good).unwrap();
+            let node = Node::new(disk.clone(), root.path(), 5);
+            let report = node.seal(LATER).unwrap();
+            assert_eq!((report.blocks.iter().map(|b| b.rows).sum::<u64>(), report.held), (held.count() as u64, 0));
+        }
+        let node = Node::new(disk.clone(), root.path(), 6);
+        node.reclaim(LATER + 9 * MINUTE).unwrap();
+        assert_eq!(node.segments(), 0);
+        sees(0);
+        assert_eq!(node.rows(), all_rows);
+    }
+}
+
+/// Whether a block that the table covers took an old number is told by the one behind it: while that cannot be read, what it
+/// covers is neither sealed again nor deleted.
+#[tokio::test]
+async fn a_block_before_a_damaged_one_keeps_what_it_covers() {
+    let (root, disk) = on_disk();
+    let node = Node::new(disk.clone(), root.path(), 1);
+    let mut next = 0;
+    for writer in 1..=3 {
+        next = write(&disk, root.path(), writer, next, 3).await;
+        node.seal(LATER).unwrap();
+    }
+    spoil(&node, root.path(), 2);
+    let node = Node { covered: 1, ..Node::new(disk, root.path(), 2) };
+    let report = node.seal(LATER).unwrap();
+    assert_eq!((report.blocks.len(), report.held), (0, 2));
+    let reclaimed = node.reclaim(LATER + 9 * MINUTE).unwrap();
+    assert_eq!((reclaimed.segments, reclaimed.waiting, reclaimed.void.len()), (2, 2, 0));
+    assert_eq!(node.with(|env| seal::retire(env, &tenant(), Signal::Spans, 0, 1)).unwrap(), 0);
 }
 
 /// Memory and time do not depend on how the segments are cut: random batches in random segments, in several blocks.

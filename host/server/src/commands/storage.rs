@@ -273,8 +273,8 @@ fn moves(config: &Config, tenant: Option<&TenantId>, dry_run: bool, screen: &Scr
                     bytes(done.bytes),
                 ]);
             }
-            for (segment, why) in &moved.damaged {
-                let _infallible = writeln!(told, "{tenant} {signal}: segment {segment} had lost rows: {why}");
+            for (what, why) in &moved.damaged {
+                let _infallible = writeln!(told, "{tenant} {signal}: {what} is damaged: {why}");
             }
             for (stage, error) in &moved.failures {
                 let why = crate::error::chain(error);

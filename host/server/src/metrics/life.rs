@@ -37,6 +37,12 @@ pub(crate) fn expose_life(metrics: &LifeMetrics, text: &mut Exposition) {
         "Tenants' signals that wait after failures.",
         load(&metrics.backing_off),
     );
+    text.one(
+        "prism_store_damaged",
+        Type::Gauge,
+        "Segments and blocks that the last pass of each tenant found damaged: `prism storage verify` names them.",
+        load(&metrics.damaged),
+    );
     text.family("prism_store_lag_seconds", Type::Gauge, "For how long the oldest part of a tier could have gone on.");
     text.sample(&[("tier", "hot")], load(&metrics.unsealed_ms) / 1e3);
     text.sample(&[("tier", "warm")], load(&metrics.unpromoted_ms) / 1e3);
@@ -56,7 +62,7 @@ mod tests {
         expose_life(&LifeMetrics::default(), &mut text);
         let text = text.finish();
         let types: Vec<_> = text.lines().filter_map(|l| l.strip_prefix("# TYPE ")).collect();
-        assert_eq!(types.len(), OF_STAGE.len() + 3);
+        assert_eq!(types.len(), OF_STAGE.len() + 4);
         for line in types {
             let (name, kind) = line.split_once(' ').expect("a type");
             assert!(name.starts_with("prism_store_") && name.ends_with("_total") == (kind == "counter"), "{line}");

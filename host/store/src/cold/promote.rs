@@ -6,6 +6,7 @@
 //! ```
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use prism_model::window::TimeRange;
@@ -16,9 +17,11 @@ use super::gather::{Gather, Gathered};
 use super::{ColdEnv, millis, nanos};
 use crate::error::{Damage, StoreError};
 use crate::index::IndexReport;
-use crate::seal::{self, SealEnv, SealOptions};
+use crate::seal::held::was_damaged;
+use crate::seal::{self, Listed, SealEnv, SealOptions};
 use crate::unit::Frame;
 use crate::warm::Block;
+use crate::warm::name::BlockName;
 
 /// Times that a shard is looked at again after others promoted its blocks: each time some were.
 const ATTEMPTS: usize = 5;
@@ -44,6 +47,8 @@ pub struct PromoteReport {
     pub lost: usize,
     /// The index after it.
     pub index: Option<IndexReport>,
+    /// A block that cannot be read, by shard and number, and why: it and those behind it stay where they are.
+    pub unread: Vec<(u32, u64, StoreError)>,
     /// What failed after the commits, and is done by a later pass: checkpoint, a shorter log, the index.
     pub later: Option<StoreError>,
 }
@@ -53,7 +58,7 @@ pub struct PromoteReport {
 ///
 /// # Errors
 /// `Retry` where the objects fail or the table may not be written to (another engine changed it): the blocks stay. `Bug` where a
-/// block is damaged or missing. What was committed before stays.
+/// block is missing, or its rows are damaged. What was committed before stays.
 pub fn pass(
     env: &ColdEnv<'_>,
     tenant: &TenantId,
@@ -83,7 +88,18 @@ impl Pass<'_> {
         let mut attempts = 0;
         while attempts < ATTEMPTS {
             let before = self.table.covered(self.shard)?;
-            let blocks = self.env.blocks.list(self.tenant, self.signal, self.shard, before.unwrap_or(0))?;
+            let after = before.unwrap_or(0);
+            let mut listed = Listed::settled(self.env.blocks.look(self.tenant, self.signal, self.shard, after)?)?;
+            let mut blocks = listed.blocks;
+            if let Some((seq, _)) = listed.unread.first() {
+                // Rows come to the table in the order of the numbers.
+                blocks.retain(|block| block.seq < *seq);
+                if blocks.is_empty() {
+                    let (seq, why) = listed.unread.swap_remove(0);
+                    report.unread.push((self.shard, seq, why));
+                    return Ok(());
+                }
+            }
             let Some(run) = self.run_of(before, &blocks)? else {
                 attempts += 1;
                 continue;
@@ -121,7 +137,7 @@ impl Pass<'_> {
     ) -> Result<Option<&'b [Arc<Block>]>, StoreError> {
         let (mut next, mut rows, mut count) = (before.unwrap_or(0) + 1, 0, 0);
         for block in blocks {
-            if block.seq != next {
+            if block.seq != next && !self.removed(next..block.seq)? {
                 if self.table.covered(self.shard)? != before {
                     return Ok(None);
                 }
@@ -134,9 +150,20 @@ impl Pass<'_> {
             if count > 0 && rows + block.rows > self.env.options.commit_rows_max {
                 break;
             }
-            (next, rows, count) = (next + 1, rows + block.rows, count + 1);
+            (next, rows, count) = (block.seq + 1, rows + block.rows, count + 1);
         }
         Ok(Some(&blocks[..count]))
+    }
+
+    /// Whether all of these numbers are of blocks that were damaged and that somebody removed since, for good.
+    fn removed(&self, mut numbers: Range<u64>) -> Result<bool, StoreError> {
+        let (tenant, signal, shard) = (self.tenant.clone(), self.signal, self.shard);
+        let mut name = BlockName { tenant, signal, shard, seq: 0 };
+        let mut was_damaged = |seq| {
+            name.seq = seq;
+            was_damaged(&**self.env.blocks.objects(), &name)
+        };
+        numbers.try_fold(true, |all, seq| Ok(all && was_damaged(seq)?))
     }
 
     fn foresee(&self, blocks: &[Arc<Block>], report: &mut PromoteReport) {

@@ -74,6 +74,8 @@ pub struct LifeMetrics {
     pub rounds: AtomicU64,
     /// Tenants' signals that wait after failures.
     pub backing_off: AtomicU64,
+    /// Segments and blocks that the last pass of each tenant found damaged.
+    pub damaged: AtomicU64,
     /// Milliseconds for which the oldest segment could have been sealed, over all tenants.
     pub unsealed_ms: AtomicU64,
     /// Milliseconds for which the oldest block could have been promoted, over all tenants.

@@ -46,7 +46,8 @@ pub struct Moved {
     pub done: Vec<Done>,
     /// Stages that failed, and why.
     pub failures: Vec<Failure>,
-    /// Segments with damaged rows, by file name, and why: what stands in them is sealed, their files are kept aside.
+    /// What is damaged, and why: segments (`segment <file>`; what stands in them is sealed, their files are kept aside) and blocks
+    /// (`block <number> of shard <shard>`; what they may cover is held, and those behind them wait).
     pub damaged: Vec<(String, String)>,
     /// For how long the oldest segment could have been sealed.
     pub unsealed_ms: u64,
@@ -76,7 +77,8 @@ impl Storage {
         let mut damaged = Vec::new();
         moved.stage(Stage::Seal, stop, || {
             let report = seal::pass(&env, tenant, signal, now, dry_run)?;
-            damaged = report.damaged;
+            damaged.extend(report.damaged.into_iter().map(|(file, why)| (format!("segment {file}"), why)));
+            damaged.extend(report.unread.into_iter().map(|(shard, seq, why)| (block(shard, seq), why)));
             let rows = report.blocks.iter().map(|b| b.rows).sum();
             Ok((report.blocks.len() as u64, rows, report.blocks.iter().map(|b| b.bytes_hot).sum()))
         });
@@ -114,6 +116,7 @@ impl Storage {
             writer: self.writer,
             named: &self.named,
         };
+        let mut damaged = std::mem::take(&mut moved.damaged);
         // What follows a commit (checkpoint, index) may fail alone: it is told, and done by a later pass.
         let mut later = Vec::new();
         moved.stage(Stage::Promote, stop, || {
@@ -122,9 +125,14 @@ impl Storage {
                 return Ok((0, 0, 0));
             }
             let report = promote::pass(&env, tenant, signal, now, dry_run)?;
+            let unread = report.unread.into_iter().map(|(shard, seq, why)| (block(shard, seq), why.to_string()));
+            damaged.extend(unread);
             later.extend(report.later.map(|error| (Stage::Promote, error)));
             Ok((report.blocks as u64, report.rows, report.bytes_warm))
         });
+        damaged.sort_unstable();
+        damaged.dedup();
+        moved.damaged = damaged;
         if !dry_run {
             moved.stage(Stage::Retire, stop, || Ok((promote::retire(&env, tenant, signal, now)? as u64, 0, 0)));
         }
@@ -160,6 +168,11 @@ impl Storage {
         let options = self.seal_options(policy);
         Age::ms(options.seal_after_ms).after(window_end).unwrap_or(i64::MAX)
     }
+}
+
+/// A block as people are told of it.
+fn block(shard: u32, seq: u64) -> String {
+    format!("block {seq} of shard {shard}")
 }
 
 impl Moved {

@@ -8,6 +8,7 @@ use prism_model::{Signal, TenantId};
 use super::Storage;
 use super::metrics::Stage;
 use super::policy::Policy;
+use super::verify::MEND;
 use crate::error::StoreError;
 use crate::hot::list::{Listed, segments};
 use crate::hot::scan::SegmentIndex;
@@ -165,6 +166,9 @@ pub fn status(
                 Ok(block) => {
                     warm.parts += 1;
                     warm.add(block.rows, block.bytes, block.time_min, block.time_max);
+                }
+                Err(error @ StoreError::Damaged(_)) => {
+                    unreadable.push(format!("block {} of shard {shard}: {error}; {MEND}", found.seq));
                 }
                 Err(error) => unreadable.push(format!("block {} of shard {shard}: {error}", found.seq)),
             }

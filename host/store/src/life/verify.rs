@@ -19,6 +19,9 @@ use crate::error::StoreError;
 use crate::frame::stats::{ColumnMeta, Range};
 use crate::unit::{Frame, Tier};
 
+/// What to do about a block whose end cannot be read.
+pub(super) const MEND: &str = "put its object back from a copy, or remove it for good: its rows are lost then";
+
 /// Something that is not as it should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
@@ -103,6 +106,10 @@ fn warm(
             last = Some(found.seq);
             let block = match found.block {
                 Ok(block) => block,
+                Err(error @ StoreError::Damaged(_)) => {
+                    fault(format!("{error}; {MEND}"));
+                    continue;
+                }
                 Err(error) => {
                     fault(error.to_string());
                     continue;

@@ -59,6 +59,8 @@ struct Shared {
 struct Due {
     at: Duration,
     failures: u32,
+    /// What its last pass found damaged.
+    damaged: usize,
 }
 
 /// What is to be looked at, and when.
@@ -154,8 +156,10 @@ impl Shared {
                 if !plan.is_due(tenant, signal, now()) {
                     continue;
                 }
+                let mut damaged = None;
                 let failed = match self.pass(tenant, signal) {
                     Ok(moved) => {
+                        damaged = Some(moved.damaged.len());
                         unsealed = moved.unsealed_ms.max(unsealed);
                         unpromoted = moved.unpromoted_ms.max(unpromoted);
                         !moved.failures.is_empty()
@@ -163,12 +167,16 @@ impl Shared {
                     Err(()) => true,
                 };
                 plan.passed(tenant, signal, failed, now(), self.options.interval);
+                if let (Some(damaged), Some(due)) = (damaged, plan.0.get_mut(&(tenant.clone(), signal))) {
+                    due.damaged = damaged;
+                }
             }
         }
         let metrics = &self.metrics;
         metrics.unsealed_ms.store(unsealed, Relaxed);
         metrics.unpromoted_ms.store(unpromoted, Relaxed);
         metrics.backing_off.store(plan.0.values().filter(|due| due.failures > 0).count() as u64, Relaxed);
+        metrics.damaged.store(plan.0.values().map(|due| due.damaged as u64).sum(), Relaxed);
         LifeMetrics::add(&metrics.rounds, 1);
     }
 
@@ -194,6 +202,9 @@ impl Shared {
                 tracing::info!(%tenant, signal = signal.as_str(), stage, rows, bytes, parts, "moved");
             }
         }
+        for (what, why) in &moved.damaged {
+            tracing::error!(%tenant, signal = signal.as_str(), what, why, "data is damaged: the rest goes on");
+        }
         for (stage, error) in &moved.failures {
             LifeMetrics::add(&self.metrics.of(*stage).failed, 1);
             let cause = std::error::Error::source(error);
@@ -210,7 +221,7 @@ impl Plan {
     }
 
     fn passed(&mut self, tenant: &TenantId, signal: Signal, failed: bool, now: Duration, interval: Duration) {
-        let due = self.0.entry((tenant.clone(), signal)).or_insert(Due { at: now, failures: 0 });
+        let due = self.0.entry((tenant.clone(), signal)).or_insert(Due { at: now, failures: 0, damaged: 0 });
         due.failures = if failed { due.failures.saturating_add(1) } else { 0 };
         let wait = match due.failures {
             0 => interval,

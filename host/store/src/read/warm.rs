@@ -9,53 +9,37 @@ use super::rolled::{Cubes, Rolled};
 use super::{Ask, Snapshot, Unreadable, moved_on};
 use crate::error::StoreError;
 use crate::place::SegmentName;
-use crate::seal::is_void;
+use crate::seal::Listed;
 use crate::unit::Tier;
-use crate::warm::{Block, Blocks};
+use crate::warm::Blocks;
 
-/// What a tenant's signal has in the warm tier.
-#[derive(Default)]
-pub(super) struct Listed {
-    /// Every block that can be read, by shard and number.
-    pub(super) blocks: Vec<Arc<Block>>,
-    /// Those that cannot be read.
-    unreadable: Vec<(u32, u64, StoreError)>,
-}
+/// What a tenant's signal has in the warm tier, by shard.
+pub(super) struct Warm(Vec<(u32, Listed)>);
 
 /// Lists all blocks, also those that the table has: their segments may still be there, too.
 ///
 /// # Errors
 /// `Retry` where names cannot be listed.
-pub(super) fn list(blocks: &Blocks, tenant: &TenantId, signal: Signal) -> Result<Listed, StoreError> {
-    let mut listed = Listed::default();
-    for shard in blocks.shards(tenant, signal)? {
-        for found in blocks.look(tenant, signal, shard, 0)? {
-            match found.block {
-                Ok(block) => listed.blocks.push(block),
-                Err(error) => listed.unreadable.push((shard, found.seq, error)),
-            }
-        }
-    }
-    Ok(listed)
+pub(super) fn list(blocks: &Blocks, tenant: &TenantId, signal: Signal) -> Result<Warm, StoreError> {
+    let shards = blocks.shards(tenant, signal)?;
+    let look = |shard| Ok((shard, Listed::of(blocks.look(tenant, signal, shard, 0)?)));
+    shards.into_iter().map(look).collect::<Result<_, _>>().map(Warm)
 }
 
-impl Listed {
+impl Warm {
     /// The segments whose rows blocks have. What only a void block names is sealed again, and counts until then.
     pub(super) fn sealed(&self, covered: &BTreeMap<u32, u64>) -> HashSet<SegmentName> {
-        let mut sealed = HashSet::new();
-        for blocks in self.blocks.chunk_by(|a, b| a.shard == b.shard) {
-            let through = covered.get(&blocks[0].shard).copied().unwrap_or(0);
-            let stand = blocks.iter().filter(|block| !is_void(block, blocks, through));
-            sealed.extend(stand.flat_map(|block| block.sources.iter().map(|source| source.name)));
-        }
-        sealed
+        let through = |shard: &u32| covered.get(shard).copied().unwrap_or(0);
+        self.0.iter().flat_map(|(shard, listed)| listed.sealed(through(shard))).collect()
     }
 
     /// Adds the frames of the blocks above `covered` (the last block of each shard that the table has) that may hold what is
     /// asked for.
     pub(super) fn add(&self, ask: &Ask<'_>, covered: &BTreeMap<u32, u64>, cubes: &Arc<Cubes>, to: &mut Snapshot) {
         let is_covered = |shard: u32, seq: u64| covered.get(&shard).is_some_and(|last| seq <= *last);
-        for (shard, seq, error) in &self.unreadable {
+        let unread =
+            self.0.iter().flat_map(|(shard, listed)| listed.unread.iter().map(move |(seq, e)| (shard, seq, e)));
+        for (shard, seq, error) in unread {
             let what = format!("block {shard}/{seq}");
             match error {
                 // Its rows are in the table, and it goes when its segments are gone: it was deleted just now.
@@ -67,7 +51,8 @@ impl Listed {
                 }
             }
         }
-        for block in self.blocks.iter().filter(|block| !is_covered(block.shard, block.seq)) {
+        let blocks = self.0.iter().flat_map(|(_, listed)| &listed.blocks);
+        for block in blocks.filter(|block| !is_covered(block.shard, block.seq)) {
             let touched = ask.range.touches(block.time_min, block.time_max);
             let frames = if touched { block.frames(ask.range) } else { Vec::new() };
             let taken = to.add(Tier::Warm, ask, frames, block.frames);

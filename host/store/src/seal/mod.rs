@@ -17,12 +17,16 @@
 //! What it makes then is *void*: to readers, the table covers its number. Each block names the hash of the one before it, so
 //! that the one behind a void block gives it away; that is why blocks are removed in order and the newest stays ([`retire`]).
 //! What only a void block covers is sealed again.
+//!
+//! A block whose footer cannot be read holds up what it may cover, and nothing else ([`held`]).
 
 mod plan;
 mod reframe;
+pub(crate) mod held;
 mod pass;
 mod reclaim;
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -31,7 +35,8 @@ use prism_model::{Signal, TenantId};
 use crate::disk::Disk;
 use crate::error::StoreError;
 use crate::options::nanos;
-use crate::warm::{Block, Blocks};
+use crate::place::SegmentName;
+use crate::warm::{Block, Blocks, Found};
 
 pub use pass::{SealReport, Sealed, pass};
 pub use reclaim::{Reclaimed, gone, reclaim, retire};
@@ -109,12 +114,69 @@ fn shards(env: &SealEnv<'_>, tenant: &TenantId, signal: Signal) -> Result<Vec<u3
     Ok(shards)
 }
 
-/// Whether a block is void (see above): the next one names another before it, or is gone already though newer ones are there.
-pub(crate) fn is_void(block: &Block, blocks: &[Arc<Block>], covered: u64) -> bool {
-    match blocks.iter().find(|b| b.seq == block.seq + 1) {
-        // A sealer whose listing was old did not see the block before its own, and names none.
-        Some(next) => next.previous != 0 && next.previous != block.hash,
-        None => block.seq <= covered && blocks.last().is_some_and(|newest| newest.seq > block.seq),
+/// The blocks of a shard: those that can be read, and the others.
+pub(crate) struct Listed {
+    /// Ascending.
+    pub(crate) blocks: Vec<Arc<Block>>,
+    /// Numbers and why not, ascending.
+    pub(crate) unread: Vec<(u64, StoreError)>,
+}
+
+impl Listed {
+    /// Sorts what was found.
+    pub(crate) fn of(found: Vec<Found>) -> Listed {
+        let mut listed = Listed { blocks: Vec::new(), unread: Vec::new() };
+        for Found { seq, block, .. } in found {
+            match block {
+                Ok(block) => listed.blocks.push(block),
+                Err(error) => listed.unread.push((seq, error)),
+            }
+        }
+        listed
+    }
+
+    /// The same, where damage is all that keeps a block from being read.
+    ///
+    /// # Errors
+    /// What does otherwise: it goes away.
+    pub(crate) fn settled(found: Vec<Found>) -> Result<Listed, StoreError> {
+        let mut listed = Listed::of(found);
+        match listed.unread.iter().position(|(_, error)| !matches!(error, StoreError::Damaged(_))) {
+            Some(at) => Err(listed.unread.swap_remove(at).1),
+            None => Ok(listed),
+        }
+    }
+
+    fn is_unread(&self, seq: u64) -> bool {
+        self.unread.iter().any(|(unread, _)| *unread == seq)
+    }
+
+    /// The largest number that is there.
+    fn newest(&self) -> Option<u64> {
+        self.blocks.last().map(|block| block.seq).max(self.unread.last().map(|(seq, _)| *seq))
+    }
+
+    /// Whether a block is void (see above): the next one names another before it, or is gone already though newer ones are
+    /// there. One whose next one cannot be read is believed to stand: see [`Listed::is_sure`].
+    pub(crate) fn is_void(&self, block: &Block, covered: u64) -> bool {
+        match self.blocks.iter().find(|b| b.seq == block.seq + 1) {
+            // A sealer whose listing was old did not see the block before its own, and names none.
+            Some(next) => next.previous != 0 && next.previous != block.hash,
+            None if self.is_unread(block.seq + 1) => false,
+            None => block.seq <= covered && self.newest().is_some_and(|newest| newest > block.seq),
+        }
+    }
+
+    /// Whether it is known that a block is not void, so that what it covers may be deleted: only the number of one that the
+    /// table covers can have been used before.
+    fn is_sure(&self, block: &Block, covered: u64) -> bool {
+        block.seq > covered || !self.is_unread(block.seq + 1)
+    }
+
+    /// The segments whose rows readable blocks have.
+    pub(crate) fn sealed(&self, covered: u64) -> HashSet<SegmentName> {
+        let stand = self.blocks.iter().filter(|block| !self.is_void(block, covered));
+        stand.flat_map(|block| block.sources.iter().map(|source| source.name)).collect()
     }
 }
 

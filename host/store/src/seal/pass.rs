@@ -2,19 +2,17 @@
 
 use std::collections::HashSet;
 use std::io;
-use std::sync::Arc;
 
 use prism_model::{Batch, ColumnId, Signal, TableKind, TenantId};
 
 use super::plan::{Ended, Plan, plan};
 use super::reframe::{Closed, Reframe, Segment, Visit};
-use super::{SealEnv, SealOptions, is_void, listing, shards};
+use super::{Listed, SealEnv, SealOptions, held, listing, shards};
 use crate::control::Create;
 use crate::error::StoreError;
 use crate::hot::list::segments;
 use crate::place::SegmentName;
 use crate::rollup::{self, CubeBuilder, CubeLimits};
-use crate::warm::Block;
 use crate::warm::name::BlockName;
 use crate::warm::write::BlockWriter;
 
@@ -33,6 +31,10 @@ pub struct SealReport {
     /// Segments of which acknowledged rows cannot be read, by file name, and why. What stands in them is sealed all the same;
     /// their files are kept.
     pub damaged: Vec<(String, String)>,
+    /// Blocks that cannot be read, by shard and number, and why: nothing is sealed again that one of them may cover.
+    pub unread: Vec<(u32, u64, String)>,
+    /// Segments that are held for them.
+    pub held: usize,
     /// Others sealed at the same time, again and again: the next pass goes on.
     pub outrun: bool,
 }
@@ -60,8 +62,7 @@ pub struct Sealed {
 /// the footer of a block.
 ///
 /// # Errors
-/// `Retry` where disk or store fail, `Bug` where a block is damaged: nothing can be sealed behind one whose sources are
-/// unknown. Blocks that were made before stay.
+/// `Retry` where disk or store fail. Blocks that were made before stay.
 pub fn pass(
     env: &SealEnv<'_>,
     tenant: &TenantId,
@@ -94,13 +95,15 @@ impl Pass<'_> {
     fn run(&self, dry_run: bool, report: &mut SealReport) -> Result<(), StoreError> {
         for _ in 0..ATTEMPTS {
             // In this order: see the module's docs.
-            let blocks = self.env.blocks.list(self.tenant, self.signal, self.shard, 0)?;
+            let blocks = Listed::settled(self.env.blocks.look(self.tenant, self.signal, self.shard, 0)?)?;
             let covered = (self.env.covered)(self.tenant, self.signal, self.shard)?;
             self.check_listing(&blocks, covered)?;
             let mut last = last(&blocks, covered);
-            let plan = self.plan(&blocks, covered)?;
+            let (plan, held) = self.plan(&blocks, covered, dry_run)?;
             if dry_run {
-                return self.foresee(&plan, last.seq, report);
+                self.foresee(&plan, last.seq, report)?;
+                self.tell(&blocks, held, report);
+                return Ok(());
             }
             let mut lost = false;
             for block in &plan.blocks {
@@ -116,6 +119,7 @@ impl Pass<'_> {
             if !lost {
                 report.waiting += plan.waiting;
                 report.open += plan.open;
+                self.tell(&blocks, held, report);
                 return Ok(());
             }
         }
@@ -123,13 +127,18 @@ impl Pass<'_> {
         Ok(())
     }
 
+    fn tell(&self, blocks: &Listed, held: usize, report: &mut SealReport) {
+        report.unread.extend(blocks.unread.iter().map(|(seq, why)| (self.shard, *seq, why.to_string())));
+        report.held += held;
+    }
+
     /// The newest block stays for ever. Where the table covers one that is there and was not listed, the listing is old (as it may
     /// be in a folder of a network file system), and what that block covers would be sealed again.
-    fn check_listing(&self, blocks: &[Arc<Block>], covered: u64) -> Result<(), StoreError> {
-        if covered == 0 || blocks.last().is_some_and(|newest| newest.seq >= covered) {
+    fn check_listing(&self, blocks: &Listed, covered: u64) -> Result<(), StoreError> {
+        if covered == 0 || blocks.newest().is_some_and(|newest| newest >= covered) {
             return Ok(());
         }
-        let name = BlockName { tenant: self.tenant.clone(), signal: self.signal, shard: self.shard, seq: covered };
+        let name = self.name(covered);
         let old = || io::Error::new(io::ErrorKind::WouldBlock, "the listing of blocks is behind the table");
         match self.env.blocks.objects().len(&name.object()) {
             Ok(_) => Err(StoreError::io("listed blocks", old())),
@@ -138,13 +147,26 @@ impl Pass<'_> {
         }
     }
 
-    fn plan(&self, blocks: &[Arc<Block>], covered: u64) -> Result<Plan, StoreError> {
-        let stand = blocks.iter().filter(|b| !is_void(b, blocks, covered));
-        let sealed: HashSet<SegmentName> = stand.flat_map(|b| b.sources.iter().map(|s| s.name)).collect();
+    /// What is due, and how many segments damaged blocks hold.
+    fn plan(&self, blocks: &Listed, covered: u64, dry_run: bool) -> Result<(Plan, usize), StoreError> {
+        let sealed = blocks.sealed(covered);
         let mut listed =
             segments(self.env.disk, self.env.root, self.tenant, self.signal, &|_, _| true).map_err(listing)?;
         listed.retain(|s| s.name.shard == self.shard);
-        Ok(plan(&listed, &sealed, self.now, self.env.options))
+        let mut held = HashSet::new();
+        if !blocks.unread.is_empty() {
+            let there: Vec<SegmentName> = listed.iter().map(|s| s.name).filter(|name| !sealed.contains(name)).collect();
+            for (seq, _) in &blocks.unread {
+                held.extend(held::held(self.env, &self.name(*seq), &there, dry_run)?);
+            }
+            held.retain(|name| !sealed.contains(name));
+            listed.retain(|s| !held.contains(&s.name));
+        }
+        Ok((plan(&listed, &sealed, self.now, self.env.options), held.len()))
+    }
+
+    fn name(&self, seq: u64) -> BlockName {
+        BlockName { tenant: self.tenant.clone(), signal: self.signal, shard: self.shard, seq }
     }
 
     /// What the plan comes to, without doing it.
@@ -168,7 +190,7 @@ impl Pass<'_> {
 
     /// Makes a block of these segments; `None` where nothing is left of them.
     fn block(&self, of: &[Ended], last: &Last, report: &mut SealReport) -> Result<Option<(Create, Last)>, StoreError> {
-        let name = BlockName { tenant: self.tenant.clone(), signal: self.signal, shard: self.shard, seq: last.seq + 1 };
+        let name = self.name(last.seq + 1);
         let objects = &**self.env.blocks.objects();
         let mut sealed = self.none_yet(name.seq);
         let mut writer = BlockWriter::begin(objects, self.env.blocks.keys(), name.clone(), self.now, last.hash)?;
@@ -231,11 +253,13 @@ impl Sealed {
     }
 }
 
-/// The last number that was taken, whether its block is still there or not.
-fn last(blocks: &[Arc<Block>], covered: u64) -> Last {
-    match blocks.last() {
-        Some(block) if block.seq >= covered => Last { seq: block.seq, hash: block.hash },
-        _ => Last { seq: covered, hash: 0 },
+/// The last number that was taken, whether its block is still there or not, and whether it can be read or not.
+fn last(blocks: &Listed, covered: u64) -> Last {
+    match blocks.blocks.last() {
+        Some(block) if block.seq >= covered && Some(block.seq) == blocks.newest() => {
+            Last { seq: block.seq, hash: block.hash }
+        }
+        _ => Last { seq: blocks.newest().unwrap_or(0).max(covered), hash: 0 },
     }
 }
 

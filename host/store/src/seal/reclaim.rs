@@ -6,10 +6,11 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use prism_model::{Signal, TenantId};
 
-use super::{SealEnv, is_void, listing, nanos, shards};
+use super::{Listed, SealEnv, listing, nanos, shards};
 use crate::disk::{Disk, sync_removals};
 use crate::error::StoreError;
 use crate::hot::list::{self, awaited, names, segments};
@@ -43,7 +44,7 @@ pub struct Reclaimed {
 /// Deletes the segments of a tenant's signal that blocks cover, `read_grace_ms` after those were made. Blocks on disk and store.
 ///
 /// # Errors
-/// `Retry` where disk or store fail, `Bug` where a block is damaged. What was deleted before stays deleted.
+/// `Retry` where disk or store fail. What was deleted before stays deleted.
 pub fn reclaim(
     env: &SealEnv<'_>,
     tenant: &TenantId,
@@ -54,16 +55,20 @@ pub fn reclaim(
     let mut reclaimed = Reclaimed::default();
     for shard in shards(env, tenant, signal)? {
         let dir = env.root.join(signal_dir(tenant, signal)).join(shard.to_string());
-        let blocks = env.blocks.list(tenant, signal, shard, 0)?;
+        let blocks = Listed::settled(env.blocks.look(tenant, signal, shard, 0)?)?;
         let covered = (env.covered)(tenant, signal, shard)?;
         let mut listed = segments(env.disk, env.root, tenant, signal, &|_, _| true).map_err(listing)?;
         listed.retain(|s| s.name.shard == shard);
         let awaited = awaited(env.disk, env.root, tenant, signal, &listed, env.blocks.keys()).map_err(listing)?;
         let there: HashMap<SegmentName, &list::Listed> = listed.iter().map(|s| (s.name, s)).collect();
         let mut goes: BTreeMap<SegmentName, (u64, bool)> = BTreeMap::new();
-        for block in &blocks {
+        for block in &blocks.blocks {
             let sources = block.sources.iter().filter(|s| there.contains_key(&s.name));
-            if is_void(block, &blocks, covered) {
+            if !blocks.is_sure(block, covered) {
+                reclaimed.waiting += sources.count();
+                continue;
+            }
+            if blocks.is_void(block, covered) {
                 if sources.count() > 0 {
                     reclaimed.void.push(block.seq);
                 }
@@ -107,7 +112,7 @@ pub fn reclaim(
 /// was about to take it, unless newer blocks tell that it was taken before. Gives how many. Blocks on disk and store.
 ///
 /// # Errors
-/// `Retry` where disk or store fail, `Bug` where a block is damaged. What was removed before stays removed.
+/// `Retry` where disk or store fail. What was removed before stays removed.
 pub fn retire(
     env: &SealEnv<'_>,
     tenant: &TenantId,
@@ -115,9 +120,13 @@ pub fn retire(
     shard: u32,
     through: u64,
 ) -> Result<usize, StoreError> {
-    let blocks = env.blocks.list(tenant, signal, shard, 0)?;
+    let listed = Listed::settled(env.blocks.look(tenant, signal, shard, 0)?)?;
+    // One that cannot be read does not tell whether its segments are gone, and those behind it wait.
+    let first_damaged = listed.unread.first().map_or(u64::MAX, |(seq, _)| *seq);
+    let goes =
+        |block: &&Arc<Block>| block.seq <= through && block.seq < first_damaged && Some(block.seq) != listed.newest();
     let mut removed = 0;
-    for block in blocks.iter().take(blocks.len().saturating_sub(1)).take_while(|b| b.seq <= through) {
+    for block in listed.blocks.iter().take_while(goes) {
         if !gone(env.disk, env.root, block).map_err(listing)? {
             break;
         }
