@@ -2,8 +2,10 @@
 //!
 //! ```text
 //! cargo run --release -p prism-store --example delta_plan -- write FOLDER FILES   a log of so many files over 30 days
+//! cargo run --release -p prism-store --example delta_plan -- tail FOLDER FILES COMMITS   so many more, as if all processes died
 //! cargo run --release -p prism-store --example delta_plan -- plan FOLDER          one hour, first in this process and again
 //! ```
+//! A tail is as many commits as a checkpoint waits for at most, and then one more that is not followed by its checkpoint.
 //! Files are entries of the log only: no rows are written.
 #![allow(clippy::print_stdout, reason = "a program that reports")]
 
@@ -23,6 +25,8 @@ const HOUR: i64 = 3_600_000_000_000;
 const DAYS: i64 = 30;
 /// 2026-10-01T00:00:00Z
 const BEGIN: i64 = 1_790_812_800_000_000_000;
+/// As `cold.checkpoint_files`.
+const FILES: usize = 10_000;
 /// Files of a commit: what 1 PB a month brings in two hours.
 const COMMIT_FILES: u64 = 20_000;
 
@@ -31,8 +35,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments[..] {
         ["write", folder, files] => write(Path::new(folder), files.parse()?)?,
+        ["tail", folder, files, commits] => tail(Path::new(folder), files.parse()?, commits.parse()?)?,
         ["plan", folder] => plan(Path::new(folder))?,
-        _ => return Err("expected `write FOLDER FILES` or `plan FOLDER`".into()),
+        _ => return Err("expected `write FOLDER FILES`, `tail FOLDER FILES COMMITS` or `plan FOLDER`".into()),
     }
     Ok(())
 }
@@ -46,32 +51,46 @@ fn table(folder: &Path) -> Result<Table, Box<dyn std::error::Error>> {
 
 fn write(folder: &Path, files: u64) -> Result<(), Box<dyn std::error::Error>> {
     let table = table(folder)?;
-    let from = Instant::now();
+    let (from, mut slowest) = (Instant::now(), 0.0f64);
     let mut next = 0;
     let mut commit = 0u64;
     while next < files {
         let upto = files.min(next + COMMIT_FILES.min(files / 10));
-        let adds: Vec<NewFile> = (next..upto).map(|n| file(n, files)).collect();
-        let now = adds.last().map_or(BEGIN, |f| f.time_max);
-        let steps = vec![TxnStep { shard: 0, before: (commit > 0).then_some(commit), last: commit + 1 }];
-        let columns = vec![Arc::new(columns())];
-        let change = Change {
-            operation: "WRITE",
-            now,
-            begun: now,
-            columns,
-            adds,
-            data_change: true,
-            steps,
-            ..Change::default()
-        };
-        table.commit(&change)?;
-        table.checkpoint(10, now - 24 * HOUR)?;
+        let now = add(&table, next..upto, files, commit)?;
+        let checkpoint = Instant::now();
+        let made = table.checkpoint(10, FILES, now - 24 * HOUR)?;
+        slowest = slowest.max(made.map_or(0.0, |_| checkpoint.elapsed().as_secs_f64()));
         table.clean_log(now - 24 * HOUR, 1_000)?;
         (next, commit) = (upto, commit + 1);
     }
-    println!("{files} files in {commit} commits, {:.1} s, {}", from.elapsed().as_secs_f64(), memory());
+    let took = from.elapsed().as_secs_f64();
+    println!("{files} files in {commit} commits, {took:.1} s, slowest checkpoint {slowest:.2} s, {}", memory());
     Ok(())
+}
+
+/// Commits that no checkpoint follows, all of the same hours as those that are there.
+fn tail(folder: &Path, files: u64, commits: u64) -> Result<(), Box<dyn std::error::Error>> {
+    let table = table(folder)?;
+    let first = table.totals()?.files;
+    let covered = table.covered(0)?.unwrap_or(0);
+    for commit in 0..commits {
+        let part = |n: u64| first + files * n / commits;
+        add(&table, part(commit)..part(commit + 1), first + files, covered + commit)?;
+    }
+    println!("{files} files in {commits} commits without a checkpoint");
+    Ok(())
+}
+
+/// One commit of these files; gives its time.
+fn add(table: &Table, of: std::ops::Range<u64>, files: u64, commit: u64) -> Result<i64, StoreError> {
+    let adds: Vec<NewFile> = of.map(|n| file(n, files)).collect();
+    let now = adds.last().map_or(BEGIN, |f| f.time_max);
+    let steps = vec![TxnStep { shard: 0, before: (commit > 0).then_some(commit), last: commit + 1 }];
+    let columns = vec![Arc::new(columns())];
+    let change =
+        Change { operation: "WRITE", now, begun: now, columns, adds, data_change: true, steps, ..Change::default() };
+    table.commit(&change)?;
+    Ok(now)
 }
 
 fn file(n: u64, files: u64) -> NewFile {

@@ -233,3 +233,25 @@ fn a_dead_writers_segments_are_ended_and_its_folder_goes() {
         std::mem::forget(store);
     }
 }
+
+/// A process that only reads, or only moves rows on, ends what dead writers left all the same.
+#[test]
+fn a_store_that_never_writes_ends_what_the_dead_left() {
+    let disk = SimDisk::new(Path::new(ROOT), 1);
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+    let dies = runtime();
+    dies.block_on(async {
+        let store = open(disk.clone(), Path::new(ROOT), 1);
+        store.append(&tenant(), numbered(0, &[NOW, NOW - WINDOW_NANOS])).await.unwrap();
+        std::mem::forget(store);
+    });
+    dies.shutdown_background();
+    assert_eq!((left(&disk).0.len(), left(&disk).1.len()), (2, 1));
+    runtime().block_on(async {
+        let store = open(disk.clone(), Path::new(ROOT), 2);
+        tokio::time::sleep(options().patience().lease * 4).await;
+        assert_eq!(left(&disk), (Vec::new(), Vec::new()));
+        assert_eq!(store.metrics().writers_fenced.load(std::sync::atomic::Ordering::Relaxed), 1);
+        assert_eq!(numbers(&all(&store.reader())), [0, 1]);
+    });
+}

@@ -60,6 +60,8 @@ pub fn pass(
                 report.lost = true;
                 break;
             }
+            // A hundred such commits would take plans seconds to read.
+            env.checkpoint(&table, now)?;
         }
         report.files += files;
         (report.rows, report.bytes) = (report.rows + rows, report.bytes + bytes);
@@ -98,6 +100,10 @@ pub fn vacuum(
 ) -> Result<VacuumReport, StoreError> {
     let table = env.tables.table(tenant, signal);
     let mut report = VacuumReport::default();
+    if !dry_run {
+        // Where a crash or another engine left many files since the last one.
+        env.checkpoint(&table, now)?;
+    }
     let Some(mut log) = table.log()? else { return Ok(report) };
     let until = millis(now.saturating_sub(nanos(env.options.sweep_after_ms)));
     let objects = env.blocks.objects();

@@ -76,11 +76,17 @@ impl ColdEnv<'_> {
         known: &HashMap<String, Vec<u64>>,
     ) -> Result<IndexReport, StoreError> {
         let options = self.options;
-        // What was removed is known until it was deleted for sure.
-        let forget = now.saturating_sub(nanos(options.sweep_after_ms).saturating_mul(2));
-        table.checkpoint(options.checkpoint_commits, forget)?;
+        self.checkpoint(table, now)?;
         table.clean_log(now.saturating_sub(nanos(options.log_retention_ms)), CLEANED_MAX)?;
         self.indexed(now, |env| index::update(env, table, tenant, signal, known))
+    }
+
+    /// A checkpoint where one is due.
+    fn checkpoint(&self, table: &Table, now: i64) -> Result<(), StoreError> {
+        let options = self.options;
+        // What was removed is known until it was deleted for sure.
+        let forget = now.saturating_sub(nanos(options.sweep_after_ms).saturating_mul(2));
+        table.checkpoint(options.checkpoint_commits, options.checkpoint_files, forget).map(drop)
     }
 
     fn indexed<T>(&self, now: i64, work: impl FnOnce(&IndexEnv<'_>) -> T) -> T {

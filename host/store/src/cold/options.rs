@@ -19,6 +19,9 @@ pub struct ColdOptions {
     pub compact_files_min: usize,
     /// Commits between checkpoints: what a reader reads one by one.
     pub checkpoint_commits: u64,
+    /// Files that came or went between checkpoints: the first plan of a process parses what is said of each, some 12 us, and a
+    /// checkpoint of 1,000,000 files takes seconds to write.
+    pub checkpoint_files: usize,
     /// Commits that a checkpoint stands for are kept so long, for engines that look at older versions.
     pub log_retention_ms: u64,
     /// What was removed from the table, or never came into it, is deleted after so long: queries of other engines have ended by then.
@@ -38,6 +41,7 @@ impl Default for ColdOptions {
             compact_bytes_target: 128 << 20,
             compact_files_min: 4,
             checkpoint_commits: 10,
+            checkpoint_files: 10_000,
             log_retention_ms: 24 * 3_600_000,
             sweep_after_ms: 24 * 3_600_000,
             read_grace_ms: 120_000,

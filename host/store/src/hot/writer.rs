@@ -250,7 +250,8 @@ impl Store {
         Ok(Store::open_in(root, options, Surroundings { disk, clock, writer, keys }))
     }
 
-    /// A writer in other surroundings: the seam for tests. The root must exist.
+    /// A writer in other surroundings: the seam for tests. The root must exist. From here on the writers of other processes are
+    /// watched, and what dead ones left open is ended, where this is called in a runtime; else from the first append on.
     pub fn open_in(root: &Path, options: StoreOptions, around: Surroundings) -> Arc<Store> {
         let reader = Reader::keyed(around.disk.clone(), root, around.keys.clone());
         let observer = Observer::new(around.writer, options.patience(), around.keys.clone());
@@ -280,7 +281,20 @@ impl Store {
             search: AtomicBool::new(false),
         };
         let lanes = Mutex::new(Some(BTreeMap::new()));
-        Arc::new(Store { shared: Arc::new(shared), lanes, tended: AtomicBool::new(false), reader, follower })
+        let tended = AtomicBool::new(false);
+        let store = Arc::new(Store { shared: Arc::new(shared), lanes, tended, reader, follower });
+        store.begin();
+        store
+    }
+
+    /// Begins to look after leases, where a runtime runs it; else the first append does. Also a process that writes nothing ends
+    /// what dead ones left open: nobody else may be there to do it, and their rows could not move on.
+    fn begin(&self) {
+        if let Ok(runtime) = tokio::runtime::Handle::try_current()
+            && !self.tended.swap(true, Relaxed)
+        {
+            runtime.spawn(tend(Arc::downgrade(&self.shared)));
+        }
     }
 
     /// Keeps a batch. When this returns `Ok`, its rows are durable and in every later snapshot exactly once (ST-1). When it
@@ -419,9 +433,7 @@ impl Store {
         if let Some(lane) = lanes.get(&key).filter(|lane| !lane.queue.is_closed()) {
             return Ok(lane.queue.clone());
         }
-        if !self.tended.swap(true, Relaxed) {
-            tokio::spawn(tend(Arc::downgrade(&self.shared)));
-        }
+        self.begin();
         // Lanes end by themselves when idle; forget those that did.
         lanes.retain(|_, lane| !lane.queue.is_closed());
         let (queue, items) = mpsc::channel(LANE_ITEMS_MAX);

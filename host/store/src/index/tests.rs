@@ -113,7 +113,7 @@ fn qu2_a_trace_is_found_in_the_files_that_have_it_and_in_no_other() {
             let change = Change { operation: "OPTIMIZE", base: pinned.version, removes, adds, ..Change::default() };
             assert!(matches!(table.commit(&change).unwrap(), Committed::At(_)));
             if random.one_in(5) {
-                table.checkpoint(1, i64::MAX).unwrap();
+                table.checkpoint(1, usize::MAX, i64::MAX).unwrap();
                 // Clocks of commits stand still here, so that all of the log is old.
                 table.clean_log(i64::MAX, 100).unwrap();
             }

@@ -262,18 +262,19 @@ impl Table {
         Ok(log)
     }
 
-    /// Writes a checkpoint where `every` commits came since the last one, or that is another's. Files removed before `forget`
-    /// (unix nanoseconds) leave the log. Gives its version where one was written.
+    /// Writes a checkpoint where `every` commits came since the last one, or what they say of `files` files, or that is
+    /// another's: what came since is read whole before the first plan of a process. Files removed before `forget` (unix
+    /// nanoseconds) leave the log. Gives its version where one was written.
     ///
     /// # Errors
     /// As [`Table::pin`].
-    pub fn checkpoint(&self, every: u64, forget: i64) -> Result<Option<u64>, StoreError> {
+    pub fn checkpoint(&self, every: u64, files: usize, forget: i64) -> Result<Option<u64>, StoreError> {
         let Some(log) = self.log()? else { return Ok(None) };
         let due = match &log.checkpoint {
             None => log.version + 1 >= every,
             Some(last) => log.version >= last.version + every || (!last.sorted && log.version > last.version),
         };
-        if !due {
+        if !due && log.tail.len() < files.max(1) {
             return Ok(None);
         }
         log.protocol.check_write()?;

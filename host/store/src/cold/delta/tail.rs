@@ -160,6 +160,11 @@ impl Tail {
         })
     }
 
+    /// Files that it tells about, those of several runs in each.
+    pub(crate) fn len(&self) -> usize {
+        self.runs.iter().map(|run| run.last.len()).sum()
+    }
+
     pub(crate) fn memory_bytes(&self) -> usize {
         self.runs.iter().map(|run| run.memory_bytes).sum()
     }

@@ -170,7 +170,7 @@ fn qu2_a_table_is_what_its_commits_make_it_with_checkpoints_and_a_cleaned_log() 
                 assert!(known.columns().unwrap().iter().any(|column| column.name == name));
             }
             if random.below(4) == 0 {
-                known.checkpoint(1 + random.below(6) as u64, now - 5 * HOUR).unwrap();
+                known.checkpoint(1 + random.below(6) as u64, 2 + random.below(9), now - 5 * HOUR).unwrap();
             }
             if random.below(6) == 0 {
                 known.clean_log(now - 8 * HOUR, 5).unwrap();
@@ -180,6 +180,32 @@ fn qu2_a_table_is_what_its_commits_make_it_with_checkpoints_and_a_cleaned_log() 
         }
         assert!(!place.names().contains(&"00000000000000000000.json".to_owned()), "seed {seed}");
     }
+}
+
+#[test]
+fn a_checkpoint_comes_with_commits_or_with_files_whichever_is_first() {
+    let place = place();
+    let table = place.table();
+    let commit = |first: usize, files: usize| {
+        let adds = (first..first + files).map(|n| file(n as u64, NOON, 1)).collect();
+        table.commit(&write(adds, Vec::new())).unwrap();
+    };
+    let due = || table.checkpoint(3, 10, 0).unwrap();
+    commit(0, 9);
+    assert_eq!(due(), None);
+    commit(9, 1);
+    assert_eq!((due(), due()), (Some(1), None));
+    commit(10, 25);
+    assert_eq!(due(), Some(2), "one that is large at once");
+    commit(35, 1);
+    commit(36, 1);
+    assert_eq!(due(), None);
+    // Files that went count as those that came.
+    let removes = table.pin(TimeRange::ALL).unwrap().files.into_iter().take(9).collect();
+    let change = Change { removes, base: Some(4), ..write(Vec::new(), Vec::new()) };
+    assert_eq!(table.commit(&change).unwrap(), Committed::At(5));
+    assert_eq!(due(), Some(5));
+    assert_eq!(place.table().pin(TimeRange::ALL).unwrap().files.len(), 28);
 }
 
 #[test]
@@ -199,7 +225,7 @@ fn a_compaction_loses_against_whoever_took_its_files_first() {
     assert_eq!(place.table().commit(&first).unwrap(), Committed::At(2));
     assert_eq!(table.commit(&second).unwrap(), Committed::Lost);
     // Also where it cannot be told any more.
-    table.checkpoint(1, i64::MAX).unwrap();
+    table.checkpoint(1, usize::MAX, i64::MAX).unwrap();
     table.commit(&write(vec![file(21, NOON, 1)], Vec::new())).unwrap();
     assert!(table.clean_log(i64::MAX, 100).unwrap() > 0);
     assert_eq!(table.commit(&second).unwrap(), Committed::Lost);
@@ -258,7 +284,7 @@ fn commits_of_others_are_honoured() {
             check(table, day, &[foreign], 1);
             assert_eq!(table.totals().unwrap().rows, 1 + 5 + 5);
         }
-        table.checkpoint(1, 0).unwrap();
+        table.checkpoint(1, usize::MAX, 0).unwrap();
     }
 }
 
@@ -292,7 +318,7 @@ fn a_checkpoint_of_others_in_parts_is_read_and_followed_by_one_of_ours() {
         assert_eq!(found.pin(TimeRange { from: NOON - DAY, to: NOON }).unwrap().files.len(), 0);
     }
     table.commit(&write(vec![file(7, NOON - DAY, 1)], Vec::new())).unwrap();
-    assert_eq!(table.checkpoint(1_000, 0).unwrap(), Some(1));
+    assert_eq!(table.checkpoint(1_000, usize::MAX, 0).unwrap(), Some(1));
     let fresh = place.table();
     assert_eq!(fresh.pin(TimeRange::ALL).unwrap().files.len(), 5);
     assert!(fresh.log().unwrap().unwrap().checkpoint.as_ref().unwrap().sorted);
@@ -363,7 +389,7 @@ fn no_byte_of_a_checkpoint_can_be_changed_so_that_it_panics() {
     let place = place();
     let table = place.table();
     table.commit(&write((0..3).map(|n| file(n, NOON, 1)).collect(), Vec::new())).unwrap();
-    table.checkpoint(1, 0).unwrap();
+    table.checkpoint(1, usize::MAX, 0).unwrap();
     let name = Names(table.dir()).checkpoint(0);
     let whole = place.objects.get(&name).unwrap();
     let mut random = Random(7);
