@@ -12,6 +12,6 @@ mod sources;
 mod print;
 
 pub(crate) use settings::{
-    Config, CorsSettings, HttpSettings, LogFormat, QuerySettings, TelemetrySettings, TlsSettings,
+    Config, CorsSettings, HttpSettings, LogFormat, NO_ARCHIVE, QuerySettings, TelemetrySettings, TlsSettings,
 };
 pub(crate) use sources::{Flags, Loaded, load};

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use prism_store::cold::delta::Tables;
 use prism_store::disk::RealDisk;
 use prism_store::keys::Keyring;
@@ -18,12 +18,28 @@ use prism_store::{Objects, Reader};
 use crate::app::now_unix_nanos;
 use crate::config::Config;
 
-/// Opens the objects. Blocks on the disk.
+/// Opens the objects: the bucket where one is set, else a folder. Blocks on the disk.
 ///
 /// # Errors
 /// In words for the user: what is wrong with `objects`.
 pub(crate) fn objects(config: &Config) -> anyhow::Result<Arc<dyn Objects>> {
+    among(config, bucket(config)?.as_ref())
+}
+
+/// The bucket that was opened, or the folder.
+fn among(config: &Config, bucket: Option<&S3Objects>) -> anyhow::Result<Arc<dyn Objects>> {
     let folder = config.data_dir.join("objects");
+    if let Some(bucket) = bucket {
+        // Rows in both would be found in one only.
+        for tier in ["warm", "cold"].map(|tier| folder.join(tier)).iter().filter(|tier| tier.exists()) {
+            bail!(
+                "`objects.url` names a bucket, and there are objects in `{}`: copy that folder to the bucket (`aws s3 sync`), \
+                 then move it away",
+                tier.display()
+            );
+        }
+        return Ok(Arc::new(bucket.clone()));
+    }
     std::fs::create_dir_all(&folder)
         .with_context(|| format!("the folder of objects `{}` cannot be made", folder.display()))?;
     Ok(Arc::new(LocalObjects::new(Arc::new(RealDisk), &folder, random()?)))
@@ -68,7 +84,8 @@ fn credentials(file: &Path) -> anyhow::Result<Option<(String, String)>> {
 /// # Errors
 /// As [`objects`].
 pub(crate) fn open(config: &Config) -> anyhow::Result<Arc<Storage>> {
-    let (objects, keys, root) = (objects(config)?, config.keyring()?, &config.data_dir);
+    let bucket = bucket(config)?;
+    let (objects, keys, root) = (among(config, bucket.as_ref())?, config.keyring()?, &config.data_dir);
     Ok(Arc::new(Storage {
         disk: Arc::new(RealDisk),
         root: root.clone(),
@@ -80,7 +97,7 @@ pub(crate) fn open(config: &Config) -> anyhow::Result<Arc<Storage>> {
         cold: config.storage.cold_options(&config.ingest),
         writer: random()?,
         named: Default::default(),
-        archive: bucket(config)?.map(|objects| Archive { objects, class: config.objects.archive_class.clone() }),
+        archive: bucket.map(|objects| Archive { objects, class: config.objects.archive_class.clone() }),
         defaults: config.storage.policy(),
         objects,
     }))

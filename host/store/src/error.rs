@@ -23,6 +23,11 @@ pub enum StoreError {
     /// A part of the data was moved to a colder tier, or expired, since it was listed: look again.
     #[error("what was to be read has moved on since it was listed: ask again")]
     Vanished(#[source] io::Error),
+    /// The object lies in a storage class from which it must be fetched back first.
+    #[error(
+        "an archived file is needed: restore its object in the bucket (`aws s3api restore-object`), and ask again then"
+    )]
+    Archived(#[source] io::Error),
     /// The group that the batch was written with failed.
     #[error("writing failed, nothing of this batch was kept: {0}")]
     Group(String),
@@ -154,6 +159,9 @@ impl StoreError {
         if let Some(key) = source.get_ref().and_then(|e| e.downcast_ref::<crate::keys::KeyError>()) {
             return StoreError::Key(key.clone());
         }
+        if crate::objects::is_archived(&source) {
+            return StoreError::Archived(source);
+        }
         match source.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
                 StoreError::Full(source)
@@ -177,6 +185,7 @@ impl Classify for StoreError {
             StoreError::Full(_)
             | StoreError::Disk { .. }
             | StoreError::Vanished(_)
+            | StoreError::Archived(_)
             | StoreError::Group(_)
             | StoreError::Undoing
             | StoreError::Uncertain

@@ -149,6 +149,36 @@ async fn what_is_damaged_or_missing_is_found_and_named() {
     assert_eq!(verify(&self::storage(root.path())).faults, []);
 }
 
+/// A batch that was acknowledged is seen for ever, wherever its rows went; one that nobody stored is not.
+#[tokio::test]
+async fn st1_a_token_is_seen_in_every_tier_and_when_its_block_is_gone() {
+    let root = tempfile::tempdir().unwrap();
+    let storage = storage(root.path());
+    let mut tokens = Vec::new();
+    for n in 0..3i64 {
+        let writer = store(root.path(), 10 + n as u64);
+        // Of two windows, and of one that is over for long: late.
+        let times = [NOW, NOW - 5 * MINUTE, NOW - 3_000 * MINUTE];
+        tokens.push(writer.append(&tenant(), numbered(n * 100, &times)).await.unwrap().token);
+        writer.close().await;
+        let sees = || tokens.iter().map(|token| storage.reader.sees(&tenant(), token).unwrap()).collect::<Vec<_>>();
+        assert!(sees().iter().all(|seen| *seen), "hot");
+        for minutes in [40, 45, 180, 240] {
+            moves(&storage, NOW + (300 * n + minutes) * MINUTE, false);
+            assert!(sees().iter().all(|seen| *seen), "{n}, {minutes} minutes later");
+        }
+    }
+    let left = storage.blocks.list(&tenant(), Signal::Spans, 0, 0).unwrap();
+    assert_eq!(left.iter().map(|block| block.seq).collect::<Vec<_>>(), [3], "the newest stays");
+    // A segment of a window that the table knows nothing of is none that was promoted.
+    let late = tokens[0].to_string().split('_').find(|part| part.contains(".late.")).unwrap().to_owned();
+    let window = (NOW / 300_000_000_000).to_string();
+    let token = tokens[0].to_string().replace(&format!("_{late}"), "");
+    assert!(storage.reader.sees(&tenant(), &token.parse().unwrap()).unwrap());
+    let other = token.replace(&window, "7000000");
+    assert!(other != token && !storage.reader.sees(&tenant(), &other.parse().unwrap()).unwrap());
+}
+
 /// A block that cannot be read keeps itself and what is behind it from becoming cold, and is told; one that was removed for
 /// good is passed over.
 #[tokio::test]

@@ -9,18 +9,21 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use prism_model::Signal;
 use prism_model::window::TimeRange;
+use prism_model::{Classify as _, Kind, Signal};
+use prism_store::cold::ColdOptions;
+use prism_store::cold::delta::Tables;
 use prism_store::control::Create;
 use prism_store::disk::{Disk, RealDisk};
 use prism_store::keys::Keyring;
+use prism_store::life::{Age, Archive, Policy, Stage, Storage};
 use prism_store::objects::{LocalObjects, Objects, S3Objects, S3Options, is_archived};
 use prism_store::seal::{self, SealEnv, SealOptions};
 use prism_store::warm::Blocks;
-use prism_store::{Store, StoreOptions, Surroundings};
+use prism_store::{Reader, Store, StoreError, StoreOptions, Surroundings, Tier};
 use support::moto::Moto;
 use support::objects::behave;
-use support::{NOW, numbered, tenant};
+use support::{NOW, all, numbered, numbers, tenant};
 
 fn options(endpoint: &str, url: &str) -> S3Options {
     S3Options {
@@ -137,6 +140,80 @@ async fn segments_are_sealed_to_a_bucket_and_read_from_it() {
         block.frames(TimeRange::ALL).iter().map(read).sum::<usize>()
     });
     assert_eq!(sealed, 500);
+}
+
+/// Files go to the archive's class; what needs one that must be fetched back says so, and the rest goes on.
+#[test]
+fn archived_files_are_told_and_named_in_answers() {
+    let Some(moto) = Moto::start() else { return };
+    bucket(&moto, "prism");
+    let day = 86_400_000_000_000;
+    for class in ["GLACIER", "GLACIER_IR"] {
+        let root = tempfile::tempdir().unwrap();
+        let bucket = S3Objects::open(&options(&moto.url(), &format!("s3://prism/{class}")), 1).unwrap();
+        let objects: Arc<dyn Objects> = Arc::new(bucket.clone());
+        let (keys, grace) = (Keyring::default(), std::time::Duration::from_secs(120));
+        let reader = || Reader::open_with(Arc::new(RealDisk), objects.clone(), root.path(), keys.clone(), grace);
+        let storage = Storage {
+            disk: Arc::new(RealDisk),
+            root: root.path().to_owned(),
+            blocks: Blocks::open(objects.clone(), keys.clone()),
+            tables: Tables::new(objects.clone()),
+            reader: reader(),
+            keys: keys.clone(),
+            seal: SealOptions { seal_bytes_min: 0, ..SealOptions::default() },
+            cold: ColdOptions { compact_files_min: 2, ..ColdOptions::default() },
+            writer: 7,
+            named: Default::default(),
+            archive: Some(Archive { objects: bucket, class: class.into() }),
+            defaults: Policy::default(),
+            objects: objects.clone(),
+        };
+        let append = |writer: u64, first: i64, now: i64, time: i64| {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let (disk, keys) = (Arc::new(RealDisk), keys.clone());
+                let around = Surroundings { disk, clock: Arc::new(move || now), writer, keys };
+                let store = Store::open_in(root.path(), StoreOptions::default(), around);
+                store.append(&tenant(), numbered(first, &[time; 50])).await.unwrap();
+                store.close().await;
+            });
+        };
+        let archive_after = Age::ms(3 * 86_400_000);
+        let policy = Policy { warm_after: Age::ms(0), cold_after: Age::ms(0), archive_after, ..Policy::default() };
+        let moves = |now: i64| {
+            let moved = storage.moves(&tenant(), Signal::Spans, &policy, now, false, &|| false);
+            assert!(moved.failures.is_empty(), "{:?}", moved.failures);
+            moved.done.iter().find(|done| done.stage == Stage::Archive).map(|done| (done.parts, done.rows)).unwrap()
+        };
+        append(1, 0, NOW, NOW);
+        let hour = day / 24;
+        assert_eq!(moves(NOW + hour), (0, 0));
+        append(2, 100, NOW + 6 * day, NOW + 6 * day);
+        let before = all(&storage.reader);
+        assert_eq!((moves(NOW + 6 * day + hour), moves(NOW + 6 * day + 2 * hour)), ((1, 50), (0, 0)), "once");
+        // Who knows its footer, and who does not.
+        let fresh = all(&reader());
+        if class == "GLACIER_IR" {
+            assert_eq!((numbers(&fresh).len(), fresh.unreadable.len()), (100, 0));
+            continue;
+        }
+        let cold = before.frames.iter().find(|frame| frame.tier() == Tier::Cold).unwrap();
+        let error = cold.read(&|_, _| true).unwrap_err();
+        assert!(matches!(error, StoreError::Archived(_)) && error.kind() == Kind::Retry, "{error:?}");
+        let told = &fresh.unreadable[0];
+        assert_eq!((numbers(&fresh), fresh.unreadable.len()), ((100..150).collect::<Vec<i64>>(), 1));
+        assert!(
+            told.what.starts_with("file date=") && told.reason.starts_with("an archived file is needed"),
+            "{told:?}"
+        );
+        // Rows that come to its day later are not joined with it, and nothing fails for that.
+        append(3, 200, NOW + 6 * day, NOW);
+        moves(NOW + 6 * day + 3 * hour);
+        moves(NOW + 6 * day + 4 * hour);
+        assert_eq!(numbers(&all(&reader())), (100..150).chain(200..250).collect::<Vec<i64>>());
+        assert_eq!(storage.tables.table(&tenant(), Signal::Spans).totals().unwrap().rows, 150);
+    }
 }
 
 /// Answers every request so, until it is dropped; nothing where the answer is empty, and then it keeps the connection.

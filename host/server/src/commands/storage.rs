@@ -12,7 +12,7 @@ use serde_json::json;
 use crate::access::{self, DirectoryError};
 use crate::app::now_unix_nanos;
 use crate::cli::StorageCommand;
-use crate::config::Config;
+use crate::config::{Config, NO_ARCHIVE};
 use crate::show::{Align, Grid, Screen, bytes, count, duration, time};
 use crate::storage;
 
@@ -300,6 +300,9 @@ fn ages(
 ) -> anyhow::Result<String> {
     known(config, tenant)?;
     let defaults = config.storage.policy();
+    if set.archive_after.is_some_and(|age| age != Age::NEVER) && config.objects.url.is_empty() {
+        bail!("{NO_ARCHIVE}");
+    }
     let policies = if reset || set != Choices::default() {
         policy::change(&config.data_dir, tenant, defaults, |policies| {
             let of = policies.choices(signal);

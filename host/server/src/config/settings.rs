@@ -277,7 +277,8 @@ section! {
         warm_after: Age = Policy::default().warm_after,
         /// Age at which blocks become files of the Delta table, which other engines read too: hourly ones are large enough.
         cold_after: Age = Policy::default().cold_after,
-        /// Age at which files go to the archive's storage class; `never` by default, and always where objects are in a folder.
+        /// Age at which files go to the archive's storage class (`objects.archive_class`), whole days at a time; objects must be in a
+        /// bucket.
         archive_after: Age = Policy::default().archive_after,
         /// Age at which rows are deleted, in whole days. `never` by default: what is deleted cannot be brought back.
         delete_after: Age = Policy::default().delete_after,
@@ -291,6 +292,10 @@ section! {
         read_grace_ms: u64 = SealOptions::default().read_grace_ms,
     }
 }
+
+/// Why files cannot be archived.
+pub(crate) const NO_ARCHIVE: &str =
+    "`archive_after` needs objects in a bucket (`objects.url`): a folder has no archive, expected `never`";
 
 impl StorageSettings {
     /// The ages for whom nothing else is set.
@@ -483,6 +488,9 @@ impl Config {
         let url = &self.objects.url;
         if !url.is_empty() && url.strip_prefix("s3://").is_none_or(str::is_empty) {
             return Err(format!("`objects.url`: expected nothing, or `s3://BUCKET/PREFIX`, found `{url}`"));
+        }
+        if url.is_empty() && self.storage.archive_after != Age::NEVER {
+            return Err(format!("`storage`: {NO_ARCHIVE}"));
         }
         Ok(())
     }

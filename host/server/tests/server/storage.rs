@@ -13,7 +13,15 @@ fn a_tenants_ages_are_shown_set_and_refused_where_they_cannot_be() {
         shown.contains("30m") && shown.contains("1h") && shown.contains("never") && !shown.contains("set"),
         "{shown}"
     );
-    let set = must(data.path(), &["storage", "policy", "shop", "--delete-after", "90d", "--archive-after", "30d"]);
+    let archive = ["storage", "policy", "shop", "--delete-after", "90d", "--archive-after", "30d"];
+    let (_, error, success) = run(data.path(), &archive);
+    assert!(!success && error.contains("`archive_after` needs objects in a bucket (`objects.url`)"), "{error}");
+    assert_eq!(must(data.path(), &["storage", "policy", "shop"]), shown, "nothing was changed");
+    // With a bucket, which is not asked.
+    let file = data.path().join("bucket.toml");
+    std::fs::write(&file, "[objects]\nurl = \"s3://prism\"\n").expect("writes");
+    let file = file.display().to_string();
+    let set = must(data.path(), &[&["--config", &file][..], &archive].concat());
     assert_eq!((set.matches("90d (set)").count(), set.matches("30d (set)").count()), (3, 3), "{set}");
     let of_logs = must(data.path(), &["storage", "policy", "shop", "--signal", "logs", "--archive-after", "never"]);
     assert!(of_logs.contains("never (set for logs)") && of_logs.contains("30d (set)"), "{of_logs}");
@@ -39,6 +47,10 @@ fn ages_of_the_configuration_are_checked_at_the_start() {
     for (lines, expected) in [
         ("[storage]\ndelete_after = \"1m\"\n", "`storage`: expected `delete_after` to be at least `cold_after` (1h)"),
         ("[storage]\nread_grace_ms = 5\n", "`storage.read_grace_ms`: expected at least `query.time_max_ms`"),
+        (
+            "[storage]\narchive_after = \"30d\"\n",
+            "`storage`: `archive_after` needs objects in a bucket (`objects.url`)",
+        ),
         ("[objects]\nurl = \"ftp://x\"\n", "`objects.url`: expected nothing, or `s3://BUCKET/PREFIX`, found `ftp://x`"),
     ] {
         let file = data.path().join("prism.toml");

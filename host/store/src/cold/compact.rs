@@ -86,6 +86,8 @@ pub fn pass(
                     }
                 }
                 Ok((_, Committed::Lost)) => report.lost += 1,
+                // Rows that came late to a day that is archived: its files stay as they are.
+                Err(StoreError::Archived(_)) => {}
                 Err(error) => {
                     tracing::warn!(%error, %day, "small files cannot be joined");
                     failed = Some(error);

@@ -269,9 +269,20 @@ impl Reader {
             return Ok(true);
         }
         // Not here yet, or sealed: only whole segments are, with all that was acknowledged.
-        let covered = self.0.tables.table(tenant, token.signal).pin(NOTHING)?.covered;
-        let sealed = warm::list(&self.0.blocks, tenant, token.signal)?.sealed(&covered);
-        Ok(gone.into_iter().all(|name| sealed.contains(name)))
+        let table = self.0.tables.table(tenant, token.signal);
+        let covered = table.pin(NOTHING)?.covered;
+        let listed = warm::list(&self.0.blocks, tenant, token.signal)?;
+        let sealed = listed.sealed(&covered);
+        for name in gone.into_iter().filter(|name| !sealed.contains(name)) {
+            // Its block may have gone too, after its rows came to the table: where no block has gone, or the table has nothing of
+            // its window, that cannot be. Rows that came late may be of any time.
+            let window = TimeRange { from: name.window.start_nanos(), to: name.window.end_nanos() };
+            let in_table = || Ok::<_, StoreError>(name.late || !table.pin(window)?.files.is_empty());
+            if !listed.has_retired(name.shard, &covered) || !in_table()? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// The tenants that have something in any tier, ascending.

@@ -33,6 +33,16 @@ impl Warm {
         self.0.iter().flat_map(|(shard, listed)| listed.sealed(through(shard))).collect()
     }
 
+    /// Whether blocks of a shard that the table has were deleted: which segments they covered is not told any more.
+    pub(super) fn has_retired(&self, shard: u32, covered: &BTreeMap<u32, u64>) -> bool {
+        let through = covered.get(&shard).copied().unwrap_or(0);
+        let of_shard = self.0.iter().filter(|(of, _)| *of == shard);
+        let numbers = of_shard.flat_map(|(_, listed)| {
+            listed.blocks.iter().map(|block| block.seq).chain(listed.unread.iter().map(|(seq, _)| *seq))
+        });
+        (numbers.filter(|seq| *seq <= through).count() as u64) < through
+    }
+
     /// Adds the frames of the blocks above `covered` (the last block of each shard that the table has) that may hold what is
     /// asked for.
     pub(super) fn add(&self, ask: &Ask<'_>, covered: &BTreeMap<u32, u64>, cubes: &Arc<Cubes>, to: &mut Snapshot) {
