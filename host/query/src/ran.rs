@@ -189,6 +189,11 @@ impl Engine {
         restarts: bool,
     ) -> Result<Prepared, QueryError> {
         let limits = self.structure_limits();
+        let named = plan.fields.iter().filter_map(|field| match &field.from {
+            FieldFrom::Attribute { key, .. } => Some(key),
+            _ => None,
+        });
+        self.reader.used(&asked.tenant, plan.signal, named);
         let snapshot = self.reader.snapshot(&asked.tenant, plan.signal, self.reach(&plan))?;
         let mut partial: Vec<Partial> = snapshot.unreadable.iter().map(Partial::of_unreadable).collect();
         let asked_of = |frame: &Frame| {

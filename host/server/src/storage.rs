@@ -31,7 +31,7 @@ fn among(config: &Config, bucket: Option<&S3Objects>) -> anyhow::Result<Arc<dyn 
     let folder = config.data_dir.join("objects");
     if let Some(bucket) = bucket {
         // Rows in both would be found in one only.
-        for tier in ["warm", "cold"].map(|tier| folder.join(tier)).iter().filter(|tier| tier.exists()) {
+        if let Some(tier) = ["warm", "cold"].map(|tier| folder.join(tier)).iter().find(|tier| tier.exists()) {
             bail!(
                 "`objects.url` names a bucket, and there are objects in `{}`: copy that folder to the bucket (`aws s3 sync`), \
                  then move it away",

@@ -40,5 +40,5 @@ pub use metrics::Metrics;
 pub use objects::Objects;
 pub use options::StoreOptions;
 pub use place::Token;
-pub use read::{Found, READ_GRACE, Reader, Rolled, Snapshot, Tiers, Unreadable};
+pub use read::{Found, READ_GRACE, Reader, Rolled, Snapshot, Tiers, Unreadable, Used};
 pub use unit::{Frame, FrameStats, ReadCost, Tier};

@@ -179,6 +179,36 @@ async fn st1_a_token_is_seen_in_every_tier_and_when_its_block_is_gone() {
     assert!(other != token && !storage.reader.sees(&tenant(), &other.parse().unwrap()).unwrap());
 }
 
+/// What queries of this process name is noted in the table's schema by its worker, whoever moves the tenant.
+#[tokio::test]
+async fn columns_that_queries_name_keep_their_places() {
+    let root = tempfile::tempdir().unwrap();
+    let storage = storage(root.path());
+    let writer = store(root.path(), 1);
+    writer.append(&tenant(), numbered(0, &[NOW; 40])).await.unwrap();
+    writer.close().await;
+    moves(&storage, NOW + 40 * MINUTE, false);
+    moves(&storage, NOW + 200 * MINUTE, false);
+    let table = storage.tables.table(&tenant(), Signal::Spans);
+    let noted = || {
+        let columns = table.columns().unwrap();
+        let noted = columns.into_iter().filter(|column| column.metadata.contains_key("prism.query_day"));
+        noted.map(|column| column.name).collect::<Vec<_>>()
+    };
+    assert!(noted().is_empty() && table.totals().unwrap().rows == 40);
+    storage.reader.used(&tenant(), Signal::Spans, ["row".into(), "nobody's".into()].iter());
+    let options = WorkerOptions { interval: Duration::from_millis(20), id: 5 };
+    let worker = Worker::start(storage.clone(), options, Arc::new(|| NOW + 201 * MINUTE)).unwrap();
+    let began = std::time::Instant::now();
+    while noted().is_empty() {
+        assert!(began.elapsed() < Duration::from_secs(60), "it is noted");
+        std::thread::yield_now();
+    }
+    drop(worker);
+    assert_eq!(noted(), ["attr:row@int"]);
+    assert_eq!(verify(&storage).faults, []);
+}
+
 /// A block that cannot be read keeps itself and what is behind it from becoming cold, and is told; one that was removed for
 /// good is passed over.
 #[tokio::test]

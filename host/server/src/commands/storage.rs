@@ -209,6 +209,16 @@ fn verify(config: &Config, tenant: Option<&TenantId>) -> anyhow::Result<(String,
     for (of, fault) in &faults {
         let _infallible = writeln!(text, "{of}: {fault}");
     }
+    let left = storage.objects.leftovers()?;
+    if !left.is_empty() {
+        let size = bytes(left.iter().map(|one| one.bytes).sum());
+        let _infallible = writeln!(
+            text,
+            "objects: {} half written, {size}: a write that is under way, or left by a process that died; a server removes it \
+             when it has not changed for an hour",
+            left.len()
+        );
+    }
     let rows = count(i64::try_from(all.rows).unwrap_or(i64::MAX));
     let found = match faults.len() {
         0 => "all is sound".to_owned(),

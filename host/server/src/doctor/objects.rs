@@ -8,7 +8,7 @@ use prism_store::control::Create;
 
 use super::Finding;
 use crate::config::Config;
-use crate::show::duration;
+use crate::show::{bytes, duration};
 
 /// A query reads some objects one after the other.
 const SLOW: Duration = Duration::from_millis(500);
@@ -21,25 +21,36 @@ pub(super) fn check(config: &Config) -> Vec<Finding> {
     let at = if config.objects.url.is_empty() { "folder in `data_dir`".to_owned() } else { config.objects.url.clone() };
     let opened = crate::storage::objects(config);
     let todo = "nothing can be sealed, and queries lack what was: see `objects` in `prism config print`";
-    match opened.map_err(|e| format!("{e:#}")).and_then(|objects| tried(&*objects).map_err(|e| e.to_string())) {
-        Ok(Tried { took, exact: true }) if took < SLOW => {
-            vec![Finding::ok(subject, format!("{at}: written, read and deleted in {}", shown(took)))]
-        }
-        Ok(Tried { took, exact: true }) => {
-            let found = format!("{at}: written, read and deleted in {}", shown(took));
-            vec![Finding::warn(
-                subject,
-                found,
-                "each query of older rows waits so long: bring servers and objects together",
-            )]
-        }
-        Ok(Tried { exact: false, .. }) => {
-            let todo =
-                "rows would be lost or be there twice: use a store that honours `If-None-Match: *` when it creates";
-            vec![Finding::fail(subject, format!("{at}: a name was created twice"), todo)]
-        }
-        Err(error) => vec![Finding::fail(subject, format!("{at}: {error}"), todo)],
+    let left = opened.as_ref().ok().and_then(|objects| objects.leftovers().ok()).unwrap_or_default();
+    let mut findings =
+        match opened.map_err(|e| format!("{e:#}")).and_then(|objects| tried(&*objects).map_err(|e| e.to_string())) {
+            Ok(Tried { took, exact: true }) if took < SLOW => {
+                vec![Finding::ok(subject, format!("{at}: written, read and deleted in {}", shown(took)))]
+            }
+            Ok(Tried { took, exact: true }) => {
+                let found = format!("{at}: written, read and deleted in {}", shown(took));
+                vec![Finding::warn(
+                    subject,
+                    found,
+                    "each query of older rows waits so long: bring servers and objects together",
+                )]
+            }
+            Ok(Tried { exact: false, .. }) => {
+                let todo =
+                    "rows would be lost or be there twice: use a store that honours `If-None-Match: *` when it creates";
+                vec![Finding::fail(subject, format!("{at}: a name was created twice"), todo)]
+            }
+            Err(error) => vec![Finding::fail(subject, format!("{at}: {error}"), todo)],
+        };
+    if !left.is_empty() {
+        let size = bytes(left.iter().map(|one| one.bytes).sum());
+        let found = format!("{} half written, {size}: being written, or left by a process that died", left.len());
+        findings.push(match config.storage.worker {
+            true => Finding::ok(subject, format!("{found}; a server removes what has not changed for an hour")),
+            false => Finding::warn(subject, found, "nothing removes it: set `storage.worker` for one server"),
+        });
     }
+    findings
 }
 
 struct Tried {

@@ -15,7 +15,7 @@ pub mod schema;
 pub mod file;
 pub mod delta;
 mod options;
-mod columns;
+pub mod columns;
 mod gather;
 pub mod promote;
 pub mod compact;

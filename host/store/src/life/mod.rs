@@ -14,6 +14,7 @@ mod metrics;
 mod share;
 mod archive;
 mod moves;
+mod left;
 mod worker;
 mod status;
 mod verify;

@@ -17,10 +17,12 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 use prism_model::{Signal, TenantId};
 
+use super::left::Leftovers;
 use super::metrics::{LifeMetrics, Stage};
 use super::moves::Moved;
 use super::share::Share;
 use super::{Storage, policy};
+use crate::cold::columns;
 use crate::error::StoreError;
 
 /// The longest wait after failures: what is mended is found soon after.
@@ -121,8 +123,15 @@ impl Shared {
         let patience = self.options.interval * BEATS;
         let mut share = Share::new(self.storage.disk.clone(), &self.storage.root, self.options.id, patience);
         let mut plan = Plan::default();
+        let mut left = Leftovers::default();
         while !self.is_stopped() {
             self.round(&mut share, &mut plan, &|| began.elapsed());
+            self.note_uses();
+            match left.sweep(&*self.storage.objects, began.elapsed()) {
+                Ok((0, _)) => {}
+                Ok((files, bytes)) => tracing::warn!(files, bytes, "what a dead process left half written is removed"),
+                Err(error) => tracing::warn!(%error, "what dead processes left half written cannot be looked at"),
+            }
             let mut stop = self.stop.lock();
             if !*stop {
                 // Looking for what is due costs a listing of the tenants.
@@ -178,6 +187,17 @@ impl Shared {
         metrics.backing_off.store(plan.0.values().filter(|due| due.failures > 0).count() as u64, Relaxed);
         metrics.damaged.store(plan.0.values().map(|due| due.damaged as u64).sum(), Relaxed);
         LifeMetrics::add(&metrics.rounds, 1);
+    }
+
+    /// Writes down which columns this process's queries named: of all tenants, since whoever moves their rows goes by it.
+    fn note_uses(&self) {
+        for ((tenant, signal), keys) in self.storage.reader.take_used() {
+            let table = self.storage.tables.table(&tenant, signal);
+            if let Err(error) = columns::queried(&table, &keys, (self.clock)()) {
+                let signal = signal.as_str();
+                tracing::warn!(%tenant, signal, %error, "which columns were asked for is not written down");
+            }
+        }
     }
 
     /// One pass of a tenant's signal, counted and logged. An error where not even its policy is known.

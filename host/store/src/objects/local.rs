@@ -132,6 +132,35 @@ impl Objects for LocalObjects {
         }
     }
 
+    fn leftovers(&self) -> io::Result<Vec<Listed>> {
+        let aside = self.0.root.join(TEMP);
+        let mut names = match self.0.disk.list(&aside) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Vec::new(),
+            listed => listed?,
+        };
+        names.sort_unstable();
+        let mut left = Vec::new();
+        for name in names {
+            match self.0.disk.open(&aside.join(&name)).and_then(|file| file.identity()) {
+                Ok((_, bytes)) => left.push(Listed { name, bytes }),
+                // Finished meanwhile.
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(left)
+    }
+
+    fn remove_leftover(&self, name: &str) -> io::Result<()> {
+        if name.contains('/') || name.starts_with('.') {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "no name of a leftover"));
+        }
+        match self.0.disk.remove(&self.0.root.join(TEMP).join(name)) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+            done => done,
+        }
+    }
+
     fn remove_folder(&self, folder: &str) -> io::Result<()> {
         use io::ErrorKind::{DirectoryNotEmpty, NotADirectory, NotFound};
         let path = self.0.path(folder)?;
@@ -179,7 +208,7 @@ impl Upload for Writing {
 
 impl Drop for Writing {
     fn drop(&mut self) {
-        // What stays after a crash is swept by age.
+        // What stays after a crash is swept by `life/left.rs`.
         let _ = self.inner.disk.remove(&self.aside);
     }
 }

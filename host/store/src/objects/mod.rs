@@ -71,6 +71,17 @@ pub trait Objects: Send + Sync {
     /// Removes an object; none is no error.
     fn delete(&self, name: &str) -> io::Result<()>;
 
+    /// What is being written, or was left half written by a process that died: nobody's rows. Names that only
+    /// [`Objects::remove_leftover`] knows. Empty where the store itself drops what was not finished.
+    fn leftovers(&self) -> io::Result<Vec<Listed>> {
+        Ok(Vec::new())
+    }
+
+    /// Removes one of them; none is no error. Whoever is still writing it fails, and begins again.
+    fn remove_leftover(&self, _name: &str) -> io::Result<()> {
+        Ok(())
+    }
+
     /// Removes an empty folder, where folders are something by themselves; none, or one that is not empty, is no error. What was
     /// deleted in it before does not come back after this.
     fn remove_folder(&self, _folder: &str) -> io::Result<()> {

@@ -12,6 +12,7 @@ mod cold;
 mod hot;
 mod warm;
 mod rolled;
+mod used;
 
 use std::collections::HashSet;
 use std::ops::Range;
@@ -37,6 +38,8 @@ use crate::warm::Blocks;
 use hot::{Hot, Seen};
 use rolled::Cubes;
 pub use rolled::Rolled;
+pub use used::Used;
+use used::Uses;
 
 /// How long what a snapshot lists stays where it is, at least: twice the longest query. `store.read_grace_ms`.
 pub const READ_GRACE: Duration = Duration::from_secs(120);
@@ -61,6 +64,7 @@ struct Shared {
     files: ColdFiles,
     traces: Cache<(TenantId, Signal), Arc<Traces>>,
     cubes: Arc<Cubes>,
+    uses: Uses,
     grace: Duration,
 }
 
@@ -222,6 +226,7 @@ impl Reader {
             traces: Cache::new(INDEX_CACHE_BYTES),
             hot: Hot::new(disk, root.to_owned(), keys, Arc::<Filters>::default()),
             cubes: Arc::default(),
+            uses: Uses::default(),
             grace,
         }))
     }
@@ -283,6 +288,16 @@ impl Reader {
             }
         }
         Ok(true)
+    }
+
+    /// Notes that a query names these attributes: their columns keep their places in the table. Cheap, and bounded in memory.
+    pub fn used<'k>(&self, tenant: &TenantId, signal: Signal, keys: impl Iterator<Item = &'k Arc<str>>) {
+        self.0.uses.note(tenant, signal, keys);
+    }
+
+    /// What was noted since this was last called.
+    pub fn take_used(&self) -> Used {
+        self.0.uses.take()
     }
 
     /// The tenants that have something in any tier, ascending.
