@@ -93,7 +93,7 @@ pub(super) async fn trace(
             }
         }
     };
-    settle(&app, answered.await)
+    settle(&app, Box::pin(answered).await)
 }
 
 /// `GET /v1/fields?last=1h&signal=spans`: names for completion.
