@@ -160,13 +160,14 @@ impl Engine {
 
     async fn attempt(&self, plan: Plan, asked: Asked, restarts: bool) -> Result<Answer, QueryError> {
         let range = plan.range;
-        let earlier = async {
+        // Few queries compare: the others need no room for it.
+        let earlier = Box::pin(async {
             match earlier_plan(&plan) {
                 // A field that was not there yet is no mistake.
                 Some(plan) => self.all_ran(plan, &asked.lenient(), restarts).await,
                 None => Ok(Vec::new()),
             }
-        };
+        });
         let (ran, earlier) = futures::try_join!(self.all_ran(plan.clone(), &asked, restarts), earlier)?;
         let (begun, fill_rows_max) = (Instant::now(), self.options.fill_rows_max);
         let (ran, earlier, finished) = blocking(move || {
