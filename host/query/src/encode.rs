@@ -106,6 +106,25 @@ pub(crate) fn order_key(encoded: &[u8], descending: bool, out: &mut Vec<u8>) {
     out.extend([flip, flip]);
 }
 
+/// The first value of a row's place in an order, which [`order_key`] wrote.
+pub(crate) fn first_of_order(key: &[u8], descending: bool) -> Scalar {
+    let Some((0, rest)) = key.split_first().map(|(tag, rest)| (*tag, rest)) else { return Scalar::Null };
+    let flip = if descending { 0xff } else { 0 };
+    let mut value = Vec::new();
+    let mut at = 0;
+    while let Some(byte) = rest.get(at).map(|byte| byte ^ flip) {
+        // A zero is followed by what tells it from the end.
+        match (byte, rest.get(at + 1).map(|byte| byte ^ flip)) {
+            (0, Some(0xff)) => at += 1,
+            (0, _) => break,
+            _ => {}
+        }
+        value.push(byte);
+        at += 1;
+    }
+    decode(&value)
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -157,6 +176,8 @@ mod tests {
             };
             let expected = if desc { b.cmp(&a) } else { a.cmp(&b) }.then(x.cmp(&y));
             prop_assert_eq!(key(&a, x).cmp(&key(&b, y)), expected);
+            let first = first_of_order(&key(&a, x), desc);
+            prop_assert!(matches!(&first, Scalar::Bytes(back) if *back == a), "{:?}", first);
         }
     }
 }

@@ -2,12 +2,12 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use datafusion::error::DataFusionError;
 use datafusion::execution::TaskContext;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
-use datafusion::execution::memory_pool::GreedyMemoryPool;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::prelude::SessionConfig;
 use parking_lot::Mutex;
@@ -17,14 +17,17 @@ use prism_store::{Reader, StoreError};
 
 use crate::answer::{Answer, AnswerColumn, Stats};
 use crate::bind::query::{Plan, RANGE_DEFAULT_NANOS, plan};
+use crate::cursor::Cursor;
 use crate::error::QueryError;
 use crate::explain::{Calibration, Explained};
 use crate::finish::finish;
+use crate::memory::{OfQuery, Total};
 use crate::ran::{Ran, unknown_fields};
 use crate::scan::{Bytes, Deadline, Scan};
 use crate::series::earlier_plan;
 use crate::show;
 use crate::structure::Limits;
+use crate::turns::{Taker, Turns};
 use crate::types;
 
 /// Limits of queries, each with its name in the configuration.
@@ -34,13 +37,19 @@ pub struct EngineOptions {
     pub limit_max: usize,
     /// Wall time of a query, `query.time_max_ms`; a query's own budget can only lower it.
     pub time_max: Duration,
+    /// Bytes that a query may read, compressed, `query.bytes_max`; `None` for any. Its own budget can only lower it.
+    pub bytes_max: Option<u64>,
     /// Bytes that the groups of one query may take, `query.memory_bytes_max`.
     pub memory_bytes_max: usize,
+    /// Bytes that the groups of all queries may take together, `query.memory_total_bytes_max`.
+    pub memory_total_bytes_max: usize,
     /// Rows that `fill` and functions over bins may make before having, order and limit, `query.fill_rows_max`: each takes
     /// about 100 bytes, and a year of minutes is 525,600.
     pub fill_rows_max: usize,
-    /// Threads of one query, `query.threads`; 0 for the number of processors.
+    /// Frames that all queries work on at once, `query.threads`; 0 for the number of processors.
     pub threads: usize,
+    /// Other limits for some tenants, `query.tenants`.
+    pub tenants: HashMap<TenantId, TenantLimits>,
     /// How long before the range a span may have begun whose events are in it, `query.span_time_max_ms`: events lie with
     /// their span, which lies by its start.
     pub span_time_max: Duration,
@@ -58,15 +67,40 @@ impl Default for EngineOptions {
         EngineOptions {
             limit_max: 10_000,
             time_max: Duration::from_secs(30),
+            bytes_max: None,
             memory_bytes_max: 512 << 20,
+            memory_total_bytes_max: 1 << 30,
             fill_rows_max: 1_000_000,
             threads: 0,
+            tenants: HashMap::new(),
             span_time_max: Duration::from_secs(3_600),
             join_traces_max: 100_000,
             trace_slack: Duration::from_secs(300),
             combinations_max: 20_000_000,
         }
     }
+}
+
+/// Limits of one tenant's queries, instead of those of all.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TenantLimits {
+    /// Bytes that a query may read.
+    pub bytes_max: Option<u64>,
+    /// Wall time of a query.
+    pub time_max: Option<Duration>,
+}
+
+/// What the queries of a process do at the moment, and did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EngineLoad {
+    /// Frames that are worked on.
+    pub frames_running: usize,
+    /// Frames that wait for their turn.
+    pub frames_waiting: usize,
+    /// Bytes that groups take.
+    pub memory_bytes: usize,
+    /// Queries that were given up before their end, since whoever asked went away.
+    pub given_up: u64,
 }
 
 /// How one query is run.
@@ -88,12 +122,29 @@ pub struct Engine {
     pub(crate) reader: Reader,
     pub(crate) options: Arc<EngineOptions>,
     pub(crate) calibration: Arc<Calibration>,
+    pub(crate) turns: Arc<Turns>,
+    memory: Arc<Total>,
+    given_up: Arc<AtomicU64>,
 }
 
 impl Engine {
     /// An engine over what `reader` sees.
     pub fn new(reader: Reader, options: EngineOptions) -> Engine {
-        Engine { reader, options: Arc::new(options), calibration: Arc::default() }
+        Engine {
+            reader,
+            calibration: Arc::default(),
+            turns: Turns::new(options.threads),
+            memory: Total::new(options.memory_total_bytes_max),
+            given_up: Arc::default(),
+            options: Arc::new(options),
+        }
+    }
+
+    /// What its queries do at the moment, and did.
+    pub fn load(&self) -> EngineLoad {
+        let (frames_running, frames_waiting) = self.turns.now();
+        let given_up = self.given_up.load(Ordering::Relaxed);
+        EngineLoad { frames_running, frames_waiting, memory_bytes: self.memory.used(), given_up }
     }
 
     /// Answers a query for one tenant (QU-1: every scan is bound to it and to a range).
@@ -113,29 +164,46 @@ impl Engine {
         options: RunOptions,
     ) -> Result<Answer, QueryError> {
         let started = Instant::now();
+        let page = query.cursor.as_ref().map(|text| Cursor::read(text, query)).transpose()?;
+        let now_unix_nanos = page.as_ref().map_or(now_unix_nanos, |page| page.now);
         let mut settled = plan(query, now_unix_nanos, self.options.limit_max)?;
-        if settled.range_is_default {
+        if let Some(page) = page {
+            settled.turn_to(&page.after);
+        }
+        if settled.range_is_default && query.cursor.is_none() {
             let last = show::duration(RANGE_DEFAULT_NANOS);
             settled.warnings.push(format!("the query names no range: it was answered for the last {last}"));
         }
         let own =
             query.budget.and_then(|b| b.time).and_then(|nanos| u64::try_from(nanos).ok()).map(Duration::from_nanos);
-        let (limit, setting) = match own {
-            Some(own) if own < self.options.time_max => (own, "budget.time"),
-            _ => (self.options.time_max, "query.time_max_ms"),
+        let of_tenant = self.options.tenants.get(tenant);
+        let all = match of_tenant.and_then(|limits| limits.time_max) {
+            Some(limit) => (limit, "query.tenants"),
+            None => (self.options.time_max, "query.time_max_ms"),
         };
+        let (limit, setting) = own.map(|own| (own, "budget.time")).into_iter().chain([all]).min().unwrap_or(all);
+        let bytes_max = match of_tenant.and_then(|limits| limits.bytes_max) {
+            Some(limit) => Some((limit, "query.tenants")),
+            None => self.options.bytes_max.map(|limit| (limit, "query.bytes_max")),
+        };
+        let own = query.budget.and_then(|budget| budget.bytes).map(|own| (own, "budget.bytes"));
         let asked = Asked {
             tenant: tenant.clone(),
             now: now_unix_nanos,
             started,
-            bytes: Arc::new(Bytes::most(query.budget.and_then(|b| b.bytes))),
+            bytes: Arc::new(Bytes::most(own.into_iter().chain(bytes_max).min())),
             deadline: started.checked_add(limit).map(|at| Deadline { at, limit, setting }),
             context: self.context()?,
+            taker: self.turns.open(tenant),
             explained: query.dry_run.then(Arc::default),
+            query: Arc::new(query.clone()),
             options,
         };
         let explained = asked.explained.clone();
-        let mut answer = match tokio::time::timeout(limit, Box::pin(self.answer(settled, asked))).await {
+        let unanswered = Unanswered(Some(&self.given_up));
+        let answered = tokio::time::timeout(limit, Box::pin(self.answer(settled, asked))).await;
+        unanswered.answered();
+        let mut answer = match answered {
             Ok(answer) => answer?,
             Err(_) => return Err(QueryError::Time { limit, setting }),
         };
@@ -171,7 +239,11 @@ impl Engine {
         let (ran, earlier) = futures::try_join!(self.all_ran(plan.clone(), &asked, restarts), earlier)?;
         let (begun, fill_rows_max) = (Instant::now(), self.options.fill_rows_max);
         let (ran, earlier, finished) = blocking(move || {
-            let finished = finish(&ran, &earlier, fill_rows_max)?;
+            let given_up = || Err(QueryError::Engine("the query was given up".into()));
+            let finished = match ran.first() {
+                Some(first) => first.scan.in_turn(|| finish(&ran, &earlier, fill_rows_max)).unwrap_or_else(given_up),
+                None => given_up(),
+            }?;
             Ok((ran, earlier, finished))
         })
         .await?;
@@ -198,7 +270,13 @@ impl Engine {
             expected: types::of_column_in(&scans, i),
             values,
         });
-        Ok(Answer::new(columns.collect(), finished.rows, stats))
+        let cursor = finished.next.map(|after| Cursor { now: asked.now, after }.write(&asked.query));
+        if cursor == Some(None) {
+            stats.warnings.push("the order is by too long texts for another page: order by a shorter field".to_owned());
+        }
+        let mut answer = Answer::new(columns.collect(), finished.rows, stats);
+        answer.cursor = cursor.flatten();
+        Ok(answer)
     }
 
     /// Bounds of the look for structure.
@@ -213,7 +291,7 @@ impl Engine {
     /// Where the operators of one query take their memory from.
     fn context(&self) -> Result<Arc<TaskContext>, QueryError> {
         let runtime = RuntimeEnvBuilder::new()
-            .with_memory_pool(Arc::new(GreedyMemoryPool::new(self.options.memory_bytes_max)))
+            .with_memory_pool(OfQuery::new(self.options.memory_bytes_max, self.memory.clone()))
             // A stateless node has no disk to spill to: a query that needs one is refused.
             .with_disk_manager_builder(DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled))
             .build_arc()
@@ -234,7 +312,11 @@ pub(crate) struct Asked {
     pub(crate) started: Instant,
     pub(crate) bytes: Arc<Bytes>,
     pub(crate) deadline: Option<Deadline>,
+    /// As it was asked.
+    pub(crate) query: Arc<Query>,
     pub(crate) context: Arc<TaskContext>,
+    /// Takes turns with the other queries.
+    pub(crate) taker: Arc<Taker>,
     /// Scans are planned and written here, and not run.
     pub(crate) explained: Option<Arc<Mutex<Explained>>>,
     pub(crate) options: RunOptions,
@@ -244,6 +326,23 @@ impl Asked {
     /// The same where nothing that the query names need be there.
     fn lenient(&self) -> Asked {
         Asked { options: RunOptions { strict: false, ..self.options.clone() }, ..self.clone() }
+    }
+}
+
+/// Counts a query that is dropped before it is answered.
+struct Unanswered<'e>(Option<&'e AtomicU64>);
+
+impl Unanswered<'_> {
+    fn answered(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Unanswered<'_> {
+    fn drop(&mut self) {
+        if let Some(given_up) = self.0 {
+            given_up.fetch_add(1, Ordering::Relaxed);
+        }
     }
 }
 

@@ -20,14 +20,16 @@ pub enum QueryError {
         setting: &'static str,
     },
     /// It read more than its budget.
-    #[error("the query reads more than {limit} bytes (`budget.bytes`)")]
+    #[error("the query reads more than {limit} bytes (`{setting}`)")]
     Bytes {
         /// The budget.
         limit: u64,
+        /// What raises it.
+        setting: &'static str,
     },
     /// It would certainly read more than its budget, and was not begun.
     #[error(
-        "the query would read at least {least} and at most {most} bytes, which is over its budget of {limit} (`budget.bytes`)"
+        "the query would read at least {least} and at most {most} bytes, which is over its budget of {limit} (`{setting}`)"
     )]
     Estimate {
         /// Bytes that it reads in any case.
@@ -36,6 +38,8 @@ pub enum QueryError {
         most: u64,
         /// The budget.
         limit: u64,
+        /// What raises it.
+        setting: &'static str,
     },
     /// Its groups need more memory than a query may have.
     #[error("the query needs more than {limit} bytes of memory for its groups (`query.memory_bytes_max`)")]
@@ -72,6 +76,14 @@ pub enum QueryError {
     Combinations {
         /// The limit.
         limit: u64,
+    },
+    /// All queries together have taken the memory that is there for them.
+    #[error(
+        "the queries that run have taken all {limit} bytes that are there for them (`query.memory_total_bytes_max`)"
+    )]
+    MemoryFull {
+        /// The limit.
+        limit: usize,
     },
     /// The rows could not be read.
     #[error(transparent)]
@@ -110,6 +122,7 @@ impl QueryError {
             QueryError::Query(error) => error.code,
             QueryError::Time { .. } => code::TIME,
             QueryError::Bytes { .. } | QueryError::Estimate { .. } => code::BUDGET,
+            QueryError::MemoryFull { .. } => code::MEMORY_FULL,
             QueryError::FillRows { .. } => code::FILL_ROWS,
             QueryError::Memory { .. } | QueryError::Spans { .. } | QueryError::Rows { .. } => code::MEMORY,
             QueryError::Combinations { .. } => code::COMBINATIONS,
@@ -172,6 +185,8 @@ impl Classify for QueryError {
             | QueryError::Memory { .. }
             | QueryError::FillRows { .. } => Kind::Fix,
             QueryError::Spans { .. } | QueryError::Rows { .. } | QueryError::Combinations { .. } => Kind::Fix,
+            // Others end.
+            QueryError::MemoryFull { .. } => Kind::Retry,
             QueryError::Store(error) => error.kind(),
             QueryError::Engine(_) => Kind::Bug,
         }
@@ -206,6 +221,10 @@ pub mod code {
     pub const FILL_ROWS: &str = "query_over_fill_rows";
     /// Over the combinations of spans that conditions may compare.
     pub const COMBINATIONS: &str = "query_over_combinations";
+    /// A cursor that is none, or belongs to another query.
+    pub const CURSOR: &str = "query_cursor";
+    /// No memory is left for queries at the moment.
+    pub const MEMORY_FULL: &str = "query_memory_full";
     /// Stored rows could not be read.
     pub const UNREADABLE: &str = "query_unreadable";
     /// A bug.

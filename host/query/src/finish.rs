@@ -1,21 +1,24 @@
 //! From partial results to the rows of an answer: formulas, `having`, order and limit over groups; columns of the first rows.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use arrow::array::{AsArray, BinaryArray, RecordBatch, UInt32Array};
 use arrow::error::ArrowError;
+use xxhash_rust::xxh3::xxh3_128;
 
 use crate::bind::query::{Plan, Shape};
+use crate::cursor::After;
 use crate::encode;
 use crate::error::QueryError;
 use crate::eval::builder::ValsBuilder;
 use crate::eval::node::Level;
 use crate::eval::vals::Scalar;
 use crate::eval::{self, Vals};
+use crate::first::{MORE, PLACE_BYTES, parts as parts_of};
 use crate::group::Groups;
 use crate::ran::Ran;
 use crate::series::{Grouped, staged};
-use crate::sink::frame_and_row;
 
 /// The columns of the answer, and their number of rows.
 pub(crate) struct Finished {
@@ -23,6 +26,8 @@ pub(crate) struct Finished {
     pub(crate) columns: Vec<Vals>,
     /// What should be known about rows that are in no column.
     pub(crate) warnings: Vec<String>,
+    /// The last row, where more follow.
+    pub(crate) next: Option<After>,
 }
 
 /// Finishes what the partitions of one scan gave, or of several whose plans stand beside each other, and those of the earlier
@@ -109,16 +114,22 @@ fn groups(plan: &Plan, ran: &[Ran], earlier: &[Ran], fill_rows_max: usize) -> Re
             (out, *row)
         })
         .collect();
-    if sorted.len() > plan.limit && plan.limit > 0 {
+    if let Some(after) = &plan.after {
+        sorted.retain(|(key, _)| *key > after.key);
+    }
+    let more = sorted.len() > plan.limit;
+    if more && plan.limit > 0 {
         // Only the first need to be in order.
         sorted.select_nth_unstable(plan.limit - 1);
     }
     sorted.truncate(plan.limit);
     sorted.sort_unstable();
+    let last = sorted.last().filter(|_| more);
+    let next = last.map(|(key, _)| After { key: key.clone(), ..After::default() });
     kept = sorted.into_iter().map(|(_, row)| row).collect();
     let kept = UInt32Array::from(kept);
     let columns = plan.columns.iter().map(|c| eval::vals_at(&c.node, Level::Row, &rows)?.take(&kept));
-    Ok(Finished { rows: kept.len(), columns: columns.collect::<Result<_, ArrowError>>()?, warnings })
+    Ok(Finished { rows: kept.len(), columns: columns.collect::<Result<_, ArrowError>>()?, warnings, next })
 }
 
 fn rows(ran: &[Ran]) -> Result<Finished, QueryError> {
@@ -129,12 +140,21 @@ fn rows(ran: &[Ran]) -> Result<Finished, QueryError> {
     let mut keys: Vec<(&[u8], usize)> =
         parts.iter().flat_map(|(n, keys)| keys.iter().flatten().map(|key| (key, *n))).collect();
     keys.sort_unstable();
-    keys.truncate(first.limit);
+    let order = |key: &[u8]| key.len().saturating_sub(PLACE_BYTES);
+    let cut = |at: usize| keys.get(at).map(|(key, _)| &key[..order(key)]);
+    // Rows where the page before ended: some of them were given.
+    let given =
+        first.after.as_ref().map_or(0, |after| keys.partition_point(|(key, _)| key[..order(key)] <= after.key[..]));
+    // Which of the rows that are alike in the order come first is told by what they show.
+    let last = cut((given + first.limit).saturating_sub(1)).map(<[u8]>::to_vec);
+    let wanted = last.map_or(keys.len(), |last| keys.partition_point(|(key, _)| key[..order(key)] <= last[..]));
+    let more_behind = keys.len() > wanted;
+    keys.truncate(if first.limit == 0 { 0 } else { wanted });
     // Rows of one frame together, each with its place in the answer.
     let mut by_frame: BTreeMap<(usize, usize), Vec<(u32, usize)>> = BTreeMap::new();
     for (place, (key, scan)) in keys.iter().enumerate() {
-        if let Some((frame, row)) = frame_and_row(key) {
-            by_frame.entry((*scan, frame)).or_default().push((row, place));
+        if let Some((_, (frame, row))) = parts_of(key).filter(|(_, place)| *place != MORE) {
+            by_frame.entry((*scan, frame as usize)).or_default().push((row, place));
         }
     }
     let width = first.columns.len();
@@ -150,11 +170,50 @@ fn rows(ran: &[Ran]) -> Result<Finished, QueryError> {
         }
     }
     // Rows of a frame that could be filtered and then not be read are missing, which the answer says.
-    let cells: Vec<Vec<Option<Scalar>>> = cells.into_iter().filter(|row| row.iter().all(Option::is_some)).collect();
+    let read = cells.into_iter().map(|row| row.into_iter().collect::<Option<Vec<Scalar>>>());
+    let mut lost = false;
+    let mut rows: Vec<(&[u8], u128, Vec<Scalar>)> = Vec::with_capacity(keys.len());
+    for ((key, _), row) in keys.iter().zip(read) {
+        let Some((order, place)) = parts_of(key) else { continue };
+        lost |= place == MORE;
+        rows.extend(row.map(|row| (order, shown_hash(&row), row)));
+    }
+    rows.sort_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)));
+    if let Some(after) = &first.after {
+        let mut alike = 0;
+        rows.retain(|(order, hash, _)| match (*order, *hash).cmp(&(&after.key[..], after.hash)) {
+            Ordering::Less => false,
+            Ordering::Equal => {
+                alike += 1;
+                alike > after.given
+            }
+            Ordering::Greater => true,
+        });
+    }
+    let more = rows.len() > first.limit || more_behind;
+    rows.truncate(first.limit);
+    let next = rows.last().filter(|_| more && !lost).map(|(order, hash, _)| {
+        let alike = rows.iter().rev().take_while(|row| (row.0, row.1) == (order, *hash)).count() as u32;
+        let before = first.after.as_ref().filter(|after| after.key == *order && after.hash == *hash);
+        After { key: order.to_vec(), hash: *hash, given: before.map_or(0, |after| after.given) + alike }
+    });
     let columns = (0..width).map(|c| {
         let mut builder = ValsBuilder::new();
-        cells.iter().for_each(|row| builder.push(row[c].clone().unwrap_or(Scalar::Null)));
+        rows.iter().for_each(|(.., row)| builder.push(row[c].clone()));
         builder.finish()
     });
-    Ok(Finished { rows: cells.len(), columns: columns.collect(), warnings: Vec::new() })
+    let alike = "too many rows are alike in the order for another page: add a field to `order`";
+    let warnings = if more && lost { vec![alike.to_owned()] } else { Vec::new() };
+    Ok(Finished { rows: rows.len(), columns: columns.collect(), warnings, next })
+}
+
+/// What a row shows, as a number: rows of one number cannot be told apart.
+fn shown_hash(row: &[Scalar]) -> u128 {
+    let mut bytes = Vec::new();
+    for value in row {
+        let begin = bytes.len();
+        encode::encode(value, &mut bytes);
+        bytes.extend(((bytes.len() - begin) as u64).to_le_bytes());
+    }
+    xxh3_128(&bytes)
 }

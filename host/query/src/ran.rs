@@ -223,6 +223,7 @@ impl Engine {
         scan.deadline = asked.deadline.into_iter().chain(voids).min_by_key(|deadline| deadline.at);
         scan.restarts = restarts;
         scan.memory_bytes_max = self.options.memory_bytes_max;
+        scan.taker = Some(asked.taker.clone());
         scan.partial = Mutex::new(partial);
         for (number, rows) in joined.into_iter().enumerate() {
             rows.into_iter().for_each(|rows| scan.join(number, rows));

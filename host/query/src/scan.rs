@@ -12,7 +12,7 @@ use arrow::array::{ArrayRef, RecordBatch, UInt32Array};
 use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::{DataType, Field as ArrowField, Schema, SchemaRef};
 use datafusion::execution::TaskContext;
-use datafusion::execution::memory_pool::MemoryConsumer;
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use parking_lot::Mutex;
 use prism_model::window::TimeRange;
 use prism_model::{Batch, ColumnId, Intrinsic, TableKind};
@@ -21,6 +21,8 @@ use prism_store::{Frame, ReadCost, Rolled, StoreError, Tier};
 
 use crate::answer::Partial;
 use crate::bind::query::{Plan, Shape};
+use crate::encode;
+use crate::engine::engine_error;
 use crate::error::QueryError;
 use crate::eval::node::{Level, Node};
 use crate::eval::vals::Scalar;
@@ -35,6 +37,7 @@ use crate::rollup::{Cells, Fit};
 use crate::running::{Superseded, has_running};
 use crate::sink::Sink;
 use crate::structure::Structure;
+use crate::turns::{Taker, Turn};
 
 /// Frames between two looks at the memory that groups take: sketches of many groups take a while to add up.
 const MEMORY_CHECK_FRAMES: usize = 4;
@@ -101,6 +104,10 @@ pub(crate) struct Scan {
     /// When it must be done, and the error for when it is not.
     pub(crate) deadline: Option<Deadline>,
     pub(crate) memory_bytes_max: usize,
+    /// Through which it takes turns with other queries.
+    pub(crate) taker: Option<Arc<Taker>>,
+    /// Memory of what partitions found, for as long as it is there.
+    pub(crate) held: Mutex<Vec<MemoryReservation>>,
     /// What moves while it is read begins the query anew, instead of making the answer partial.
     pub(crate) restarts: bool,
     /// Off only in tests of QU-2.
@@ -140,12 +147,12 @@ pub(crate) struct Deadline {
 #[derive(Debug, Default)]
 pub(crate) struct Bytes {
     read: AtomicU64,
-    most: Option<u64>,
+    most: Option<(u64, &'static str)>,
 }
 
 impl Bytes {
-    /// So many at most.
-    pub(crate) fn most(most: Option<u64>) -> Bytes {
+    /// So many at most, by a setting.
+    pub(crate) fn most(most: Option<(u64, &'static str)>) -> Bytes {
         Bytes { read: AtomicU64::new(0), most }
     }
 
@@ -153,7 +160,9 @@ impl Bytes {
     pub(crate) fn refuse(&self, least: u64, most: u64) -> Result<(), QueryError> {
         let read = self.read.load(Ordering::Relaxed);
         match self.most {
-            Some(limit) if read.saturating_add(least) > limit => Err(QueryError::Estimate { least, most, limit }),
+            Some((limit, setting)) if read.saturating_add(least) > limit => {
+                Err(QueryError::Estimate { least, most, limit, setting })
+            }
             _ => Ok(()),
         }
     }
@@ -167,7 +176,7 @@ impl Bytes {
     fn read(&self, bytes: u64) -> Result<(), QueryError> {
         let read = self.read.fetch_add(bytes, Ordering::Relaxed) + bytes;
         match self.most {
-            Some(limit) if read > limit => Err(QueryError::Bytes { limit }),
+            Some((limit, setting)) if read > limit => Err(QueryError::Bytes { limit, setting }),
             _ => Ok(()),
         }
     }
@@ -224,6 +233,8 @@ impl Scan {
             bytes: Arc::default(),
             deadline: None,
             memory_bytes_max: usize::MAX,
+            taker: None,
+            held: Mutex::default(),
             restarts: false,
             prune,
             next: AtomicUsize::new(0),
@@ -255,7 +266,6 @@ impl Scan {
     pub(crate) fn work(&self, context: &TaskContext) -> Result<RecordBatch, QueryError> {
         let reservation = MemoryConsumer::new("groups").register(context.memory_pool());
         let mut sink = Sink::new(&self.plan);
-        let started = Instant::now();
         let mut since_check = 0;
         while !self.stop.load(Ordering::Relaxed) {
             let Some(job) = self.jobs.get(self.next.fetch_add(1, Ordering::Relaxed)) else { break };
@@ -267,14 +277,29 @@ impl Scan {
             since_check += 1;
             if since_check >= MEMORY_CHECK_FRAMES {
                 since_check = 0;
-                let too_much = |_| QueryError::Memory { limit: self.memory_bytes_max };
-                reservation.try_resize(sink.bytes()).map_err(too_much)?;
+                reservation.try_resize(sink.bytes()).map_err(engine_error)?;
             }
         }
-        reservation.try_resize(sink.bytes()).map_err(|_| QueryError::Memory { limit: self.memory_bytes_max })?;
-        let batch = sink.into_batch(&self.plan, self.schema());
-        add(&self.counters.busy_nanos, u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX));
-        batch
+        reservation.try_resize(sink.bytes()).map_err(engine_error)?;
+        self.held.lock().push(reservation);
+        self.in_turn(|| sink.into_batch(&self.plan, self.schema())).unwrap_or_else(|| {
+            // Given up: nobody looks at it.
+            Ok(RecordBatch::new_empty(self.schema()))
+        })
+    }
+
+    /// Does a piece of work when it is the query's turn; `None` where the query was given up before.
+    pub(crate) fn in_turn<T>(&self, work: impl FnOnce() -> T) -> Option<T> {
+        let late = || self.deadline.as_ref().is_some_and(|deadline| Instant::now() >= deadline.at);
+        let turn = match &self.taker {
+            Some(taker) => Some(taker.take(&|| self.stop.load(Ordering::Relaxed) || late())?),
+            None => None,
+        };
+        let began = Instant::now();
+        let done = work();
+        let nanos = turn.map_or_else(|| u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX), Turn::end);
+        add(&self.counters.busy_nanos, nanos);
+        Some(done)
     }
 
     /// A thread does not notice that its query was given up for time, nor a frame that it may be gone by now.
@@ -298,7 +323,8 @@ impl Scan {
                     Ok(Some((cube, _))) if cube.running() > 0 => None,
                     Ok(Some((cube, cost))) => {
                         self.counters.read(unit.tier, cost);
-                        self.cells(fit, &Cells::of(cube.cells(), self.plan.signal, fit.minutes)?, sink)?;
+                        let cells = || self.cells(fit, &Cells::of(cube.cells(), self.plan.signal, fit.minutes)?, sink);
+                        self.in_turn(cells).unwrap_or_else(|| self.in_time())?;
                         Some(fit.minutes)
                     }
                     Ok(None) => None,
@@ -395,15 +421,30 @@ impl Scan {
         };
         let matched = self.structure.as_ref().map(|structure| structure.rows(number, frame.rows()));
         let no_match = matches!(matched, Some(None));
-        if no_match || self.bound.as_ref().is_some_and(late) || (self.prune && self.hopeless(frame)) {
+        if no_match
+            || self.bound.as_ref().is_some_and(|bound| late(bound) || self.given(bound, frame))
+            || (self.prune && self.hopeless(frame))
+        {
             add(&self.counters.frames_pruned, 1);
             return Ok(());
         }
         add(&self.counters.frames_read, 1);
         add(&self.counters.tier(frame.tier()).frames_read, 1);
         add(&self.counters.rows_scanned, counted(&self.plan, frame) as u64);
+        let matched = matched.flatten();
+        self.in_turn(|| self.frame_now(number, but, matched, sink)).unwrap_or_else(|| self.in_time())
+    }
+
+    fn frame_now(
+        &self,
+        number: usize,
+        but: Option<TimeRange>,
+        matched: Option<BooleanBuffer>,
+        sink: &mut Sink,
+    ) -> Result<(), QueryError> {
+        let frame = &self.frames[number];
         let mut reading = Reading { but, ..self.reading(number) };
-        match reading.matching(matched.flatten()) {
+        match reading.matching(matched) {
             Ok(Matching::None) => Ok(()),
             Ok(matching) => {
                 let selection = match &matching {
@@ -419,6 +460,22 @@ impl Scan {
                 sink.add(self, number, &rows, selection)
             }
             Err(error) => self.give_up(Err(error), frame).map(|_| ()),
+        }
+    }
+
+    /// Whether the pages before gave all rows of a frame.
+    fn given(&self, bound: &Bound, frame: &Frame) -> bool {
+        let after = self.plan.after.as_ref().map(|after| encode::first_of_order(&after.key, bound.descending));
+        let (first, last) = times(&self.plan, frame);
+        match after {
+            Some(Scalar::Int(after)) => {
+                if bound.descending {
+                    first > after
+                } else {
+                    last < after
+                }
+            }
+            _ => false,
         }
     }
 

@@ -1,6 +1,5 @@
 //! What the rows of a partition become: groups, or the first rows of an order.
 
-use std::collections::BinaryHeap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -12,6 +11,7 @@ use crate::encode;
 use crate::error::QueryError;
 use crate::eval::node::{Level, Node};
 use crate::eval::{self, Rows};
+use crate::first::First;
 use crate::frame::FrameRows;
 use crate::group::{Groups, Many};
 use crate::scan::Scan;
@@ -19,14 +19,14 @@ use crate::scan::Scan;
 /// What the rows become.
 pub(crate) enum Sink {
     Groups(Groups),
-    First { heap: BinaryHeap<(Vec<u8>, Option<i64>)>, limit: usize },
+    First(First),
 }
 
 impl Sink {
     pub(crate) fn new(plan: &Plan) -> Sink {
         match &plan.shape {
             Shape::Groups { spec, .. } => Sink::Groups(Groups::new(spec)),
-            Shape::Rows => Sink::First { heap: BinaryHeap::new(), limit: plan.limit },
+            Shape::Rows => Sink::First(First::new(plan.limit, plan.after.as_ref().map(|after| after.key.clone()))),
         }
     }
 
@@ -34,7 +34,7 @@ impl Sink {
     pub(crate) fn bytes(&self) -> usize {
         match self {
             Sink::Groups(groups) => groups.bytes(),
-            Sink::First { heap, .. } => heap.iter().map(|(key, _)| key.capacity() + 32).sum(),
+            Sink::First(first) => first.bytes(),
         }
     }
 
@@ -56,7 +56,7 @@ impl Sink {
     ) -> Result<(), QueryError> {
         match (self, &scan.plan.shape) {
             (Sink::Groups(groups), Shape::Groups { spec, .. }) => Ok(groups.add(spec, rows, None)?),
-            (Sink::First { heap, limit }, _) if *limit > 0 => {
+            (Sink::First(kept), _) if !kept.is_closed() => {
                 let keys = scan.plan.order.iter().map(|key| eval::vals_at(&key.node, Level::Row, rows));
                 let keys: Vec<eval::Vals> = keys.collect::<Result<_, _>>()?;
                 let firsts = keys.first().and_then(|k| k.int.as_ref());
@@ -67,27 +67,19 @@ impl Sink {
                     let first = firsts.filter(|f| f.is_valid(at)).map(|f| f.value(at));
                     // Most rows are told by the first key alone: by what another partition found, or this one.
                     let bound = scan.bound.as_ref().map(|b| b.time.load(Ordering::Relaxed));
-                    let own = heap.peek().filter(|_| heap.len() == *limit).and_then(|(_, first)| *first);
+                    let own = kept.worst();
                     if first.is_some_and(|first| bound.into_iter().chain(own).any(|best| worse(first, best))) {
                         continue;
                     }
                     let row = selection.map_or(at as u32, |s| s.value(at));
-                    row_key(&scan.plan, &keys, at, (number, row), &mut key);
-                    if heap.len() == *limit {
-                        if heap.peek().is_some_and(|(worst, _)| *worst <= key) {
-                            continue;
-                        }
-                        heap.pop();
-                    }
-                    heap.push((key.clone(), first));
-                    if let (Some(bound), true, Some((_, Some(worst)))) =
-                        (&scan.bound, heap.len() == *limit, heap.peek())
-                    {
+                    row_key(&scan.plan, &keys, at, &mut key);
+                    kept.add(&key, first, (number as u32, row));
+                    if let (Some(bound), Some(worst)) = (&scan.bound, kept.worst()) {
                         // The last of this partition's first rows bounds those of all.
                         if bound.descending {
-                            bound.time.fetch_max(*worst, Ordering::Relaxed);
+                            bound.time.fetch_max(worst, Ordering::Relaxed);
                         } else {
-                            bound.time.fetch_min(*worst, Ordering::Relaxed);
+                            bound.time.fetch_min(worst, Ordering::Relaxed);
                         }
                     }
                 }
@@ -109,8 +101,8 @@ impl Sink {
     pub(crate) fn into_batch(self, plan: &Plan, schema: SchemaRef) -> Result<RecordBatch, QueryError> {
         match (self, &plan.shape) {
             (Sink::Groups(groups), Shape::Groups { spec, .. }) => Ok(groups.to_batch(spec)?),
-            (Sink::First { heap, .. }, _) => {
-                let keys = BinaryArray::from_iter_values(heap.iter().map(|(key, _)| key.as_slice()));
+            (Sink::First(first), _) => {
+                let keys = BinaryArray::from_iter_values(first.into_keys());
                 Ok(RecordBatch::try_new(schema, vec![Arc::new(keys)])?)
             }
             (Sink::Groups(_), Shape::Rows) => Err(QueryError::Engine("groups of plain rows".into())),
@@ -118,8 +110,8 @@ impl Sink {
     }
 }
 
-/// The order of a row as bytes, with its frame and number behind, which tell equal rows apart.
-fn row_key(plan: &Plan, keys: &[eval::Vals], at: usize, (frame, row): (usize, u32), out: &mut Vec<u8>) {
+/// The order of a row as bytes.
+fn row_key(plan: &Plan, keys: &[eval::Vals], at: usize, out: &mut Vec<u8>) {
     out.clear();
     let mut encoded = Vec::new();
     for (key, vals) in plan.order.iter().zip(keys) {
@@ -127,13 +119,4 @@ fn row_key(plan: &Plan, keys: &[eval::Vals], at: usize, (frame, row): (usize, u3
         encode::encode(&vals.get(at), &mut encoded);
         encode::order_key(&encoded, key.descending, out);
     }
-    out.extend((frame as u32).to_be_bytes());
-    out.extend(row.to_be_bytes());
-}
-
-/// Frame and row behind a [`row_key`].
-pub(crate) fn frame_and_row(key: &[u8]) -> Option<(usize, u32)> {
-    let tail = key.last_chunk::<8>()?;
-    let (frame, row) = tail.split_first_chunk::<4>()?;
-    Some((u32::from_be_bytes(*frame) as usize, u32::from_be_bytes(*row.first_chunk::<4>()?)))
 }

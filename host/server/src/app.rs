@@ -176,6 +176,20 @@ impl App {
             "Bytes of request bodies in memory.",
             self.room.bytes() as f64,
         );
+        let load = self.engine.load();
+        for (name, help, value) in [
+            ("prism_query_frames_running", "Frames that queries work on.", load.frames_running),
+            ("prism_query_frames_waiting", "Frames that wait for their query's turn.", load.frames_waiting),
+            ("prism_query_memory_bytes", "Bytes that the groups of queries take.", load.memory_bytes),
+        ] {
+            text.one(name, Type::Gauge, help, value as f64);
+        }
+        text.one(
+            "prism_query_given_up_total",
+            Type::Counter,
+            "Queries that ended because whoever asked went away.",
+            load.given_up as f64,
+        );
         if let Some(tls) = &self.tls {
             tls.expose(&mut text);
         }

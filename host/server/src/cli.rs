@@ -116,12 +116,43 @@ pub(crate) struct Query {
     /// Query as text or JSON, `@FILE`, or `-` for standard input; several words are one query
     #[arg(required = true)]
     pub(crate) query: Vec<String>,
-    /// The server's answer as it is
-    #[arg(long)]
+    /// The server's answer as it is: `--output json`
+    #[arg(long, conflicts_with = "output")]
     pub(crate) json: bool,
+    /// How the answer is printed
+    #[arg(long, short, default_value = "table", value_name = "FORM")]
+    pub(crate) output: Output,
+    /// Range up to now, such as 15m, 1h or 2d; instead of the query's own
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) last: Option<String>,
+    /// Begin of the range: now, today, yesterday, -1h, '2h ago', 14:00, '2026-11-20 14:00' or RFC 3339
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    pub(crate) from: Option<String>,
+    /// End of the range; now where only --from is said, the day's end with `today` and `yesterday`
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    pub(crate) to: Option<String>,
+    /// Show what the query would read, and read nothing
+    #[arg(long)]
+    pub(crate) explain: bool,
+    /// Go on where the page before ended: the `cursor` of its answer
+    #[arg(long, value_name = "CURSOR")]
+    pub(crate) cursor: Option<String>,
     /// Which server, with which key.
     #[command(flatten)]
     pub(crate) remote: Remote,
+}
+
+/// How an answer is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Output {
+    /// For reading
+    Table,
+    /// The server's answer as it is
+    Json,
+    /// A line of names, then one a row
+    Csv,
+    /// An object a row
+    Ndjson,
 }
 
 /// `prism trace`

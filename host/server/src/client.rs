@@ -37,14 +37,18 @@ pub(crate) fn get(remote: &Remote, path: &str) -> anyhow::Result<Answer> {
     ask(remote, |client, base| client.get(format!("{base}{path}")))
 }
 
-/// `POST path` with a query.
+/// `POST path` with a query, for an answer of a media type.
 ///
 /// # Errors
 /// As [`get`].
-pub(crate) fn post(remote: &Remote, path: &str, query: &str) -> anyhow::Result<Answer> {
+pub(crate) fn post(remote: &Remote, path: &str, query: &str, accept: &str) -> anyhow::Result<Answer> {
     let media_type = if query.trim_start().starts_with('{') { "application/json" } else { "text/plain; charset=utf-8" };
     let build = |client: &reqwest::blocking::Client, base: &str| {
-        client.post(format!("{base}{path}")).header("content-type", media_type).body(query.to_owned())
+        client
+            .post(format!("{base}{path}"))
+            .header("content-type", media_type)
+            .header("accept", accept)
+            .body(query.to_owned())
     };
     ask(remote, build)
 }

@@ -26,6 +26,7 @@ mod telemetry;
 mod commands;
 mod bundled;
 mod client;
+mod when;
 mod doctor;
 mod show;
 

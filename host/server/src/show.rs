@@ -1,7 +1,7 @@
 //! What people read in a terminal.
 //!
 //! ```text
-//! answer JSON -> units (a value as text) -> table (aligned columns) -> answer (table, cost, warnings)
+//! answer JSON -> units (a value as text) -> table (aligned columns), lines (numbers over time) -> answer (table, cost, warnings) | csv
 //! OTLP/JSON   -> tree (which span is below which), spent (times) -> waterfall (spans as bars over time)
 //! ```
 //!
@@ -10,13 +10,16 @@
 
 mod units;
 mod table;
+mod lines;
 mod answer;
+mod csv;
 mod tree;
 mod spent;
 mod waterfall;
 mod screen;
 
 pub(crate) use answer::answer;
+pub(crate) use csv::csv;
 pub(crate) use screen::{Ink, Screen};
 pub(crate) use spent::spent;
 pub(crate) use table::{Align, Grid};

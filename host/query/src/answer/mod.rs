@@ -115,6 +115,8 @@ pub struct Answer {
     pub stats: Stats,
     /// Of a dry run: what the query would do. It has no rows then.
     pub explained: Option<Explained>,
+    /// Where more rows follow: what the next page is asked by, as the query's `cursor`.
+    pub cursor: Option<String>,
     pub(crate) values: Vec<Vals>,
     pub(crate) units: Vec<Unit>,
 }
@@ -130,8 +132,15 @@ pub(crate) struct AnswerColumn {
 
 impl Answer {
     pub(crate) fn new(of: Vec<AnswerColumn>, rows: usize, stats: Stats) -> Answer {
-        let mut answer =
-            Answer { columns: Vec::new(), rows, stats, explained: None, values: Vec::new(), units: Vec::new() };
+        let mut answer = Answer {
+            columns: Vec::new(),
+            rows,
+            stats,
+            explained: None,
+            cursor: None,
+            values: Vec::new(),
+            units: Vec::new(),
+        };
         for AnswerColumn { name, unit, expected, values } in of {
             let ty = match (type_of(&values, unit), expected) {
                 ("null", expected) => expected.unwrap_or("null"),
@@ -161,12 +170,15 @@ impl Answer {
         }
     }
 
-    /// `{"columns": […], "rows": [[…]], "stats": {…}}`, of a dry run with `"explain": {…}`.
+    /// `{"columns": […], "rows": [[…]], "stats": {…}}`, where more rows follow with `"cursor"`, of a dry run with `"explain": {…}`.
     pub fn to_json(&self) -> String {
         let rows: Vec<Json> = (0..self.rows)
             .map(|row| Json::Array((0..self.columns.len()).map(|c| self.cell(row, c)).collect()))
             .collect();
         let mut answer = json!({ "columns": self.columns_json(), "rows": rows, "stats": self.stats.to_json() });
+        if let Some(cursor) = &self.cursor {
+            answer["cursor"] = cursor.as_str().into();
+        }
         if let Some(explained) = &self.explained {
             answer["explain"] = explained.to_json();
         }
@@ -185,6 +197,9 @@ impl Answer {
         for row in 0..self.rows {
             let cells = self.columns.iter().enumerate().map(|(c, column)| (column.name.clone(), self.cell(row, c)));
             line(Json::Object(cells.collect()));
+        }
+        if let Some(cursor) = &self.cursor {
+            line(json!({ "cursor": cursor }));
         }
         if let Some(explained) = &self.explained {
             line(json!({ "explain": explained.to_json() }));

@@ -6,6 +6,7 @@ use prism_model::window::TimeRange;
 
 use super::series::is_series;
 use super::{Binder, Place, unsupported};
+use crate::cursor::After;
 use crate::error::QueryError;
 use crate::eval::node::{Level, Node, Unit};
 use crate::field::Field;
@@ -66,6 +67,8 @@ pub(crate) struct Plan {
     pub(crate) columns: Vec<OutputColumn>,
     pub(crate) order: Vec<OrderKey>,
     pub(crate) limit: usize,
+    /// Where the page before ended.
+    pub(crate) after: Option<After>,
     /// The time of a stored row, in `fields`.
     pub(crate) time: Node,
     /// The time that the query sees: of a trace that of its start.
@@ -93,12 +96,19 @@ impl Plan {
     }
 }
 
+impl Plan {
+    /// Makes it that of a later page.
+    pub(crate) fn turn_to(&mut self, after: &After) {
+        self.after = Some(after.clone());
+        self.beside.iter_mut().for_each(|beside| beside.turn_to(after));
+    }
+}
+
 /// Settles a query, or refuses what cannot be run.
 ///
 /// # Errors
 /// `Fix`, with position and hint.
 pub(crate) fn plan(query: &Query, now: i64, limit_max: usize) -> Result<Plan, QueryError> {
-    refuse_unsupported(query)?;
     if query.matches.is_some() && !matches!(query.from, Source::Spans | Source::Traces) {
         let message =
             format!("expected `from spans` or `from traces` with `match`, found `from {}`", query.from.name());
@@ -182,6 +192,7 @@ pub(crate) fn plan_of(mut binder: Binder<'_>, limit_max: usize) -> Result<Plan, 
         columns,
         order,
         limit,
+        after: None,
         time,
         shown_time,
         warnings,
@@ -197,11 +208,6 @@ fn range(query: &Query, now: i64) -> TimeRange {
         Some(Range::Last(nanos)) => TimeRange { from: now.saturating_sub(nanos), to: now },
         Some(Range::Between { from, to }) => TimeRange { from, to },
     }
-}
-
-fn refuse_unsupported(query: &Query) -> Result<(), QueryError> {
-    let refuse = |there: bool, what: &str| if there { Err(unsupported(what, Pos::NONE, 1)) } else { Ok(()) };
-    refuse(query.cursor.is_some(), "`cursor`")
 }
 
 type Clauses = (Shape, Vec<OutputColumn>, Vec<OrderKey>);

@@ -70,7 +70,10 @@ impl Estimate {
             let frame = &scan.frames[number];
             let steps = Steps::of(plan, frame, but);
             // Which rows match may leave nothing to read.
-            if certain && plan.structure.is_none() && (scan.bound.is_none() || before < plan.limit as u64) {
+            if certain
+                && plan.structure.is_none()
+                && (scan.bound.is_none() || (before < plan.limit as u64 && plan.after.is_none()))
+            {
                 estimate.least += steps.certain();
             }
             before += counted(plan, frame) as u64;
@@ -86,11 +89,10 @@ impl Estimate {
                 fetches.push(cost(frame, &wanted(plan, frame, plan.columns.iter().map(|c| &c.node))));
             }
         }
-        // The columns of the first rows, which lie in so many frames at most.
-        fetches.sort_unstable_by_key(|cost| std::cmp::Reverse(cost.bytes));
-        fetches.truncate(plan.limit);
-        let reads = fetches.iter().map(|cost| cost.reads).max().unwrap_or(0) * fetches.len() as u64;
-        estimate.most += ReadCost { bytes: fetches.iter().map(|cost| cost.bytes).sum(), reads };
+        // The columns of the first rows, and of those that are alike in the order, which may lie anywhere.
+        if plan.limit > 0 {
+            fetches.into_iter().for_each(|cost| estimate.most += cost);
+        }
         estimate.most += of_running(scan, &pieces);
         if let Some(ask) = &plan.structure {
             estimate.most += of_structure(scan, ask);

@@ -3,10 +3,12 @@
 use std::io::Read as _;
 
 use anyhow::{Context as _, bail};
+use chrono::Local;
 
-use crate::cli::{Query, Trace};
+use crate::cli::{Output, Query, Trace};
 use crate::client;
-use crate::show::{Screen, answer, spent, waterfall};
+use crate::show::{Screen, answer, csv, spent, waterfall};
+use crate::when;
 
 /// Longest query that the server takes; more is not read from a file.
 const QUERY_BYTES_MAX: u64 = 1 << 20;
@@ -16,12 +18,18 @@ const QUERY_BYTES_MAX: u64 = 1 << 20;
 /// # Errors
 /// No answer, or the server's refusal with its place in the query.
 pub(crate) fn query(command: &Query, screen: &Screen) -> anyhow::Result<String> {
-    let text = read_query(&command.query.join(" "))?;
-    let response = client::post(&command.remote, "/v1/query", &text)?;
-    if command.json {
+    let text = settled(command, read_query(&command.query.join(" "))?, screen)?;
+    let output = if command.json { Output::Json } else { command.output };
+    let path = if command.explain { "/v1/query/explain" } else { "/v1/query" };
+    let media_type = if output == Output::Ndjson { "application/x-ndjson" } else { "application/json" };
+    let response = client::post(&command.remote, path, &text, media_type)?;
+    if matches!(output, Output::Json | Output::Ndjson) {
         return Ok(with_line_end(response.text));
     }
-    let parsed = serde_json::from_str(&response.text).context("expected a JSON answer")?;
+    let parsed: serde_json::Value = serde_json::from_str(&response.text).context("expected a JSON answer")?;
+    if output == Output::Csv && !command.explain {
+        return Ok(csv(&parsed));
+    }
     let took_ns = i64::try_from(response.took.as_nanos()).unwrap_or(i64::MAX);
     Ok(answer(&parsed, took_ns, screen))
 }
@@ -48,6 +56,24 @@ pub(crate) fn trace(command: &Trace, screen: &Screen) -> anyhow::Result<String> 
     let rows = rows.ok().and_then(|rows| serde_json::from_str(&rows.text).ok());
     let spent = rows.as_ref().map(spent).unwrap_or_default();
     Ok(waterfall(&id, &parsed, &spent, screen))
+}
+
+/// The query with the range and cursor that the flags name. One that they do not change goes as it was typed, so that errors
+/// point into it.
+fn settled(command: &Query, text: String, screen: &Screen) -> anyhow::Result<String> {
+    let now = Local::now().with_timezone(&screen.zone);
+    let (last, from, to) = (command.last.as_deref(), command.from.as_deref(), command.to.as_deref());
+    let range = when::range(last, from, to, now).map_err(anyhow::Error::msg)?;
+    if range.is_none() && command.cursor.is_none() {
+        return Ok(text);
+    }
+    let is_json = text.trim_start().starts_with('{');
+    let parsed = if is_json { prism_dsl::parse_json(text.as_bytes()) } else { prism_dsl::parse_text(&text) };
+    // The server's error is better than one from here.
+    let Ok(mut query) = parsed else { return Ok(text) };
+    query.range = range.or(query.range);
+    query.cursor = command.cursor.clone().or(query.cursor);
+    Ok(query.to_json().to_string())
 }
 
 fn read_query(argument: &str) -> anyhow::Result<String> {

@@ -1,11 +1,13 @@
 //! Every setting with its unit, default and reason. The doc comments are what `prism config print` shows.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use prism_query::EngineOptions;
+use prism_model::TenantId;
+use prism_query::{EngineOptions, TenantLimits};
 use prism_store::cold::ColdOptions;
 use prism_store::keys::{KeyService, Keyring, Kms, KmsOptions, Scheme};
 use prism_store::life::{Age, Policy};
@@ -340,11 +342,18 @@ section! {
         limit_max: usize = EngineOptions::default().limit_max,
         /// Time of a query, in milliseconds; its own budget can only lower it.
         time_max_ms: u64 = EngineOptions::default().time_max.as_millis() as u64,
+        /// Bytes that a query may read, compressed; its own budget can only lower it. 0 for any.
+        bytes_max: u64 = EngineOptions::default().bytes_max.unwrap_or(0),
         /// Bytes that the groups of one query may take.
         memory_bytes_max: usize = EngineOptions::default().memory_bytes_max,
+        /// Bytes that the groups of all queries may take together; a query that comes too many is told to ask again later.
+        memory_total_bytes_max: usize = EngineOptions::default().memory_total_bytes_max,
+        /// Other limits for some tenants, each as a budget: `["acme: bytes 10GB time 10s"]`.
+        tenants: Vec<String> = Vec::new(),
         /// Rows that `fill` and functions over bins may make of one query's groups, before having, order and limit.
         fill_rows_max: usize = EngineOptions::default().fill_rows_max,
-        /// Threads of one query; 0 for the number of processors.
+        /// Frames that all queries work on at once; 0 for the number of processors. Tenants take turns by the processor time
+        /// that they had, and one of which nothing runs gets a place beside the others, so that at worst twice as many run.
         threads: usize = EngineOptions::default().threads,
         /// How long before the range of `from events` a span may have begun whose events are in it, in milliseconds: events lie
         /// with their span. More finds those of longer spans, and looks at more frames.
@@ -357,8 +366,7 @@ section! {
         trace_slack_ms: u64 = EngineOptions::default().trace_slack.as_millis() as u64,
         /// Combinations of spans that conditions between spans of a `match` may compare: some seconds of a processor.
         combinations_max: u64 = EngineOptions::default().combinations_max,
-        /// Queries at once, over all tenants. Each uses every processor, so more at once make none of them faster, and memory
-        /// is this times `memory_bytes_max` at worst.
+        /// Queries at once, over all tenants. They take turns (`threads`), so more at once make none of them faster.
         concurrent_max: usize = 8,
         /// Queries of one tenant at once: half, so that one tenant's dashboard does not keep the others waiting.
         tenant_concurrent_max: usize = 4,
@@ -368,10 +376,30 @@ section! {
 }
 
 impl QuerySettings {
+    /// The limits by tenant.
+    fn tenant_limits(&self) -> Result<HashMap<TenantId, TenantLimits>, String> {
+        let limits = |entry: &String| {
+            let (tenant, budget) = entry.split_once(':')?;
+            let budget = prism_dsl::parse_text(&format!("from spans budget {budget}")).ok()?.budget?;
+            let time_max = budget.time.and_then(|nanos| u64::try_from(nanos).ok()).map(Duration::from_nanos);
+            Some((tenant.trim().parse().ok()?, TenantLimits { bytes_max: budget.bytes, time_max }))
+        };
+        let expected = |entry: &String| {
+            format!(
+                "`query.tenants`: expected a tenant and its budget such as `acme: bytes 10GB time 10s`, found `{entry}`"
+            )
+        };
+        self.tenants.iter().map(|entry| limits(entry).ok_or_else(|| expected(entry))).collect()
+    }
+
     /// The bounds in the words of the engine.
     pub(crate) fn engine_options(&self) -> EngineOptions {
         EngineOptions {
             limit_max: self.limit_max,
+            bytes_max: Some(self.bytes_max).filter(|bytes| *bytes > 0),
+            memory_total_bytes_max: self.memory_total_bytes_max,
+            // They were checked when the configuration was read.
+            tenants: self.tenant_limits().unwrap_or_default(),
             time_max: Duration::from_millis(self.time_max_ms),
             memory_bytes_max: self.memory_bytes_max,
             fill_rows_max: self.fill_rows_max,
@@ -439,6 +467,7 @@ impl Config {
                 "`encryption.kms_key`: expected a key, because `encryption.default` is `kms`, found none".to_owned()
             );
         }
+        self.query.tenant_limits()?;
         self.check_http()?;
         self.check_tls()?;
         self.check_storage()?;

@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 
+use super::lines::{counts, sparkline};
 use super::screen::{Ink, Screen};
 use super::table::{Align, Grid};
 use super::units::{bytes, clean, count, duration, time};
@@ -13,6 +14,9 @@ pub(crate) fn answer(answer: &Value, took_ns: i64, screen: &Screen) -> String {
     let columns: Vec<Column> = list("columns").iter().map(Column::read).collect();
     let mut grid = Grid::new(columns.iter().map(|c| (c.header(), c.align())));
     let rows = list("rows");
+    if let Some(plan) = answer["explain"]["text"].as_str() {
+        return plan.lines().map(|line| clean(line) + "\n").collect();
+    }
     for row in rows {
         let cells = row.as_array().map(Vec::as_slice).unwrap_or_default();
         grid.push(columns.iter().zip(cells).map(|(column, value)| column.cell(value, screen)).collect());
@@ -21,6 +25,7 @@ pub(crate) fn answer(answer: &Value, took_ns: i64, screen: &Screen) -> String {
     if !rows.is_empty() {
         out.push('\n');
     }
+    out.push_str(&over_time(&columns, rows, screen));
     out.push_str(&screen.ink(Ink::Dim, &footer(answer, rows.len(), took_ns)));
     out.push('\n');
     for warning in warnings(answer) {
@@ -28,6 +33,27 @@ pub(crate) fn answer(answer: &Value, took_ns: i64, screen: &Screen) -> String {
         out.push('\n');
     }
     out
+}
+
+/// A line for each column of numbers, where each row is a bin of time.
+fn over_time(columns: &[Column], rows: &[Value], screen: &Screen) -> String {
+    let bins = columns.iter().position(|column| column.kind == "time" && column.name.starts_with("bin("));
+    let Some(bins) = bins.filter(|_| rows.len() > 1) else { return String::new() };
+    let bin = |row: &Value| row[bins].as_str().map(str::to_owned);
+    // Several groups a bin are no line.
+    if rows.windows(2).any(|two| bin(&two[0]) >= bin(&two[1])) {
+        return String::new();
+    }
+    let width = screen.width.unwrap_or(80).saturating_sub(24);
+    let mut out = String::new();
+    for (number, column) in columns.iter().enumerate().filter(|(_, column)| column.align() == Align::Right) {
+        let values: Vec<Option<f64>> = rows.iter().map(|row| row[number].as_f64()).collect();
+        let line = sparkline(&values, width);
+        if !line.is_empty() {
+            out.push_str(&format!("{}  {}\n", screen.ink(Ink::Dim, &column.name), line));
+        }
+    }
+    if out.is_empty() { out } else { out + "\n" }
 }
 
 struct Column {
@@ -68,7 +94,10 @@ impl Column {
                     _ => clean(text),
                 },
             },
-            other => clean(&other.to_string()),
+            other => match counts(other) {
+                Some(counts) => sparkline(&counts.into_iter().map(Some).collect::<Vec<_>>(), 40),
+                None => clean(&other.to_string()),
+            },
         }
     }
 
@@ -117,8 +146,20 @@ fn footer(answer: &Value, rows: usize, took_ns: i64) -> String {
     if !read.is_empty() {
         out.push_str(&format!("  ·  read {}", read.join(", ")));
     }
-    if answer.get("cursor").is_some() {
-        out.push_str("  ·  more rows follow");
+    if let Some(n) = number("rollups_read").filter(|n| *n > 0) {
+        let rows = number("rows_from_rollups").unwrap_or(0);
+        out.push_str(&format!("  ·  {} tell of {}", of(n, "rollup", "rollups"), of(rows, "row", "rows")));
+    }
+    if let Some(n) = number("index_reads").filter(|n| *n > 0) {
+        out.push_str(&format!("  ·  {}", of(n, "index read", "index reads")));
+    }
+    for (tier, found) in stats["tiers"].as_object().into_iter().flatten() {
+        let number = |name: &str| found[name].as_i64().unwrap_or(0);
+        let read = bytes(number("bytes_read").unsigned_abs());
+        out.push_str(&format!("  ·  {}: {read} of {}", clean(tier), of(number("parts"), "part", "parts")));
+    }
+    if let Some(cursor) = answer.get("cursor").and_then(Value::as_str) {
+        out.push_str(&format!("  ·  more rows follow: --cursor {}", clean(cursor)));
     }
     out
 }
@@ -157,6 +198,8 @@ mod tests {
             ],
             "stats": {
                 "rows_scanned": 12390, "bytes_read": 4096, "frames_read": 7, "frames_pruned": 120,
+                "rollups_read": 2, "rows_from_rollups": 5000, "index_reads": 1,
+                "tiers": {"hot": {"parts": 1, "bytes_read": 96}, "cold": {"parts": 3, "bytes_read": 4000}},
                 "warnings": ["limit 5000 is clamped to 1000"],
                 "partial": [{"what": "segment x from byte 5", "why": "damaged"}]
             }
@@ -170,7 +213,7 @@ service.name  minute                                   n     p95     err
 checkout      2026-01-02 03:04:00                 12,345  12.3ms  0.0156
 ·             2026-01-02 03:05:00  9,007,199,254,740,993   850ns     NaN
 
-2 rows in 12ms  ·  read 12,390 rows, 4.1kB, 7 frames, 120 pruned
+2 rows in 12ms  ·  read 12,390 rows, 4.1kB, 7 frames, 120 pruned  ·  2 rollups tell of 5,000 rows  ·  1 index read  ·  hot: 96B of 1 part  ·  cold: 4kB of 3 parts
 warning: limit 5000 is clamped to 1000
 warning: segment x from byte 5 could not be read and is missing: damaged
 "

@@ -22,3 +22,4 @@ mod rude;
 mod storage;
 mod load;
 mod commands;
+mod ask;
