@@ -40,15 +40,14 @@ pub(crate) fn finish(ran: &[Ran], earlier: &[Ran], fill_rows_max: usize) -> Resu
     }
 }
 
-/// The rows that a scan found for an answer, frame by frame, ascending.
+/// The rows that a scan found for an answer, frame by frame, ascending: also those of which what they show tells whether they are
+/// in it.
 pub(crate) fn places(ran: &Ran) -> Vec<(usize, UInt32Array)> {
     let parts: Vec<BinaryArray> = ran.parts.iter().map(|part| part.column(0).as_binary::<i32>().clone()).collect();
-    let mut keys: Vec<&[u8]> = parts.iter().flat_map(|keys| keys.iter().flatten()).collect();
-    keys.sort_unstable();
-    keys.truncate(ran.scan.plan.limit);
+    let places = parts.iter().flat_map(|keys| keys.iter().flatten()).filter_map(parts_of).map(|(_, place)| place);
     let mut by_frame: BTreeMap<usize, Vec<u32>> = BTreeMap::new();
-    for (frame, row) in keys.into_iter().filter_map(frame_and_row) {
-        by_frame.entry(frame).or_default().push(row);
+    for (frame, row) in places.filter(|place| *place != MORE) {
+        by_frame.entry(frame as usize).or_default().push(row);
     }
     let ascending = |(frame, mut rows): (usize, Vec<u32>)| {
         rows.sort_unstable();

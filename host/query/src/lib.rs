@@ -1,7 +1,7 @@
 //! Answers queries over spans, log records and metric points.
 //!
 //! ```text
-//! Ast -> bind (names to fields, operators to nodes) -> ran (one scan: snapshot, scan (prune, read, filter: frame, field, eval) -> sink, group -> exec)
+//! Ast -> bind (names to fields, operators to nodes) -> ran (one scan: snapshot, explain (what it will cost), turns (who is next), scan (prune, read, filter: frame, field, eval) -> sink, group -> exec)
 //!     (rows of all kinds: events, a scan for each; rows of other signals beside: joins, scans before or behind)
 //!     -> series (earlier range, fill, functions over bins) -> finish (formulas, having, order, limit) -> answer (JSON, NDJSON, Arrow)        trace, fields
 //! ```
