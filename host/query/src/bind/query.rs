@@ -5,7 +5,7 @@ use prism_model::Signal;
 use prism_model::window::TimeRange;
 
 use super::series::is_series;
-use super::{Binder, Place, unsupported};
+use super::{Binder, Place};
 use crate::cursor::After;
 use crate::error::QueryError;
 use crate::eval::node::{Level, Node, Unit};
