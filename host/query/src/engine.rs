@@ -17,13 +17,14 @@ use prism_store::{Reader, StoreError};
 
 use crate::answer::{Answer, AnswerColumn, Stats};
 use crate::bind::query::{Plan, RANGE_DEFAULT_NANOS, plan};
+use crate::cost::Bytes;
 use crate::cursor::Cursor;
 use crate::error::QueryError;
 use crate::explain::{Calibration, Explained};
 use crate::finish::finish;
 use crate::memory::{OfQuery, Total};
 use crate::ran::{Ran, unknown_fields};
-use crate::scan::{Bytes, Deadline, Scan};
+use crate::scan::{Deadline, Scan};
 use crate::series::earlier_plan;
 use crate::show;
 use crate::structure::Limits;

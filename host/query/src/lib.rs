@@ -28,6 +28,7 @@ mod rollup;
 mod structure;
 mod turns;
 mod memory;
+mod cost;
 mod scan;
 mod explain;
 mod cursor;

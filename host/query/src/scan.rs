@@ -4,7 +4,7 @@
 //! other conditions, columns of what is computed. Partitions take frames from one queue, so that none waits for another.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -17,10 +17,11 @@ use parking_lot::Mutex;
 use prism_model::window::TimeRange;
 use prism_model::{Batch, ColumnId, Intrinsic, TableKind};
 use prism_store::rollup::Cell;
-use prism_store::{Frame, ReadCost, Rolled, StoreError, Tier};
+use prism_store::{Frame, Rolled, StoreError};
 
 use crate::answer::Partial;
 use crate::bind::query::{Plan, Shape};
+use crate::cost::{Bytes, Counters, add};
 use crate::encode;
 use crate::engine::engine_error;
 use crate::error::QueryError;
@@ -41,48 +42,6 @@ use crate::turns::{Taker, Turn};
 
 /// Frames between two looks at the memory that groups take: sketches of many groups take a while to add up.
 const MEMORY_CHECK_FRAMES: usize = 4;
-
-/// What a query has cost so far.
-#[derive(Debug, Default)]
-pub(crate) struct Counters {
-    pub(crate) rows_scanned: AtomicU64,
-    pub(crate) rows_matched: AtomicU64,
-    pub(crate) bytes_read: AtomicU64,
-    pub(crate) reads: AtomicU64,
-    pub(crate) frames_read: AtomicU64,
-    pub(crate) frames_pruned: AtomicU64,
-    pub(crate) rollups_read: AtomicU64,
-    pub(crate) rows_from_rollups: AtomicU64,
-    /// Values that were read: rows times columns.
-    pub(crate) cells: AtomicU64,
-    pub(crate) busy_nanos: AtomicU64,
-    /// In the order of [`crate::TIERS`].
-    pub(crate) tiers: [TierCounters; 3],
-}
-
-/// What a query has read in a tier so far.
-#[derive(Debug, Default)]
-pub(crate) struct TierCounters {
-    pub(crate) frames_read: AtomicU64,
-    pub(crate) bytes_read: AtomicU64,
-    pub(crate) reads: AtomicU64,
-}
-
-impl Counters {
-    fn tier(&self, tier: Tier) -> &TierCounters {
-        &self.tiers[tier as usize]
-    }
-
-    pub(crate) fn read(&self, tier: Tier, cost: ReadCost) {
-        let of_tier = self.tier(tier);
-        for (counter, n) in [(&self.bytes_read, cost.bytes), (&of_tier.bytes_read, cost.bytes)] {
-            add(counter, n);
-        }
-        for (counter, n) in [(&self.reads, cost.reads), (&of_tier.reads, cost.reads)] {
-            add(counter, n);
-        }
-    }
-}
 
 /// One query's work over one snapshot.
 pub(crate) struct Scan {
@@ -141,45 +100,6 @@ pub(crate) struct Deadline {
     pub(crate) at: Instant,
     pub(crate) limit: Duration,
     pub(crate) setting: &'static str,
-}
-
-/// What all scans of a query may read together.
-#[derive(Debug, Default)]
-pub(crate) struct Bytes {
-    read: AtomicU64,
-    most: Option<(u64, &'static str)>,
-}
-
-impl Bytes {
-    /// So many at most, by a setting.
-    pub(crate) fn most(most: Option<(u64, &'static str)>) -> Bytes {
-        Bytes { read: AtomicU64::new(0), most }
-    }
-
-    /// Refuses what certainly reads too much, before it begins.
-    pub(crate) fn refuse(&self, least: u64, most: u64) -> Result<(), QueryError> {
-        let read = self.read.load(Ordering::Relaxed);
-        match self.most {
-            Some((limit, setting)) if read.saturating_add(least) > limit => {
-                Err(QueryError::Estimate { least, most, limit, setting })
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Whether there is a limit.
-    pub(crate) fn limited(&self) -> bool {
-        self.most.is_some()
-    }
-
-    /// Counts what was read.
-    fn read(&self, bytes: u64) -> Result<(), QueryError> {
-        let read = self.read.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        match self.most {
-            Some((limit, setting)) if read > limit => Err(QueryError::Bytes { limit, setting }),
-            _ => Ok(()),
-        }
-    }
 }
 
 /// See [`Scan::bound`].
@@ -551,10 +471,6 @@ pub(crate) fn counted(plan: &Plan, frame: &Frame) -> usize {
         Level::Row => frame.rows(),
         child => child.table().map_or(0, |table| frame.table_rows(table)),
     }
-}
-
-fn add(counter: &AtomicU64, n: u64) {
-    counter.fetch_add(n, Ordering::Relaxed);
 }
 
 /// The columns of some nodes that a frame may have.

@@ -15,6 +15,7 @@ mod condition;
 mod words;
 mod join;
 mod structure;
+mod beside;
 
 use prism_dsl::{Expr, Field as AstField, Let, Of, Pos, Scope};
 use prism_model::{Signal, TableKind};

@@ -94,7 +94,10 @@ fn the_command_line_shows_answers_and_traces() {
     let json = must(data.path(), &["query", "--url", &server.http, "--json", COUNT]);
     assert_eq!(serde_json::from_str::<serde_json::Value>(&json).expect("JSON")["rows"][0][0], 2);
     let trace = must(data.path(), &["trace", "--url", &server.http, &trace_id(7)]);
-    assert!(trace.contains("2 spans") && trace.contains("└─ step 1") && trace.contains('█'), "{trace}");
+    assert!(
+        trace.contains("2 spans") && trace.contains("└─ ◆ step 1") && trace.contains(", own ") && trace.contains('█'),
+        "{trace}"
+    );
     let (_, error, success) = crate::harness::run(data.path(), &["query", "--url", &server.http, "from spans where"]);
     assert!(!success && error.contains('^'), "{error}");
 }
