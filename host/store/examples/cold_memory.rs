@@ -3,7 +3,7 @@
 //! ```text
 //! cargo run --release -p prism-store --example cold_memory -- FOLDER MB...
 //! ```
-//! For each amount (MB of rows in memory, at least 256; each row some 4 KB in 30 attributes) a folder of its own is filled in many small
+//! For each amount (MB of rows in memory, at least 128; each row some 4 KB in 30 attributes) a folder of its own is filled in many small
 //! parts, which become as many small cold files and are then joined; each step is a process of its own, so that its peak is
 //! its own.
 #![allow(clippy::print_stdout, reason = "a program that reports")]
@@ -35,7 +35,7 @@ const BATCH: usize = 500;
 const ATTRIBUTES: usize = 30;
 const VALUE: usize = 130;
 /// Bytes of rows in memory that one part has: each is sealed, promoted and so a cold file by itself.
-const PART: usize = 64 << 20;
+const PART: usize = 32 << 20;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {

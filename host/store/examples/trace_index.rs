@@ -17,6 +17,7 @@ use std::time::Instant;
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use prism_model::samples::Random;
 use prism_model::{Signal, TenantId};
+use prism_store::cold::ColdOptions;
 use prism_store::cold::delta::{Change, ColumnStats, Date, NewFile, Scalar, Table, TxnStep};
 use prism_store::disk::RealDisk;
 use prism_store::index::{self, IndexEnv, IndexReport, RECENT_ENTRIES_MIN, Traces, fingerprint};
@@ -91,7 +92,7 @@ fn write(folder: &Path, files: u64, traces: u64) -> Result<(), Box<dyn std::erro
         };
         indexed = index::update(&env, &table, &tenant, Signal::Spans, &known)?;
         index::vacuum(&env, &tenant, Signal::Spans, now / 1_000_000)?;
-        table.checkpoint(10, now - 24 * HOUR)?;
+        table.checkpoint(10, ColdOptions::default().checkpoint_files, now - 24 * HOUR)?;
         table.clean_log(now - 24 * HOUR, 1_000)?;
         (next, commit) = (upto, commit + 1);
     }

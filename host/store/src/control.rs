@@ -89,6 +89,16 @@ impl Log {
         remove_all(&*self.shelf.disk, &self.dir).map_err(|e| StoreError::io("removed objects", e))
     }
 
+    /// Makes the objects that are there durable: who created one may have died before it came to that, and what others do
+    /// because of it would outlive it.
+    pub(crate) fn settle(&self) -> Result<(), StoreError> {
+        let base = &self.shelf.base;
+        let above = base.parent().filter(|above| !above.as_os_str().is_empty());
+        let mut folders = self.dir.ancestors().take_while(|folder| folder.starts_with(base)).chain(above);
+        let settled = folders.try_for_each(|folder| self.shelf.disk.sync_dir(folder));
+        settled.map_err(|e| StoreError::io("made objects durable", e))
+    }
+
     /// The latest object with its number; numbers begin at 1 and have no gaps but where older ones were forgotten.
     ///
     /// # Errors

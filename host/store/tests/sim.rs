@@ -185,6 +185,12 @@ fn st1_holds_in_every_order_of_steps_through_faults_and_deaths() {
     seeds(SEEDS, |seed| drop(run(seed)));
 }
 
+/// A key that its maker had not made durable when another process wrote under it was lost with the power, and the rows with it.
+#[test]
+fn seed_989_a_key_is_durable_before_anybody_writes_under_it() {
+    run(989);
+}
+
 #[test]
 fn a_seed_replays_and_seeds_have_all_that_can_happen() {
     let mut left: Vec<(&str, &str)> = vec![

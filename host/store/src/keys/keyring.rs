@@ -255,12 +255,19 @@ impl Inner {
         if let Some(newest) = self.newest.lock().get(tenant).filter(|n| n.seen.elapsed() < REFRESH) {
             return Ok(*newest);
         }
+        let known = self.newest.lock().get(tenant).map(|newest| newest.version);
         let newest = match self.look(tenant)? {
+            // Another process made it: what is written under it must not outlive it in a loss of power.
+            Some(newest) if known != Some(newest.version) => {
+                self.log(tenant)?.settle().map_err(|e| KeyError::disk("made a key durable", e))?;
+                newest
+            }
             Some(newest) => newest,
             None if self.default == Scheme::Off => Newest { version: 0, scheme: Scheme::Off, seen: Instant::now() },
             None => {
-                // Lost: another process made it.
-                self.create(tenant, 1, self.default)?;
+                if !self.create(tenant, 1, self.default)? {
+                    self.log(tenant)?.settle().map_err(|e| KeyError::disk("made a key durable", e))?;
+                }
                 self.look(tenant)?.ok_or(KeyError::Missing { version: 1 })?
             }
         };

@@ -46,10 +46,12 @@ pub(super) fn tombs(disk: &Arc<dyn Disk>, root: &Path) -> Result<Vec<Tomb>, KeyE
 /// Makes the tombstone; one that stands already stays.
 pub(super) fn bury(disk: &Arc<dyn Disk>, root: &Path, tenant: &TenantId, now_unix_ms: i64) -> Result<(), KeyError> {
     let bytes = serde_json::json!({ "erased_unix_ms": now_unix_ms }).to_string();
-    match log(disk, root, tenant)?.create(1, bytes.as_bytes()) {
-        Ok(Create::Created | Create::Lost) => Ok(()),
-        Err(e) => Err(KeyError::disk("made a tombstone", e)),
-    }
+    let log = log(disk, root, tenant)?;
+    let made = log.create(1, bytes.as_bytes()).and_then(|made| match made {
+        Create::Created => Ok(()),
+        Create::Lost => log.settle(),
+    });
+    made.map_err(|e| KeyError::disk("made a tombstone", e))
 }
 
 fn log(disk: &Arc<dyn Disk>, root: &Path, tenant: &TenantId) -> Result<Log, KeyError> {
