@@ -191,6 +191,12 @@ fn seed_989_a_key_is_durable_before_anybody_writes_under_it() {
     run(989);
 }
 
+/// A rotation that could not see whether the tenant is erased removed all of its keys.
+#[test]
+fn seed_1500_keys_go_for_nothing_but_a_tombstone() {
+    run(1_500);
+}
+
 #[test]
 fn a_seed_replays_and_seeds_have_all_that_can_happen() {
     let mut left: Vec<(&str, &str)> = vec![

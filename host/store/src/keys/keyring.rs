@@ -294,9 +294,14 @@ impl Inner {
         }
         // An erasure that began before this version was there did not see it.
         self.erased.lock().1 = None;
-        if let Err(e) = self.admit(tenant) {
-            log.remove().map_err(|e| KeyError::disk("removed keys", e))?;
-            return Err(e);
+        match self.admit(tenant) {
+            Ok(()) => {}
+            Err(KeyError::Erased) => {
+                log.remove().map_err(|e| KeyError::disk("removed keys", e))?;
+                return Err(KeyError::Erased);
+            }
+            // Not known: nothing may go for that. Where the tenant was erased, the next look for what it left finds this one.
+            Err(e) => return Err(e),
         }
         self.newest.lock().insert(tenant.clone(), Newest { version, scheme, seen: Instant::now() });
         Ok(true)
