@@ -6,8 +6,10 @@ use crate::eval::vals::Scalar;
 
 const BOOL: u8 = 1;
 const NUMBER: u8 = 2;
-const ID: u8 = 3;
-const STR: u8 = 4;
+/// The kind of an id; its bytes follow.
+pub(crate) const ID: u8 = 3;
+/// The kind of a text; its bytes follow.
+pub(crate) const STR: u8 = 4;
 const BYTES: u8 = 5;
 const JSON: u8 = 6;
 

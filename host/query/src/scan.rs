@@ -43,6 +43,9 @@ use crate::turns::{Taker, Turn};
 /// Frames between two looks at the memory that groups take: sketches of many groups take a while to add up.
 const MEMORY_CHECK_FRAMES: usize = 4;
 
+/// One row in so many is few: between them lie more rows than it costs to skip.
+const FEW_ROWS: usize = 256;
+
 /// One query's work over one snapshot.
 pub(crate) struct Scan {
     pub(crate) plan: Plan,
@@ -371,7 +374,7 @@ impl Scan {
                     Matching::Some(rows) => Some(rows),
                     _ => None,
                 };
-                let read = reading.load(sink.nodes(&self.plan));
+                let read = reading.late(selection, || sink.nodes(&self.plan));
                 if self.give_up(read, frame)? {
                     return Ok(());
                 }
@@ -433,7 +436,7 @@ impl Scan {
     /// A frame of which nothing is read yet.
     pub(crate) fn reading(&self, number: usize) -> Reading<'_> {
         let frame = &self.frames[number];
-        Reading { scan: self, frame, number, but: None, parts: Vec::new(), have: Wanted::new() }
+        Reading { scan: self, frame, number, but: None, parts: Vec::new(), have: Wanted::new(), left: None }
     }
 
     /// The columns of answers for some rows of a frame, ascending: one set of values for each column.
@@ -441,7 +444,7 @@ impl Scan {
         self.in_time()?;
         let frame = &self.frames[number];
         let mut reading = self.reading(number);
-        let read = reading.load(self.plan.columns.iter().map(|c| &c.node));
+        let read = reading.late(Some(rows), || self.plan.columns.iter().map(|c| &c.node));
         if self.give_up(read, frame)? {
             return Ok(None);
         }
@@ -548,11 +551,16 @@ pub(crate) struct Reading<'s> {
     but: Option<TimeRange>,
     parts: Vec<Batch>,
     have: Wanted,
+    /// All that is still asked for, of the rows that are left alone.
+    left: Option<Batch>,
 }
 
 impl Reading<'_> {
     fn rows<'r>(&'r self, selection: Option<&'r UInt32Array>) -> Result<FrameRows<'r>, QueryError> {
         let plan = &self.scan.plan;
+        if let (Some(left), Some(selection)) = (&self.left, selection) {
+            return Ok(FrameRows::new(&plan.fields, self.frame, std::slice::from_ref(left), selection.len(), None));
+        }
         let rows = FrameRows::new(&plan.fields, self.frame, &self.parts, self.frame.rows(), selection);
         let rows = rows.joining(&self.scan.joined);
         Ok(match (plan.level, &self.scan.structure) {
@@ -562,13 +570,36 @@ impl Reading<'_> {
         })
     }
 
+    /// Reads the columns of some nodes for the rows that are left: of few rows alone, where the frame can skip the others.
+    fn late<'n, N: Iterator<Item = &'n Node>>(
+        &mut self,
+        rows: Option<&UInt32Array>,
+        nodes: impl Fn() -> N,
+    ) -> Result<(), QueryError> {
+        // Rows of another level have other numbers than those of the frame, by which structure knows them too.
+        let plain = self.scan.plan.level == Level::Row && self.scan.structure.is_none();
+        let able = plain && self.frame.skips();
+        let few = rows.filter(|rows| able && rows.len().saturating_mul(FEW_ROWS) <= self.frame.rows());
+        let Some(rows) = few.filter(|rows| !rows.is_empty()) else { return self.load(nodes()) };
+        let wanted = wanted(&self.scan.plan, self.frame, nodes());
+        if self.missing(wanted.clone()).is_empty() {
+            return Ok(());
+        }
+        let want = |table, id: &ColumnId| wanted.get(&table).is_some_and(|ids| ids.contains(id));
+        let (batch, cost) = self.frame.read_rows(&want, rows)?;
+        self.left = Some(batch);
+        add(&self.scan.counters.cells, wanted.values().map(|ids| ids.len() as u64).sum::<u64>() * rows.len() as u64);
+        self.count(cost)
+    }
+
     /// Reads the columns of some nodes that are not here yet.
     fn load<'n>(&mut self, nodes: impl Iterator<Item = &'n Node>) -> Result<(), QueryError> {
         let wanted = wanted(&self.scan.plan, self.frame, nodes);
         self.read(wanted)
     }
 
-    fn read(&mut self, mut wanted: Wanted) -> Result<(), QueryError> {
+    /// What is not here yet.
+    fn missing(&self, mut wanted: Wanted) -> Wanted {
         for (table, ids) in &mut wanted {
             if let Some(have) = self.have.get(table) {
                 ids.retain(|id| !have.contains(id));
@@ -578,6 +609,11 @@ impl Reading<'_> {
             ids.retain(|id| there.iter().any(|c| c.id == *id));
         }
         wanted.retain(|_, ids| !ids.is_empty());
+        wanted
+    }
+
+    fn read(&mut self, wanted: Wanted) -> Result<(), QueryError> {
+        let wanted = self.missing(wanted);
         if wanted.is_empty() {
             return Ok(());
         }
@@ -588,6 +624,10 @@ impl Reading<'_> {
             self.have.entry(table).or_default().extend(ids);
         }
         add(&self.scan.counters.cells, cells);
+        self.count(cost)
+    }
+
+    fn count(&self, cost: ReadCost) -> Result<(), QueryError> {
         self.scan.counters.read(self.frame.tier(), cost);
         self.scan.bytes.read(cost.bytes)
     }

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use arrow::array::{Array, AsArray, UInt32Array};
 use arrow::row::{RowConverter, SortField};
-use prism_model::{Batch, Intrinsic, Signal, TableKind, TenantId};
+use prism_model::{Batch, ColumnId, Intrinsic, Signal, TableKind, TenantId};
 use prism_store::{Frame, Reader, StoreError};
 
 use crate::answer::{Partial, Stats, TierStats};
@@ -90,7 +90,8 @@ fn of_frame(
     superseded: &Superseded,
     stats: &mut Stats,
 ) -> Result<Option<Batch>, QueryError> {
-    let ids = Superseded::columns();
+    let trace = ColumnId::Intrinsic(Intrinsic::TraceId);
+    let ids = if superseded.touches(frame) { Superseded::columns() } else { HashSet::from([trace]) };
     let (batch, cost) = frame.read(&|table, column| table == TableKind::Items && ids.contains(column))?;
     stats.frames_read += 1;
     stats.tiers[frame.tier() as usize].frames_read += 1;
@@ -100,15 +101,15 @@ fn of_frame(
     let traces = traces.as_fixed_size_binary();
     let stays = superseded.others(std::slice::from_ref(&batch));
     let wanted =
-        |row: &usize| traces.is_valid(*row) && traces.value(*row) == id && stays.as_ref().is_none_or(|s| s.value(*row));
+        |row: &usize| traces.value(*row) == id && traces.is_valid(*row) && stays.as_ref().is_none_or(|s| s.value(*row));
     let rows: UInt32Array = (0..traces.len()).filter(wanted).map(|row| row as u32).collect::<Vec<_>>().into();
     if rows.is_empty() {
         return Ok(None);
     }
     stats.rows_matched += rows.len() as u64;
-    let (whole, cost) = frame.read(&|_, _| true)?;
+    let (batch, cost) = frame.read_rows(&|_, _| true, &rows)?;
     stats.read(frame.tier(), cost);
-    Ok(Some(whole.select(&rows).map_err(|e| QueryError::Engine(e.to_string()))?))
+    Ok(Some(batch))
 }
 
 /// Drops spans that repeat an earlier one in every byte: retried exports store them twice, and stay counted twice, but a
@@ -119,6 +120,9 @@ fn once(batches: Vec<Batch>) -> Result<Vec<Batch>, QueryError> {
         return Ok(batches);
     }
     let whole = Batch::concat(&batches).map_err(|e| bug(&e))?;
+    if !repeats(&whole) {
+        return Ok(vec![whole]);
+    }
     let mut seen = HashSet::new();
     let mut kept = Vec::new();
     for row in 0..whole.rows() as u32 {
@@ -133,6 +137,13 @@ fn once(batches: Vec<Batch>) -> Result<Vec<Batch>, QueryError> {
     }
     let rows = UInt32Array::from(kept);
     Ok(vec![whole.select(&rows).map_err(|e| bug(&e))?])
+}
+
+/// Whether two spans have one id, without which none repeats another.
+fn repeats(batch: &Batch) -> bool {
+    let Some(ids) = batch.items().intrinsic(Intrinsic::SpanId) else { return true };
+    let mut seen = HashSet::with_capacity(ids.len());
+    !ids.as_fixed_size_binary().iter().all(|id| seen.insert(id))
 }
 
 /// All bytes of a batch, but for where it came from.

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use arrow::array::UInt32Array;
 use prism_model::window::Window;
 use prism_model::{Batch, ColumnId, Origin, Signal, TableKind};
 
-use crate::error::StoreError;
+use crate::error::{Damage, StoreError};
 use crate::frame::stats::ColumnMeta;
 
 /// Where rows lie.
@@ -74,6 +75,21 @@ pub(crate) trait Unit: Send + Sync {
     fn read(&self, want: &dyn Fn(TableKind, &ColumnId) -> bool) -> Result<(Batch, ReadCost), StoreError>;
     fn cost(&self, want: &dyn Fn(TableKind, &ColumnId) -> bool) -> ReadCost;
     fn origins(&self) -> Result<Vec<Origin>, StoreError>;
+
+    /// Whether [`Unit::read_rows`] costs less than all rows do.
+    fn skips(&self) -> bool {
+        false
+    }
+
+    fn read_rows(
+        &self,
+        want: &dyn Fn(TableKind, &ColumnId) -> bool,
+        rows: &UInt32Array,
+    ) -> Result<(Batch, ReadCost), StoreError> {
+        let (whole, cost) = self.read(want)?;
+        let picked = whole.select(rows).map_err(|_| Damage::Bounds("rows of a frame"))?;
+        Ok((picked, cost))
+    }
 }
 
 /// Rows that lie together: a frame of a segment or block, or a row group of a Parquet file. Cheap to clone; nothing is read
@@ -149,6 +165,24 @@ impl Frame {
     /// What [`Frame::read`] of these columns would cost. Nothing is read.
     pub fn cost(&self, want: &dyn Fn(TableKind, &ColumnId) -> bool) -> ReadCost {
         self.0.cost(want)
+    }
+
+    /// Whether rows can be left out while they are read, so that few cost less than all.
+    pub fn skips(&self) -> bool {
+        self.0.skips()
+    }
+
+    /// As [`Frame::read`], of some rows only: a batch of these alone, with what belongs to them. `rows` ascend and are not none.
+    /// Blocks on the disk.
+    ///
+    /// # Errors
+    /// As [`Frame::read`].
+    pub fn read_rows(
+        &self,
+        want: &dyn Fn(TableKind, &ColumnId) -> bool,
+        rows: &UInt32Array,
+    ) -> Result<(Batch, ReadCost), StoreError> {
+        self.0.read_rows(want, rows)
     }
 
     /// Where the rows came from, without any column.

@@ -7,6 +7,7 @@
 //! sustained  10 minutes of 100,000 spans, logs and points a second, the same beside it
 //! decode     protobuf and JSON to columns, each signal (criterion)
 //! plugins    Wasm beside native on 16,384 rows (criterion)
+//! queries    queries over cold and hot spans beside DuckDB, chDB and DataFusion from PyPI on the same Parquet files
 //! ```
 
 use std::path::Path;
@@ -16,10 +17,11 @@ use anyhow::{Context as _, bail};
 use serde_json::Value;
 
 use crate::build;
+use crate::queries;
 use crate::server::Server;
 use crate::step::{cargo, heading, run as run_step, say, target_dir};
 
-const NAMES: [&str; 6] = ["ingest", "sizes", "openloop", "sustained", "decode", "plugins"];
+const NAMES: [&str; 7] = ["ingest", "sizes", "openloop", "sustained", "decode", "plugins", "queries"];
 
 /// `cargo xtask bench [NAME...]`.
 pub(crate) fn run(names: &[String]) -> anyhow::Result<()> {
@@ -27,6 +29,12 @@ pub(crate) fn run(names: &[String]) -> anyhow::Result<()> {
         bail!("expected {}, found `{unknown}`", NAMES.join(", "));
     }
     let wanted = |name: &str| names.is_empty() || names.iter().any(|n| n == name);
+    if wanted("queries") {
+        queries::bench()?;
+    }
+    if names == ["queries"] {
+        return Ok(());
+    }
     let bin = build::binaries(&["prism-server", "prism-load"], true)?;
     if wanted("ingest") {
         ingest(&bin)?;

@@ -7,6 +7,7 @@ mod build;
 mod server;
 mod demo;
 mod check;
+mod queries;
 mod bench;
 
 use std::process::ExitCode;
@@ -19,7 +20,7 @@ usage: cargo xtask <task>
                                      --replay   send recorded OTLP (folders, or .pb, .json, .jsonl, each also .gz) instead of
                                                 the shop's
   test [--quick]                     everything that CI checks; --quick leaves out clippy and the demo
-  bench [NAME...]                    measure in release: ingest, openloop, plugins (default: all)
+  bench [NAME...]                    measure in release: ingest, openloop, plugins, queries … (default: all)
   guests                             build the bundled plugins only
 ";
 

@@ -1,6 +1,7 @@
 //! Arithmetic: overflow, division by zero and everything that is no number give a missing value, never an error.
 
 use arrow::array::{Array, Float64Array, Int64Array};
+use arrow::buffer::NullBuffer;
 use arrow::error::ArrowError;
 
 use super::node::ArithmeticOp;
@@ -93,6 +94,39 @@ pub(crate) fn map_doubles(vals: &Vals, f: impl Fn(f64) -> f64) -> Vals {
     Vals::of_doubles(rows.collect())
 }
 
+/// The multiple of `width` at or below each int; missing where the width is not above 0, and where it would overflow.
+pub(crate) fn bins(ints: &Int64Array, width: i64) -> Int64Array {
+    if width <= 0 {
+        return Int64Array::new_null(ints.len());
+    }
+    let mut lost = Vec::new();
+    // Neighbours are mostly in one bin: a comparison instead of a division.
+    let mut last = ints.values().first().map_or(0, |first| first.div_euclid(width).checked_mul(width).unwrap_or(0));
+    let of = |(row, value): (usize, &i64)| {
+        if (0..width).contains(&value.wrapping_sub(last)) && *value >= last {
+            return last;
+        }
+        match value.div_euclid(width).checked_mul(width) {
+            Some(bin) => last = bin,
+            None => {
+                lost.push(row);
+                return 0;
+            }
+        }
+        last
+    };
+    let bins: Vec<i64> = ints.values().iter().enumerate().map(of).collect();
+    let nulls = match (ints.nulls(), lost.is_empty()) {
+        (nulls, true) => nulls.cloned(),
+        (nulls, false) => {
+            let mut there: Vec<bool> = (0..ints.len()).map(|row| nulls.is_none_or(|n| n.is_valid(row))).collect();
+            lost.iter().for_each(|row| there[*row] = false);
+            Some(NullBuffer::from(there))
+        }
+    };
+    Int64Array::new(bins.into(), nulls)
+}
+
 /// The multiple of `width` at or below each number; missing where the width is not above 0.
 pub(crate) fn bucket(vals: &Vals, widths: &Vals) -> Result<Vals, ArrowError> {
     let whole_width = |row: usize| widths.int.as_ref().filter(|a| a.is_valid(row)).map(|a| a.value(row));
@@ -116,4 +150,28 @@ pub(crate) fn bucket(vals: &Vals, widths: &Vals) -> Result<Vals, ArrowError> {
         out.double = Some((0..vals.len).map(of).collect());
     }
     Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn odd_int() -> impl Strategy<Value = i64> {
+        prop_oneof![any::<i64>(), -40i64..40, Just(i64::MIN), Just(i64::MAX), i64::MAX - 40..i64::MAX]
+    }
+
+    proptest! {
+        #[test]
+        fn bins_of_one_width_are_buckets_of_that_width(
+            ints in prop::collection::vec(prop::option::of(odd_int()), 0..30),
+            width in prop_oneof![odd_int(), 1i64..9],
+        ) {
+            let ints = Int64Array::from(ints);
+            let widths = Vals::of_ints(Int64Array::from_value(width, ints.len()));
+            let expected = bucket(&Vals::of_ints(ints.clone()), &widths).unwrap();
+            prop_assert_eq!(bins(&ints, width), expected.int.unwrap());
+        }
+    }
 }

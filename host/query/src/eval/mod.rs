@@ -21,6 +21,7 @@ use arrow::error::ArrowError;
 
 use compare::Side;
 use node::{Function, Level, Node};
+use vals::Scalar;
 pub(crate) use vals::Vals;
 
 use crate::joins::Joined;
@@ -92,6 +93,9 @@ fn vals_of(node: &Node, rows: &dyn Rows) -> Result<At<Vals>, ArrowError> {
             }
             Ok(At { level: Level::Row, of: of_children.take(&UInt32Array::from(first))? })
         }
+        Node::Call { function: Function::Bucket, args } if matches!(args[..], [_, Node::Const(Scalar::Int(_))]) => {
+            bins(args, rows)
+        }
         Node::Call { function: function @ (Function::If | Function::Case), args } => choose(function, args, rows),
         Node::Call { function, args: nodes } => {
             let (level, args) = args(nodes, rows)?;
@@ -102,6 +106,17 @@ fn vals_of(node: &Node, rows: &dyn Rows) -> Result<At<Vals>, ArrowError> {
             Ok(At { level: mask.level, of: Vals::of_mask(mask.of) })
         }
     }
+}
+
+/// Buckets of one width for all rows, as bins of time are.
+fn bins(args: &[Node], rows: &dyn Rows) -> Result<At<Vals>, ArrowError> {
+    let [arg, Node::Const(Scalar::Int(width))] = args else { return Ok(At { level: Level::One, of: Vals::nulls(1) }) };
+    let At { level, of } = vals(arg, rows)?;
+    let of = match (&of.int, of.kinds()) {
+        (Some(ints), 1) => Vals::of_ints(arithmetic::bins(ints, *width)),
+        _ => arithmetic::bucket(&of, &Vals::of_scalar(Scalar::Int(*width)).repeat(of.len)?)?,
+    };
+    Ok(At { level, of })
 }
 
 /// The values of an expression, one for each row of the level.

@@ -2,13 +2,14 @@
 
 use std::cmp::Ordering;
 
+use arrow::array::{Array as _, BooleanBufferBuilder, StringArray};
 use arrow::buffer::BooleanBuffer;
 use arrow::error::ArrowError;
 use memchr::memmem;
 use prism_model::Value;
 
 use super::node::{TextOp, TextTest};
-use super::vals::{Scalar, Vals, cmp_int_double};
+use super::vals::{Scalar, Text, Vals, cmp_int_double, validity};
 
 /// Whether each value passes the test (negated: has a type that the test is made for, and does not pass).
 pub(crate) fn test(vals: &Vals, test: &TextTest, negated: bool) -> Result<BooleanBuffer, ArrowError> {
@@ -19,7 +20,10 @@ pub(crate) fn test(vals: &Vals, test: &TextTest, negated: bool) -> Result<Boolea
         (Some(text), TextTest::Regex(regex)) => text.test(|t| regex.is_match(t) != negated),
         (Some(text), TextTest::Op(TextOp::Contains, needle)) => {
             let finder = memmem::Finder::new(needle.as_bytes());
-            text.test(|t| finder.find(t.as_bytes()).is_some() != negated)
+            match text {
+                Text::Plain(texts) => contains(texts, &finder, negated),
+                Text::Dict(_) => text.test(|t| finder.find(t.as_bytes()).is_some() != negated),
+            }
         }
         (Some(text), TextTest::Op(op, needle)) => text.test(|t| holds(*op, t, needle) != negated),
     };
@@ -37,6 +41,50 @@ pub(crate) fn test(vals: &Vals, test: &TextTest, negated: bool) -> Result<Boolea
         out = &out | &json.test(member);
     }
     Ok(out)
+}
+
+/// Looks through all texts at once, since most do not have the needle: to begin anew for each takes longer than to look.
+fn contains(texts: &StringArray, finder: &memmem::Finder<'_>, negated: bool) -> BooleanBuffer {
+    let (offsets, bytes) = (texts.value_offsets(), texts.value_data());
+    let mut found = BooleanBufferBuilder::new(texts.len());
+    let width = finder.needle().len();
+    if width == 0 {
+        let there = validity(texts.nulls(), texts.len());
+        return if negated { BooleanBuffer::new_unset(texts.len()) } else { there };
+    }
+    let mut row = 0;
+    let mut from = offsets.first().map_or(0, |at| *at as usize);
+    let end = offsets.last().map_or(0, |at| *at as usize);
+    while let Some(at) = bytes.get(from..end).filter(|_| row < texts.len()).and_then(|rest| finder.find(rest)) {
+        let at = from + at;
+        let of = row + ends_before(&offsets[row + 1..], at);
+        if of >= texts.len() {
+            break;
+        }
+        if at + width > offsets[of + 1] as usize {
+            // It begins in one text and ends in the next.
+            from = at + 1;
+            continue;
+        }
+        found.append_n(of - row, false);
+        found.append(true);
+        (row, from) = (of + 1, offsets[of + 1] as usize);
+    }
+    found.append_n(texts.len() - found.len(), false);
+    let found = found.finish();
+    let found = if negated { !&found } else { found };
+    &found & &validity(texts.nulls(), texts.len())
+}
+
+/// How many texts end at or before `at`, by their ends: of the next few in steps that double, since hits may be dense.
+fn ends_before(ends: &[i32], at: usize) -> usize {
+    let before = |end: &i32| *end as usize <= at;
+    let mut reach = 1;
+    while ends.get(reach).is_some_and(before) {
+        reach *= 2;
+    }
+    let (from, to) = (reach / 2, (reach + 1).min(ends.len()));
+    from + ends[from..to].partition_point(before)
 }
 
 /// The same against another text in each row.
@@ -128,4 +176,28 @@ pub(crate) fn trace_state_member(vals: &Vals, key: &str) -> Result<Vals, ArrowEr
     let out = text.map(member)?;
     debug_assert_eq!(out.len(), vals.len);
     Ok(Vals::of_text(out))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn texts_searched_at_once_are_those_searched_one_by_one(
+            texts in prop::collection::vec(prop::option::of("[ab]{0,4}"), 0..40),
+            skip in 0usize..5,
+            needle in "[ab]{0,3}",
+            negated: bool,
+        ) {
+            let array = StringArray::from(texts);
+            let array = array.slice(skip.min(array.len()), array.len().saturating_sub(skip));
+            let one_by_one: Vec<bool> =
+                array.iter().map(|text| text.is_some_and(|text| text.contains(&needle) != negated)).collect();
+            let found = contains(&array, &memmem::Finder::new(needle.as_bytes()), negated);
+            prop_assert_eq!(found.iter().collect::<Vec<_>>(), one_by_one);
+        }
+    }
 }

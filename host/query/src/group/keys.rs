@@ -9,6 +9,9 @@ use crate::eval::vals::{Text, Vals};
 
 type Map<K> = HashMap<K, u32, foldhash::fast::RandomState>;
 
+/// Pairs of codes for each row up to which all of them are kept at once: filling zeros is cheap beside hashing.
+const PAIRS_A_ROW: usize = 4;
+
 /// Codes of one key's values. 0 stands for a missing value.
 #[derive(Debug)]
 struct KeyCodes {
@@ -149,30 +152,48 @@ impl Keys {
                 };
                 Some(codes.iter().map(|code| group_of(*code)).collect())
             }
-            [first, rest @ ..] => {
-                let mut out = Vec::with_capacity(len);
+            [a, b] if self.values(0).saturating_mul(self.values(1)) <= len.saturating_mul(PAIRS_A_ROW) => {
+                // Every pair has a place of its own for these rows: a multiplication instead of a hash.
+                let width = self.values(1);
+                let mut known = vec![0u32; self.values(0) * width];
+                let group = |(row, (x, y)): (usize, (&u32, &u32))| {
+                    let place = &mut known[*x as usize * width + *y as usize];
+                    if *place == 0 {
+                        *place = self.group_of(codes, row) + 1;
+                    }
+                    *place - 1
+                };
+                Some(a.iter().zip(b).enumerate().map(group).collect())
+            }
+            _ => {
+                let mut out: Vec<u32> = Vec::with_capacity(len);
                 for row in 0..len {
                     let same = row > 0 && codes.iter().all(|c| c[row] == c[row - 1]);
-                    if same {
-                        out.push(out[row - 1]);
-                        continue;
-                    }
-                    let mut number = first[row];
-                    let last = rest.len() - 1;
-                    for (i, codes) in rest.iter().enumerate() {
-                        let next = self.pairs[i].len() as u32;
-                        let known = *self.pairs[i].entry((number, codes[row])).or_insert(next);
-                        number = known;
-                    }
-                    if self.pairs[last].len() > self.groups {
-                        self.groups += 1;
-                        self.tuples.extend(codes.iter().map(|c| c[row]));
-                    }
-                    out.push(number);
+                    out.push(if same { out[row - 1] } else { self.group_of(codes, row) });
                 }
                 Some(out)
             }
         }
+    }
+
+    /// Codes of a key so far.
+    fn values(&self, key: usize) -> usize {
+        self.keys[key].values.len()
+    }
+
+    /// The group of a row of two keys or more.
+    fn group_of(&mut self, codes: &[Vec<u32>], row: usize) -> u32 {
+        let Some((first, rest)) = codes.split_first() else { return 0 };
+        let mut number = first[row];
+        for (pairs, codes) in self.pairs.iter_mut().zip(rest) {
+            let next = pairs.len() as u32;
+            number = *pairs.entry((number, codes[row])).or_insert(next);
+        }
+        if self.pairs.last().is_some_and(|pairs| pairs.len() > self.groups) {
+            self.groups += 1;
+            self.tuples.extend(codes.iter().map(|c| c[row]));
+        }
+        number
     }
 }
 

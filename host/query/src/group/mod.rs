@@ -10,6 +10,8 @@
 pub(crate) mod sketch;
 pub(crate) mod distinct;
 pub(crate) mod keys;
+mod to;
+mod hashes;
 mod kept;
 mod counter;
 mod buckets;

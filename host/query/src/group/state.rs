@@ -3,22 +3,25 @@
 use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet};
 
-use arrow::array::{Array, AsArray};
+use arrow::array::Array;
 use arrow::buffer::BooleanBuffer;
 use prism_model::Value;
+use xxhash_rust::xxh3::{xxh3_64_with_seed, xxh3_128_with_seed};
 
 use super::concurrency::Concurrency;
 use super::counter::Counter;
 use super::distinct::Distinct;
 use super::distribution::Distribution;
 use super::exemplars::Exemplars;
+use super::hashes::hashes;
 use super::kept::Kept;
 use super::shape::{Values, heatmap, histograms};
 use super::sketch::{Sketch, put, take};
+use super::to::To;
 use super::{AccumulatorKind, Many, Output, seen};
 use crate::encode;
 use crate::eval::node::Unit;
-use crate::eval::vals::{Scalar, Text, Vals};
+use crate::eval::vals::{Scalar, Vals};
 
 /// Distinct values that one `top` tells apart in a group; values that come later are counted as far as there is room, so that
 /// a query over unique ids does not take all memory.
@@ -133,23 +136,19 @@ impl State {
         filter: Option<&BooleanBuffer>,
         times: Option<&Vals>,
     ) {
-        let group = |row: usize| groups.map_or(0, |g| g[row] as usize);
         let seen = seen(len, arg, filter);
-        let each = |f: &mut dyn FnMut(usize, usize)| match &seen {
-            None => (0..len).for_each(|row| f(group(row), row)),
-            Some(seen) => seen.set_indices().for_each(|row| f(group(row), row)),
-        };
+        let to = To { groups, len, seen: seen.as_ref() };
         match self {
             State::Count(counts) => match (groups, &seen) {
                 (None, None) => counts[0] += len as u64,
                 (None, Some(seen)) => counts[0] += seen.count_set_bits() as u64,
                 (Some(groups), None) => groups.iter().for_each(|g| counts[*g as usize] += 1),
-                (Some(_), Some(_)) => each(&mut |group, _| counts[group] += 1),
+                (Some(_), Some(_)) => to.each(|group, _| counts[group] += 1),
             },
             State::Sum(sums) => {
                 let Some(arg) = arg else { return };
                 if let Some(ints) = &arg.int {
-                    each(&mut |group, row| {
+                    to.each(|group, row| {
                         if ints.is_valid(row) {
                             sums[group].ints += i128::from(ints.value(row));
                             sums[group].count += 1;
@@ -157,7 +156,7 @@ impl State {
                     });
                 }
                 if let Some(doubles) = &arg.double {
-                    each(&mut |group, row| {
+                    to.each(|group, row| {
                         if doubles.is_valid(row) {
                             sums[group].doubles += doubles.value(row);
                             sums[group].count += 1;
@@ -166,30 +165,30 @@ impl State {
                     });
                 }
             }
-            State::Quantile(sketches) => numbers(arg, &each, &mut |group, value| sketches[group].add(value)),
-            State::QuantileExact(all) => numbers(arg, &each, &mut |group, value| {
+            State::Quantile(sketches) => to.numbers(arg, |group, value| sketches[group].add(value)),
+            State::QuantileExact(all) => to.numbers(arg, |group, value| {
                 if !value.is_nan() {
                     all[group].push(value);
                 }
             }),
-            State::Moments(moments) => numbers(arg, &each, &mut |group, value| moments[group].add(value)),
+            State::Moments(moments) => to.numbers(arg, |group, value| moments[group].add(value)),
             State::Distinct(distinct) => {
                 let Some(arg) = arg else { return };
-                let hashes = hashes(arg, xxhash_rust::xxh3::xxh3_64);
-                each(&mut |group, row| distinct[group].add(hashes[row]));
+                let hashes = hashes(arg, |kind, bytes| xxh3_64_with_seed(bytes, u64::from(kind)));
+                to.each(|group, row| distinct[group].add(hashes[row]));
             }
             State::DistinctExact(distinct) => {
                 let Some(arg) = arg else { return };
-                let hashes = hashes(arg, xxhash_rust::xxh3::xxh3_128);
-                each(&mut |group, row| {
+                let hashes = hashes(arg, |kind, bytes| xxh3_128_with_seed(bytes, u64::from(kind)));
+                to.each(|group, row| {
                     distinct[group].insert(hashes[row]);
                 });
             }
-            State::Best(better, best) => update_best(*better, best, arg, &each),
+            State::Best(better, best) => update_best(*better, best, arg, &to),
             State::End(better, ends) => {
                 let (Some(arg), Some(times)) = (arg, times) else { return };
                 let mut bytes = Vec::new();
-                each(&mut |group, row| {
+                to.each(|group, row| {
                     let Scalar::Int(time) = times.get(row) else { return };
                     let end = &mut ends[group];
                     if !end.value.is_empty() && time.cmp(&end.time) == better.reverse() {
@@ -205,7 +204,7 @@ impl State {
             State::Top(tops) => {
                 let Some(arg) = arg else { return };
                 let mut bytes = Vec::new();
-                each(&mut |group, row| {
+                to.each(|group, row| {
                     bytes.clear();
                     encode::encode(&arg.get(row), &mut bytes);
                     add_top(&mut tops[group], &bytes, 1);
@@ -450,26 +449,6 @@ impl End {
     }
 }
 
-type Each<'a> = dyn Fn(&mut dyn FnMut(usize, usize)) + 'a;
-
-/// Every number among the rows, as a double.
-fn numbers(arg: Option<&Vals>, each: &Each<'_>, add: &mut dyn FnMut(usize, f64)) {
-    let Some(arg) = arg else { return };
-    match (&arg.int, &arg.double) {
-        (Some(ints), None) => each(&mut |group, row| {
-            if ints.is_valid(row) {
-                add(group, ints.value(row) as f64);
-            }
-        }),
-        (None, None) => {}
-        _ => each(&mut |group, row| {
-            if let Some(value) = arg.number(row) {
-                add(group, value);
-            }
-        }),
-    }
-}
-
 fn offer(better: Ordering, best: &mut Bytes, bytes: &[u8]) {
     if !bytes.is_empty() && (best.is_empty() || bytes.cmp(&**best) == better) {
         *best = bytes.into();
@@ -477,13 +456,13 @@ fn offer(better: Ordering, best: &mut Bytes, bytes: &[u8]) {
 }
 
 /// NaN is neither above nor below anything, so it is never the least or greatest.
-fn update_best(better: Ordering, best: &mut [Bytes], arg: Option<&Vals>, each: &Each<'_>) {
+fn update_best(better: Ordering, best: &mut [Bytes], arg: Option<&Vals>, to: &To<'_>) {
     let Some(arg) = arg else { return };
     let mut bytes = Vec::new();
     if let (1, Some(ints)) = (arg.kinds(), &arg.int) {
         // The best of this frame first: comparing ints is cheaper than comparing bytes.
         let mut of_frame: HashMap<usize, i64, foldhash::fast::FixedState> = HashMap::default();
-        each(&mut |group, row| {
+        to.each(|group, row| {
             if ints.is_valid(row) {
                 let value = ints.value(row);
                 let so_far = of_frame.entry(group).or_insert(value);
@@ -499,7 +478,7 @@ fn update_best(better: Ordering, best: &mut [Bytes], arg: Option<&Vals>, each: &
         }
         return;
     }
-    each(&mut |group, row| {
+    to.each(|group, row| {
         let value = arg.get(row);
         if matches!(value, Scalar::Double(d) if d.is_nan()) {
             return;
@@ -508,26 +487,6 @@ fn update_best(better: Ordering, best: &mut [Bytes], arg: Option<&Vals>, each: &
         encode::encode(&value, &mut bytes);
         offer(better, &mut best[group], &bytes);
     });
-}
-
-/// A hash of each value; of missing ones it means nothing. Values of a dictionary are hashed once.
-fn hashes<H: Copy + Default>(vals: &Vals, hash: impl Fn(&[u8]) -> H) -> Vec<H> {
-    let mut bytes = Vec::new();
-    let mut of = |scalar: &Scalar| {
-        bytes.clear();
-        encode::encode(scalar, &mut bytes);
-        hash(&bytes)
-    };
-    if let (1, Some(Text::Dict(dictionary))) = (vals.kinds(), &vals.str) {
-        let values = dictionary.values().as_string::<i32>();
-        let of_value: Vec<H> =
-            values.iter().map(|v| v.map_or(H::default(), |v| of(&Scalar::Str(v.to_owned())))).collect();
-        let keys = dictionary.keys();
-        return (0..vals.len)
-            .map(|row| if keys.is_valid(row) { of_value[keys.value(row) as usize] } else { H::default() })
-            .collect();
-    }
-    (0..vals.len).map(|row| of(&vals.get(row))).collect()
 }
 
 fn add_top(top: &mut HashMap<Bytes, u64>, value: &[u8], count: u64) {

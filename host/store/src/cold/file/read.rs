@@ -4,9 +4,13 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
+use arrow::array::{Array, ArrayRef, UInt32Array};
+use arrow::compute::take;
 use bytes::Bytes;
 use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
+use parquet::arrow::arrow_reader::{
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder, RowSelection,
+};
 use parquet::bloom_filter::Sbbf;
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
@@ -34,6 +38,11 @@ const END_BYTES: u64 = 256 << 10;
 const FOOTER_TAIL: usize = 8;
 /// Unwanted bytes that are read rather than skipped: a read costs about as much as this.
 const GAP_BYTES: u64 = 128 << 10;
+/// Fewer unwanted rows in a row are decoded rather than skipped: each skip costs about as much as so many.
+const SKIPPED_ROWS_MIN: usize = 256;
+
+/// Bytes that a column takes in a reader, about.
+const FIELD_BYTES: usize = 256;
 
 /// Cold files by name, those used last remembered: their footers take a few hundred kilobytes each.
 pub struct ColdFiles {
@@ -70,6 +79,8 @@ pub struct ColdFile {
     meta: FileMeta,
     shape: Shape,
     stats: Vec<FrameStats>,
+    /// How each row group is read: to work it out costs as much as to read a small column.
+    readers: Vec<OnceLock<ArrowReaderMetadata>>,
     columns: OnceLock<ColumnFilters>,
     tokens: OnceLock<Vec<TokenFilter>>,
     footer_bytes: u64,
@@ -142,7 +153,8 @@ impl ColdFile {
         let stats = stats.collect();
         let (name, parquet) = (name.to_owned(), Arc::new(parquet));
         let (columns, tokens) = (OnceLock::new(), OnceLock::new());
-        Ok(Arc::new(ColdFile { objects, name, parquet, meta, shape, stats, columns, tokens, footer_bytes }))
+        let readers = meta.groups.iter().map(|_| OnceLock::new()).collect();
+        Ok(Arc::new(ColdFile { objects, name, parquet, meta, shape, stats, readers, columns, tokens, footer_bytes }))
     }
 
     /// The row groups that may hold rows of the range.
@@ -199,7 +211,13 @@ impl ColdFile {
         let filters = |g: &GroupMeta| {
             g.blooms.values().chain(g.cuckoos.values()).chain([&g.tokens]).map(|s| s.len as usize).sum::<usize>()
         };
-        self.parquet.memory_size() + own + self.meta.groups.iter().map(filters).sum::<usize>() + size_of::<ColdFile>()
+        // Fields of a schema and its reader, by row group.
+        let readers = self.readers.len() * self.parquet.file_metadata().schema_descr().num_columns() * FIELD_BYTES;
+        self.parquet.memory_size()
+            + own
+            + readers
+            + self.meta.groups.iter().map(filters).sum::<usize>()
+            + size_of::<ColdFile>()
     }
 
     /// Bytes at the end that [`ColdFile::open`] needs.
@@ -345,10 +363,22 @@ impl ColdFile {
         ReadCost { bytes: joined.iter().map(|r| r.end - r.start).sum(), reads: joined.len() as u64 }
     }
 
+    fn reader(&self, index: usize) -> Result<&ArrowReaderMetadata, StoreError> {
+        let place = self.readers.get(index).ok_or(Damage::Bounds("row group"))?;
+        if let Some(reader) = place.get() {
+            return Ok(reader);
+        }
+        let schema = self.shape.arrow(&self.parquet, index)?;
+        let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true).with_schema(schema);
+        let reader = ArrowReaderMetadata::try_new(self.parquet.clone(), options).map_err(damaged)?;
+        Ok(place.get_or_init(|| reader))
+    }
+
     fn read_group(
         &self,
         index: usize,
         want: &dyn Fn(TableKind, &ColumnId) -> bool,
+        rows: Option<&UInt32Array>,
     ) -> Result<(Batch, ReadCost), StoreError> {
         let own = &self.meta.groups[index];
         let group = self.parquet.row_group(index);
@@ -360,33 +390,89 @@ impl ColdFile {
             check(&bytes, own.chunks.get(*leaf).copied().unwrap_or_default(), "column chunk")?;
         }
         let cost = stretches.cost;
+        // Whole columns are read, which their checksums are of, but only the pages of wanted rows are decompressed.
+        let picked = rows.map(|rows| Picked::of(rows, own.rows)).transpose()?;
         let columns = if leaves.is_empty() {
             HashMap::new()
         } else {
-            let schema = self.shape.arrow(&self.parquet, index)?;
-            let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true).with_schema(schema);
-            let metadata = ArrowReaderMetadata::try_new(self.parquet.clone(), options).map_err(damaged)?;
+            let metadata = self.reader(index)?.clone();
             let mask = ProjectionMask::leaves(metadata.parquet_schema(), leaves);
-            let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(stretches, metadata)
+            let mut reader = ParquetRecordBatchReaderBuilder::new_with_metadata(stretches, metadata)
                 .with_row_groups(vec![index])
                 .with_projection(mask)
-                .with_batch_size(own.rows.max(1))
-                .build()
-                .map_err(damaged)?;
-            rebuild::columns(reader, own.rows)?
+                .with_batch_size(own.rows.max(1));
+            if let Some(picked) = &picked {
+                reader = reader.with_row_selection(picked.selection(own.rows));
+            }
+            let read = picked.as_ref().map_or(own.rows, Picked::read);
+            let columns = rebuild::columns(reader.build().map_err(damaged)?, read)?;
+            match &picked {
+                Some(picked) => picked.of_those(columns)?,
+                None => columns,
+            }
         };
+        let rows = rows.map_or(own.rows, Array::len);
         let mut origin = Origin {
             batch_id: [0; 16],
             first_row: 0,
-            rows: own.rows as u32,
+            rows: rows as u32,
             received_unix_nanos: self.meta.received,
             redactions: Vec::new(),
         };
         if index == 0 {
             origin.redactions = self.meta.redactions.clone();
         }
-        let batch = rebuild::batch(self.meta.signal, vec![origin], own, columns, want)?;
+        let batch = rebuild::batch(self.meta.signal, vec![origin], own, rows, columns, want)?;
         Ok((batch, cost))
+    }
+}
+
+/// Rows of a row group that are read: those that are wanted, and what lies between near ones.
+struct Picked {
+    ranges: Vec<Range<usize>>,
+    /// The wanted rows' places among those read.
+    places: UInt32Array,
+}
+
+impl Picked {
+    fn of(rows: &UInt32Array, all: usize) -> Result<Picked, StoreError> {
+        let mut ranges: Vec<Range<usize>> = Vec::new();
+        let mut places = Vec::with_capacity(rows.len());
+        let mut before = 0;
+        for row in rows.values().iter().map(|row| *row as usize) {
+            match ranges.last_mut() {
+                Some(last) if row < last.end => return Err(Damage::Bounds("rows of a row group").into()),
+                Some(last) if row - last.end <= SKIPPED_ROWS_MIN => last.end = row + 1,
+                last => {
+                    before += last.map_or(0, |last| last.len());
+                    ranges.push(row..row + 1);
+                }
+            }
+            let start = ranges.last().map_or(0, |last| last.start);
+            places.push((before + row - start) as u32);
+        }
+        match ranges.last() {
+            Some(last) if last.end <= all => Ok(Picked { ranges, places: places.into() }),
+            _ => Err(Damage::Bounds("rows of a row group").into()),
+        }
+    }
+
+    /// How many rows are read.
+    fn read(&self) -> usize {
+        self.ranges.iter().map(Range::len).sum()
+    }
+
+    fn selection(&self, all: usize) -> RowSelection {
+        RowSelection::from_consecutive_ranges(self.ranges.iter().cloned(), all)
+    }
+
+    /// The wanted rows of columns that were read.
+    fn of_those(&self, columns: HashMap<String, ArrayRef>) -> Result<HashMap<String, ArrayRef>, StoreError> {
+        if self.places.len() == self.read() {
+            return Ok(columns);
+        }
+        let picked = |(name, array): (String, ArrayRef)| Ok((name, take(&array, &self.places, None).map_err(damaged)?));
+        columns.into_iter().map(picked).collect()
     }
 }
 
@@ -549,7 +635,19 @@ impl Unit for Group {
     }
 
     fn read(&self, want: &dyn Fn(TableKind, &ColumnId) -> bool) -> Result<(Batch, ReadCost), StoreError> {
-        self.file.read_group(self.index, want)
+        self.file.read_group(self.index, want, None)
+    }
+
+    fn skips(&self) -> bool {
+        true
+    }
+
+    fn read_rows(
+        &self,
+        want: &dyn Fn(TableKind, &ColumnId) -> bool,
+        rows: &UInt32Array,
+    ) -> Result<(Batch, ReadCost), StoreError> {
+        self.file.read_group(self.index, want, Some(rows))
     }
 
     fn cost(&self, want: &dyn Fn(TableKind, &ColumnId) -> bool) -> ReadCost {

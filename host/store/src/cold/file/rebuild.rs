@@ -92,7 +92,7 @@ impl Shape {
                 // One row is pointed to by all.
                 Outside::Pointer(kind) if own.table(*kind).is_some_and(|t| t.rows > 1) => leaves.extend(all),
                 Outside::Pointer(_) => {}
-                Outside::Column(kind, id) if has(*kind, id) && want(*kind, id) => leaves.extend(all),
+                Outside::Column(kind, id) if want(*kind, id) && has(*kind, id) => leaves.extend(all),
                 Outside::Column(..) => {}
                 Outside::Tail(..) | Outside::Repeated(_) if tail => leaves.extend(all),
                 Outside::Tail(..) | Outside::Repeated(_) => {}
@@ -182,21 +182,24 @@ struct Entry {
     text: String,
 }
 
-/// The tables of a row group out of the columns that were read.
+/// The tables of a row group, or of some `rows` of it, out of the columns that were read of these.
 pub(super) fn batch(
     signal: Signal,
     origins: Vec<Origin>,
     own: &GroupMeta,
+    rows: usize,
     columns: HashMap<String, ArrayRef>,
     want: Want<'_>,
 ) -> Result<Batch, StoreError> {
+    // How many rows other tables have is known of all rows only.
+    let whole = rows == own.rows;
     let mut tables = Vec::new();
     let mut items = Vec::new();
     let mut entries = Vec::new();
     let tail = own.table(TableKind::Tail).filter(|_| wants_tail(want));
     for (kind, pointer) in INTERNED {
         let Some(table) = own.table(kind) else { continue };
-        let (first, pointers) = interned(columns.get(&Outside::Pointer(kind).name()), own.rows, table.rows)?;
+        let (first, pointers) = interned(columns.get(&Outside::Pointer(kind).name()), rows, table.rows, whole)?;
         if let Some(pointers) = pointers {
             items.push(Column { id: pointer.into(), array: Arc::new(pointers) });
         }
@@ -206,7 +209,7 @@ pub(super) fn batch(
             let array = cast(&take(array, &first, None).map_err(damaged)?, &meta.id.data_type()).map_err(damaged)?;
             of_table.push(Column { id: meta.id.clone(), array });
         }
-        tables.push(Table::try_new(kind, table.rows, of_table).map_err(damaged)?);
+        tables.push(Table::try_new(kind, first.len(), of_table).map_err(damaged)?);
         if tail.is_some() {
             for (parent, row) in first.values().iter().enumerate() {
                 tail_of(kind, *row as usize, parent as u32, &columns, &mut entries)?;
@@ -225,9 +228,9 @@ pub(super) fn batch(
         };
         items.push(Column { id: meta.id.clone(), array });
     }
-    tables.push(Table::try_new(TableKind::Items, own.rows, items).map_err(damaged)?);
+    tables.push(Table::try_new(TableKind::Items, rows, items).map_err(damaged)?);
     if tail.is_some() {
-        for row in 0..own.rows {
+        for row in 0..rows {
             tail_of(TableKind::Items, row, row as u32, &columns, &mut entries)?;
         }
     }
@@ -236,13 +239,13 @@ pub(super) fn batch(
         let list = columns.get(&Outside::Children(kind).name()).and_then(|a| a.as_list_opt::<i32>());
         let list = list.ok_or(Damage::Short("columns"))?;
         let table = children(kind, list, meta.columns.iter().map(|c| &c.id), want, tail.is_some(), &mut entries)?;
-        if table.rows() != meta.rows {
+        if whole && table.rows() != meta.rows {
             return Err(Damage::Bounds("rows of a table").into());
         }
         tables.push(table);
     }
     if let Some(meta) = tail {
-        if entries.len() != meta.rows {
+        if whole && entries.len() != meta.rows {
             return Err(Damage::Bounds("rows of the tail").into());
         }
         tables.push(tail_table(&entries, want)?);
@@ -250,11 +253,13 @@ pub(super) fn batch(
     Batch::try_new(signal, origins, tables).map_err(damaged)
 }
 
-/// For each row of the table an item that points to it, and the pointers as row numbers of this table.
+/// For each row of the table an item that points to it, and the pointers as row numbers of this table. Of `whole` row groups the
+/// table has the expected rows, of some of their rows those that these point to.
 fn interned(
     pointers: Option<&ArrayRef>,
     rows: usize,
     expected: usize,
+    whole: bool,
 ) -> Result<(UInt32Array, Option<UInt32Array>), StoreError> {
     let Some(pointers) = pointers else {
         return if expected == 1 && rows > 0 {
@@ -265,27 +270,27 @@ fn interned(
     };
     let pointers = pointers.as_primitive_opt::<Int32Type>().ok_or(Damage::Bounds("row number"))?;
     // Few distinct ones in long runs.
+    let mut runs: Vec<(i32, usize)> = Vec::new();
     let mut first: BTreeMap<i32, u32> = BTreeMap::new();
-    let mut previous = None;
     for (row, &pointer) in pointers.values().iter().enumerate() {
-        if previous != Some(pointer) {
-            first.entry(pointer).or_insert(row as u32);
-            previous = Some(pointer);
+        match runs.last_mut() {
+            Some((last, len)) if *last == pointer => *len += 1,
+            _ => {
+                first.entry(pointer).or_insert(row as u32);
+                runs.push((pointer, 1));
+            }
         }
     }
-    if first.len() != expected {
+    if whole && first.len() != expected {
         return Err(Damage::Bounds("rows of a table").into());
     }
     let numbers: HashMap<i32, u32> = first.keys().enumerate().map(|(i, p)| (*p, i as u32)).collect();
-    let mut last = (0, 0);
-    let local = pointers.values().iter().map(|p| {
-        if last.0 != *p || !numbers.contains_key(&last.0) {
-            last = (*p, numbers.get(p).copied().unwrap_or_default());
-        }
-        last.1
-    });
-    let local = UInt32Array::from_iter_values(local);
-    Ok((UInt32Array::from_iter_values(first.into_values()), Some(local)))
+    let mut local = Vec::with_capacity(rows);
+    for (pointer, len) in runs {
+        let number = numbers.get(&pointer).copied().unwrap_or_default();
+        local.resize(local.len() + len, number);
+    }
+    Ok((UInt32Array::from_iter_values(first.into_values()), Some(local.into())))
 }
 
 /// The attributes of a row that are in its table's maps and pairs.

@@ -1,0 +1,81 @@
+//! Hashes by which distinct values are counted: the same for equal values, however they are kept.
+
+use arrow::array::{Array, AsArray};
+
+use crate::encode;
+use crate::eval::Vals;
+use crate::eval::vals::{Scalar, Text};
+
+/// A hash of each value; of missing ones it means nothing. `hash` is given the kind of a value and its bytes
+/// ([`encode::encode`]). Values of a dictionary are hashed once, and only those that a row has.
+pub(super) fn hashes<H: Copy + Default>(vals: &Vals, hash: impl Fn(u8, &[u8]) -> H) -> Vec<H> {
+    match (vals.kinds(), &vals.str, &vals.id) {
+        (1, Some(Text::Dict(dictionary)), _) => {
+            let values = dictionary.values().as_string::<i32>();
+            let mut of_value: Vec<Option<H>> = vec![None; values.len()];
+            let keys = dictionary.keys();
+            let of = |row: usize| {
+                if keys.is_null(row) {
+                    return H::default();
+                }
+                let value = keys.value(row) as usize;
+                *of_value[value].get_or_insert_with(|| hash(encode::STR, values.value(value).as_bytes()))
+            };
+            (0..vals.len).map(of).collect()
+        }
+        // Bytes under a null are hashed for nothing.
+        (1, Some(Text::Plain(texts)), _) => {
+            (0..vals.len).map(|row| hash(encode::STR, texts.value(row).as_bytes())).collect()
+        }
+        (1, None, Some(ids)) => (0..vals.len).map(|row| hash(encode::ID, ids.value(row))).collect(),
+        _ => {
+            let mut bytes = Vec::new();
+            let of = |row: usize| {
+                bytes.clear();
+                encode_of(vals, row, &mut bytes);
+                bytes.split_first().map_or(H::default(), |(kind, bytes)| hash(*kind, bytes))
+            };
+            (0..vals.len).map(of).collect()
+        }
+    }
+}
+
+fn encode_of(vals: &Vals, row: usize, out: &mut Vec<u8>) {
+    match &vals.int {
+        Some(ints) if ints.is_valid(row) => encode::int(ints.value(row), out),
+        _ => match vals.get(row) {
+            Scalar::Null => {}
+            value => encode::encode(&value, out),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{DictionaryArray, FixedSizeBinaryArray, StringArray, UInt32Array};
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[test]
+    fn equal_values_have_one_hash_however_they_are_kept() {
+        let hash = |kind: u8, bytes: &[u8]| (kind, bytes.len(), xxhash_rust::xxh3::xxh3_64(bytes));
+        let plain = Vals::of_text(Text::Plain(StringArray::from(vec!["a", "bb", "a"])));
+        let keys = UInt32Array::from(vec![1, 2, 1]);
+        let values = Arc::new(StringArray::from(vec!["unused", "a", "bb"]));
+        let by_value = Vals::of_text(Text::Dict(DictionaryArray::new(keys, values)));
+        let ids = Vals::of_ids(FixedSizeBinaryArray::new(2, vec![7, 7, 9, 9, 7, 7].into(), None));
+        let one_by_one = |vals: &Vals| -> Vec<_> {
+            let encoded = |row: usize| {
+                let mut bytes = Vec::new();
+                encode::encode(&vals.get(row), &mut bytes);
+                hash(bytes[0], &bytes[1..])
+            };
+            (0..vals.len).map(encoded).collect()
+        };
+        assert_eq!(hashes(&plain, hash), hashes(&by_value, hash));
+        for vals in [plain, by_value, ids] {
+            assert_eq!(hashes(&vals, hash), one_by_one(&vals));
+        }
+    }
+}
