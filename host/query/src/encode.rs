@@ -44,11 +44,6 @@ pub(crate) fn id(id: &[u8], out: &mut Vec<u8>) {
     tagged(ID, id, out);
 }
 
-/// Appends a text.
-pub(crate) fn text(s: &str, out: &mut Vec<u8>) {
-    tagged(STR, s.as_bytes(), out);
-}
-
 fn tagged(tag: u8, bytes: &[u8], out: &mut Vec<u8>) {
     out.push(tag);
     out.extend_from_slice(bytes);

@@ -48,9 +48,10 @@ pub async fn all(folder: &Path, tier: &str, runs: usize, only: Option<&str>) -> 
         let parsed = prism_dsl::parse_text(&text).map_err(|error| format!("{text}: {error:?}"))?;
         // Some are answered from rollups: their rows are measured too.
         let options = RunOptions { without_rollups: query["rows"].as_bool().unwrap_or(false), ..RunOptions::default() };
-        let answer = engine.run(&tenant, &parsed, NOW, options).await?;
+        let answer = engine.run(&tenant, &parsed, NOW, options.clone()).await?;
         let cost = (answer.stats.bytes_read, answer.stats.reads);
-        let (cpu, wall) = measure(runs, async || Ok(drop(engine.run(&tenant, &parsed, NOW, options).await?))).await?;
+        let (cpu, wall) =
+            measure(runs, async || Ok(drop(engine.run(&tenant, &parsed, NOW, options.clone()).await?))).await?;
         tell(name, tier, runs, cpu, wall, cost, rows(&answer.to_json())?);
     }
     Ok(())

@@ -1,8 +1,11 @@
 //! Numbers for groups: each distinct value of a key gets a code, each distinct tuple of codes a group.
 
 use std::collections::HashMap;
+use std::hash::BuildHasher as _;
 
 use arrow::array::{Array, AsArray};
+use hashbrown::HashTable;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::encode;
 use crate::eval::vals::{Text, Vals};
@@ -15,29 +18,65 @@ const PAIRS_A_ROW: usize = 4;
 /// Codes of one key's values. 0 stands for a missing value.
 #[derive(Debug)]
 struct KeyCodes {
-    by_bytes: Map<Box<[u8]>>,
+    /// Codes by the hash of their values, from a random seed, so that nobody can send values that collide.
+    by_bytes: HashTable<u32>,
+    seed: u64,
     /// The same codes for ints, which are most times: without bytes.
     by_int: Map<i64>,
-    values: Vec<Box<[u8]>>,
-    value_bytes: usize,
+    /// Encoded values one after the other, and by code the hash of each and where it ends.
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
+    hashes: Vec<u64>,
 }
 
 impl KeyCodes {
     fn new() -> KeyCodes {
-        KeyCodes { by_bytes: Map::default(), by_int: Map::default(), values: vec![Box::default()], value_bytes: 0 }
+        KeyCodes {
+            by_bytes: HashTable::new(),
+            seed: foldhash::fast::RandomState::default().hash_one(0u8),
+            by_int: Map::default(),
+            bytes: Vec::new(),
+            ends: vec![0],
+            hashes: vec![0],
+        }
     }
 
+    /// How many codes there are.
+    fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    fn value(&self, code: u32) -> &[u8] {
+        let end = self.ends[code as usize];
+        let start = (code as usize).checked_sub(1).map_or(0, |before| self.ends[before]);
+        &self.bytes[start..end]
+    }
+
+    /// The code of an encoded value.
     fn of_bytes(&mut self, bytes: &[u8]) -> u32 {
-        if bytes.is_empty() {
-            return 0;
+        match bytes.split_first() {
+            None => 0,
+            Some((kind, rest)) => self.of_parts(*kind, rest),
         }
-        if let Some(code) = self.by_bytes.get(bytes) {
+    }
+
+    /// The code of a value that is encoded as its kind and its bytes.
+    fn of_parts(&mut self, kind: u8, rest: &[u8]) -> u32 {
+        let hash = xxh3_64_with_seed(rest, self.seed ^ u64::from(kind));
+        let same = |code: &u32| {
+            self.hashes[*code as usize] == hash
+                && self.value(*code).split_first().is_some_and(|(k, bytes)| *k == kind && bytes == rest)
+        };
+        if let Some(code) = self.by_bytes.find(hash, same) {
             return *code;
         }
-        let code = self.values.len() as u32;
-        self.by_bytes.insert(bytes.into(), code);
-        self.values.push(bytes.into());
-        self.value_bytes += bytes.len();
+        let code = self.ends.len() as u32;
+        self.bytes.push(kind);
+        self.bytes.extend_from_slice(rest);
+        self.ends.push(self.bytes.len());
+        self.hashes.push(hash);
+        let hashes = &self.hashes;
+        self.by_bytes.insert_unique(hash, code, |code| hashes[*code as usize]);
         code
     }
 
@@ -50,6 +89,11 @@ impl KeyCodes {
         let code = self.of_bytes(&bytes);
         self.by_int.insert(int, code);
         code
+    }
+
+    /// Bytes in memory, about.
+    fn memory_bytes(&self) -> usize {
+        self.bytes.capacity() + self.by_bytes.capacity() * 6 + self.ends.capacity() * 16 + self.by_int.capacity() * 17
     }
 }
 
@@ -83,15 +127,16 @@ impl Keys {
 
     /// Bytes in memory, about.
     pub(crate) fn bytes(&self) -> usize {
-        let of_key = |k: &KeyCodes| 2 * k.value_bytes + k.values.len() * 64 + k.by_int.len() * 16;
         let pairs: usize = self.pairs.iter().map(|p| p.capacity() * 13).sum();
-        self.keys.iter().map(of_key).sum::<usize>() + pairs + (self.tuples.capacity() + self.of_code.capacity()) * 4
+        self.keys.iter().map(KeyCodes::memory_bytes).sum::<usize>()
+            + pairs
+            + (self.tuples.capacity() + self.of_code.capacity()) * 4
     }
 
     /// The encoded value of a group's key.
     pub(crate) fn value(&self, group: usize, key: usize) -> &[u8] {
         let code = self.tuples[group * self.keys.len() + key];
-        &self.keys[key].values[code as usize]
+        self.keys[key].value(code)
     }
 
     /// The code of an encoded value.
@@ -140,7 +185,7 @@ impl Keys {
                 None
             }
             [codes] => {
-                self.of_code.resize(self.keys[0].values.len(), 0);
+                self.of_code.resize(self.keys[0].len(), 0);
                 let mut group_of = |code: u32| {
                     let group = &mut self.of_code[code as usize];
                     if *group == 0 {
@@ -178,7 +223,7 @@ impl Keys {
 
     /// Codes of a key so far.
     fn values(&self, key: usize) -> usize {
-        self.keys[key].values.len()
+        self.keys[key].len()
     }
 
     /// The group of a row of two keys or more.
@@ -198,12 +243,7 @@ impl Keys {
 }
 
 fn text_codes(codes: &mut KeyCodes, text: &Text, out: &mut [u32]) {
-    let mut bytes = Vec::new();
-    let mut code_of = |text: &str| {
-        bytes.clear();
-        encode::text(text, &mut bytes);
-        codes.of_bytes(&bytes)
-    };
+    let mut code_of = |text: &str| codes.of_parts(encode::STR, text.as_bytes());
     match text {
         Text::Plain(array) => {
             let mut last: Option<(&str, u32)> = None;
