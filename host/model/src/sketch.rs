@@ -92,6 +92,31 @@ impl Buckets {
         }
     }
 
+    /// Adds all counts of others.
+    fn merge(&mut self, other: &Buckets) {
+        if let Buckets::Dense { first, counts } = other
+            && let Some(from) = counts.iter().position(|n| *n > 0)
+            && let Some(to) = counts.iter().rposition(|n| *n > 0)
+        {
+            // The outermost make the room; what lies between is added as it stands.
+            self.add(*first + from as u32, counts[from]);
+            if to > from {
+                self.add(*first + to as u32, counts[to]);
+            }
+            let between = counts.get(from + 1..to).unwrap_or_default();
+            let at = *first + from as u32 + 1;
+            if let Buckets::Dense { first, counts: own } = self {
+                let own = own.iter_mut().skip((at - *first) as usize);
+                own.zip(between).for_each(|(own, n)| *own += n);
+            } else {
+                let there = between.iter().enumerate().filter(|(_, n)| **n > 0);
+                there.for_each(|(i, n)| self.add(at + i as u32, *n));
+            }
+            return;
+        }
+        other.iter().for_each(|(bucket, n)| self.add(bucket, n));
+    }
+
     /// Buckets that hold values, ascending.
     fn iter(&self) -> Box<dyn DoubleEndedIterator<Item = (u32, u64)> + '_> {
         match self {
@@ -156,8 +181,8 @@ impl Sketch {
             self.spread();
             other.exact.iter().for_each(|v| self.add_bucket(*v, 1));
             self.zeros += other.zeros;
-            other.above.iter().for_each(|(b, n)| self.above.add(b, n));
-            other.below.iter().for_each(|(b, n)| self.below.add(b, n));
+            self.above.merge(&other.above);
+            self.below.merge(&other.below);
         }
         self.count = count;
     }

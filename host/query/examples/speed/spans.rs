@@ -14,6 +14,8 @@ use prism_model::{AttrType, Batch, Column, ColumnId, Intrinsic, Origin, Signal, 
 const TRACE: usize = 10;
 const SERVICES: [&str; 8] =
     ["frontend", "checkout", "cart", "payment", "catalog", "shipping", "recommendation", "currency"];
+/// Routes of all services.
+const ROUTES: u32 = 96;
 /// Users; the first come most.
 const USERS: f64 = 50_000.0;
 
@@ -74,14 +76,17 @@ pub fn batch(rows: usize, start: i64, length: i64, number: u64) -> Result<Batch,
         (((service(row) + 2) as f64 * 1.2e6) / unit.sqrt()) as i64
     });
     push(Intrinsic::Duration.into(), Arc::new(Int64Array::from_iter_values(durations.collect::<Vec<_>>())));
-    let kinds = (0..rows).map(|row| [2, 3, 1][row % 3]);
+    // Each service has routes of its own, and a route is of one kind.
+    let of_service = ROUTES / SERVICES.len() as u32;
+    let routes: Vec<u32> =
+        (0..rows).map(|row| service(row) as u32 * of_service + skewed(r, f64::from(of_service)) as u32).collect();
+    let kinds = routes.iter().map(|route| [2, 3, 2, 1][*route as usize % 4]);
     push(Intrinsic::Kind.into(), Arc::new(Int32Array::from_iter_values(kinds)));
     let failed: Vec<bool> = (0..rows).map(|_| r.one_in(50)).collect();
     let states = failed.iter().map(|failed| if *failed { 2 } else { 0 });
     push(Intrinsic::Status.into(), Arc::new(Int32Array::from_iter_values(states)));
     push(Intrinsic::Flags.into(), Arc::new(UInt32Array::from_value(0x101, rows)));
-    let routes: Vec<u32> = (0..rows).map(|_| skewed(r, 40.0) as u32).collect();
-    push(Intrinsic::Name.into(), by_value(routes.iter().map(|n| Some(*n)), 40, "GET /api/v1/resource-")?);
+    push(Intrinsic::Name.into(), by_value(routes.iter().map(|n| Some(*n)), ROUTES, "GET /api/v1/resource-")?);
     for (key, distinct, share) in [
         ("http.request.method", 5, 1),
         ("server.address", 12, 1),
@@ -99,7 +104,7 @@ pub fn batch(rows: usize, start: i64, length: i64, number: u64) -> Result<Batch,
     }
     push(
         ColumnId::attr("http.route", AttrType::Str),
-        by_value(routes.iter().map(|n| Some(*n)), 40, "/api/v1/resource-")?,
+        by_value(routes.iter().map(|n| Some(*n)), ROUTES, "/api/v1/resource-")?,
     );
     let texts = |of: &mut dyn FnMut(usize) -> String| -> ArrayRef {
         Arc::new(StringArray::from_iter_values((0..rows).map(of)))

@@ -6,6 +6,7 @@ use arrow::compute::kernels::cmp;
 use arrow::error::ArrowError;
 
 use super::node::{CompareOp, Set};
+use super::text;
 use super::vals::{Text, Vals, cmp_int_double};
 
 /// One side of a comparison: a value a row, or one for all.
@@ -103,6 +104,9 @@ fn pairs(
 fn texts(op: CompareOp, a: &Text, b: &Text, b_is_one: bool, len: usize) -> Result<BooleanBuffer, ArrowError> {
     if b_is_one {
         let Some(b) = b.get(0) else { return Ok(BooleanBuffer::new_unset(len)) };
+        if let (Text::Plain(a), CompareOp::Eq | CompareOp::Ne) = (a, op) {
+            return Ok(text::equal(a, b, op == CompareOp::Ne));
+        }
         // Bytes of UTF-8 are in the order of code points.
         return Ok(a.test(|text| op.holds(Some(text.cmp(b)))));
     }

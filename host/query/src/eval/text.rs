@@ -21,7 +21,7 @@ pub(crate) fn test(vals: &Vals, test: &TextTest, negated: bool) -> Result<Boolea
         (Some(text), TextTest::Op(TextOp::Contains, needle)) => {
             let finder = memmem::Finder::new(needle.as_bytes());
             match text {
-                Text::Plain(texts) => contains(texts, &finder, negated),
+                Text::Plain(texts) => contains(texts, &finder, false, negated),
                 Text::Dict(_) => text.test(|t| finder.find(t.as_bytes()).is_some() != negated),
             }
         }
@@ -44,11 +44,15 @@ pub(crate) fn test(vals: &Vals, test: &TextTest, negated: bool) -> Result<Boolea
 }
 
 /// Looks through all texts at once, since most do not have the needle: to begin anew for each takes longer than to look.
-fn contains(texts: &StringArray, finder: &memmem::Finder<'_>, negated: bool) -> BooleanBuffer {
+/// `whole`: only a text that is the needle counts.
+fn contains(texts: &StringArray, finder: &memmem::Finder<'_>, whole: bool, negated: bool) -> BooleanBuffer {
     let (offsets, bytes) = (texts.value_offsets(), texts.value_data());
     let mut found = BooleanBufferBuilder::new(texts.len());
     let width = finder.needle().len();
     if width == 0 {
+        if whole {
+            return Text::Plain(texts.clone()).test(|text| text.is_empty() != negated);
+        }
         let there = validity(texts.nulls(), texts.len());
         return if negated { BooleanBuffer::new_unset(texts.len()) } else { there };
     }
@@ -61,19 +65,25 @@ fn contains(texts: &StringArray, finder: &memmem::Finder<'_>, negated: bool) -> 
         if of >= texts.len() {
             break;
         }
-        if at + width > offsets[of + 1] as usize {
-            // It begins in one text and ends in the next.
+        let (start, end) = (offsets[of] as usize, offsets[of + 1] as usize);
+        if at + width > end || (whole && (at > start || at + width < end)) {
+            // It begins in one text and ends in the next, or is only a part.
             from = at + 1;
             continue;
         }
         found.append_n(of - row, false);
         found.append(true);
-        (row, from) = (of + 1, offsets[of + 1] as usize);
+        (row, from) = (of + 1, end);
     }
     found.append_n(texts.len() - found.len(), false);
     let found = found.finish();
     let found = if negated { !&found } else { found };
     &found & &validity(texts.nulls(), texts.len())
+}
+
+/// Which texts are equal to one (negated: are there and are not).
+pub(super) fn equal(texts: &StringArray, to: &str, negated: bool) -> BooleanBuffer {
+    contains(texts, &memmem::Finder::new(to), true, negated)
 }
 
 /// How many texts end at or before `at`, by their ends: of the next few in steps that double, since hits may be dense.
@@ -184,6 +194,10 @@ mod tests {
 
     use super::*;
 
+    fn fits(text: &str, needle: &str, whole: bool) -> bool {
+        if whole { text == needle } else { text.contains(needle) }
+    }
+
     proptest! {
         #[test]
         fn texts_searched_at_once_are_those_searched_one_by_one(
@@ -191,12 +205,13 @@ mod tests {
             skip in 0usize..5,
             needle in "[ab]{0,3}",
             negated: bool,
+            whole: bool,
         ) {
             let array = StringArray::from(texts);
             let array = array.slice(skip.min(array.len()), array.len().saturating_sub(skip));
             let one_by_one: Vec<bool> =
-                array.iter().map(|text| text.is_some_and(|text| text.contains(&needle) != negated)).collect();
-            let found = contains(&array, &memmem::Finder::new(needle.as_bytes()), negated);
+                array.iter().map(|text| text.is_some_and(|text| fits(text, &needle, whole) != negated)).collect();
+            let found = contains(&array, &memmem::Finder::new(needle.as_bytes()), whole, negated);
             prop_assert_eq!(found.iter().collect::<Vec<_>>(), one_by_one);
         }
     }

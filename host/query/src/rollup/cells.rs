@@ -116,7 +116,7 @@ impl Columns for Cells<'_> {
 #[derive(Default)]
 struct Texts<'c> {
     values: Vec<Option<&'c str>>,
-    numbers: HashMap<Option<&'c str>, u32>,
+    numbers: HashMap<Option<&'c str>, u32, foldhash::fast::RandomState>,
     of: Vec<u32>,
 }
 
