@@ -582,7 +582,15 @@ impl Reading<'_> {
         let few = rows.filter(|rows| able && rows.len().saturating_mul(FEW_ROWS) <= self.frame.rows());
         let Some(rows) = few.filter(|rows| !rows.is_empty()) else { return self.load(nodes()) };
         let wanted = wanted(&self.scan.plan, self.frame, nodes());
-        if self.missing(wanted.clone()).is_empty() {
+        // What conditions have read already is not read again for some of its rows.
+        let again = |(table, ids): (&TableKind, &HashSet<ColumnId>)| {
+            self.have.get(table).is_some_and(|have| !have.is_disjoint(ids))
+        };
+        if wanted.iter().any(again) {
+            return self.read(wanted);
+        }
+        let wanted = self.missing(wanted);
+        if wanted.is_empty() {
             return Ok(());
         }
         let want = |table, id: &ColumnId| wanted.get(&table).is_some_and(|ids| ids.contains(id));

@@ -517,3 +517,32 @@ fn large_row_groups_read_back() {
     assert!(ids.items().column(&trace).is_some() && ids.items().columns().len() <= 3);
     assert!(cost.bytes < summary.bytes / 4, "{} bytes of {} for one column", cost.bytes, summary.bytes);
 }
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    /// Rows that are read alone are those that all rows have at their places, with everything that belongs to them.
+    #[test]
+    fn few_rows_read_alone_are_as_among_all(
+        signal in any_signal(),
+        (rows, seed) in (1..1_500usize, any::<u64>()),
+        picks in proptest::collection::vec(any::<u32>(), 1..9),
+    ) {
+        let part = samples::batch(signal, rows, NOW, seed);
+        let place = place();
+        let options = FileOptions { page_rows: 100, ..FileOptions::default() };
+        let file = open(&place, &write(&place, signal, &[part], &options));
+        for frame in file.frames(TimeRange::ALL) {
+            let mut picks: Vec<u32> = picks.iter().map(|pick| pick % frame.rows() as u32).collect();
+            picks.sort_unstable();
+            picks.dedup();
+            let picks = UInt32Array::from(picks);
+            let few = frame.read_rows(&|_, _| true, &picks).unwrap().0;
+            let all = frame.read(&|_, _| true).unwrap().0;
+            prop_assert_eq!(few.rows(), picks.len());
+            prop_assert_eq!(texts(&ordered(&few)), texts(&ordered(&all.select(&picks).unwrap())));
+            let past = UInt32Array::from(vec![frame.rows() as u32]);
+            prop_assert!(frame.read_rows(&|_, _| true, &past).is_err());
+        }
+    }
+}
