@@ -559,7 +559,8 @@ impl Reading<'_> {
     fn rows<'r>(&'r self, selection: Option<&'r UInt32Array>) -> Result<FrameRows<'r>, QueryError> {
         let plan = &self.scan.plan;
         if let (Some(left), Some(selection)) = (&self.left, selection) {
-            return Ok(FrameRows::new(&plan.fields, self.frame, std::slice::from_ref(left), selection.len(), None));
+            let rows = FrameRows::new(&plan.fields, self.frame, std::slice::from_ref(left), selection.len(), None);
+            return Ok(rows.joining(&self.scan.joined));
         }
         let rows = FrameRows::new(&plan.fields, self.frame, &self.parts, self.frame.rows(), selection);
         let rows = rows.joining(&self.scan.joined);
