@@ -4,7 +4,7 @@ use std::error::Error;
 use std::path::Path;
 use std::time::Instant;
 
-use prism_query::RunOptions;
+use prism_query::{QueryError, RunOptions};
 use serde_json::{Value, json};
 
 use crate::stores::{NOW, batches, engine, tenant};
@@ -14,7 +14,7 @@ use crate::{cpu, spans};
 const QUERIES: &str = include_str!("queries.json");
 
 /// Prints the queries with what they look for filled in.
-pub fn questions(folder: &Path) -> Result<(), Box<dyn Error>> {
+pub(crate) fn questions(folder: &Path) -> Result<(), Box<dyn Error>> {
     let (id, request) = looked_for(folder)?;
     let id: String = id.iter().map(|byte| format!("{byte:02x}")).collect();
     println!("{}", QUERIES.replace("{id}", &id).replace("{request}", &request));
@@ -28,7 +28,7 @@ fn looked_for(folder: &Path) -> Result<([u8; 16], String), Box<dyn Error>> {
     Ok((spans::trace_of(middle), spans::request_of(middle)))
 }
 
-pub async fn all(folder: &Path, tier: &str, runs: usize, only: Option<&str>) -> Result<(), Box<dyn Error>> {
+pub(crate) async fn all(folder: &Path, tier: &str, runs: usize, only: Option<&str>) -> Result<(), Box<dyn Error>> {
     let (engine, tenant) = (engine(folder, tier), tenant()?);
     let (id, request) = looked_for(folder)?;
     let queries: Vec<Value> = serde_json::from_str(QUERIES)?;
@@ -40,7 +40,7 @@ pub async fn all(folder: &Path, tier: &str, runs: usize, only: Option<&str>) -> 
         if name == "trace by id" {
             let answer = engine.trace(&tenant, &id).await?;
             let cost = (answer.stats.bytes_read, answer.stats.reads);
-            let (cpu, wall) = measure(runs, async || Ok(drop(engine.trace(&tenant, &id).await?))).await?;
+            let (cpu, wall) = measure(runs, async || engine.trace(&tenant, &id).await.map(drop)).await?;
             tell(name, tier, runs, cpu, wall, cost, json!([[answer.spans()]]));
             continue;
         }
@@ -51,7 +51,7 @@ pub async fn all(folder: &Path, tier: &str, runs: usize, only: Option<&str>) -> 
         let answer = engine.run(&tenant, &parsed, NOW, options.clone()).await?;
         let cost = (answer.stats.bytes_read, answer.stats.reads);
         let (cpu, wall) =
-            measure(runs, async || Ok(drop(engine.run(&tenant, &parsed, NOW, options.clone()).await?))).await?;
+            measure(runs, async || engine.run(&tenant, &parsed, NOW, options.clone()).await.map(drop)).await?;
         tell(name, tier, runs, cpu, wall, cost, rows(&answer.to_json())?);
     }
     Ok(())

@@ -20,7 +20,7 @@ const ROUTES: u32 = 96;
 const USERS: f64 = 50_000.0;
 
 /// The trace id of the first span of a batch: what a trace is looked up by.
-pub fn trace_of(batch: u64) -> [u8; 16] {
+pub(crate) fn trace_of(batch: u64) -> [u8; 16] {
     let mut trace = [0; 16];
     trace[..8].copy_from_slice(&(batch << 20).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes());
     trace[8..].copy_from_slice(&(batch << 20 | 1).wrapping_mul(0xbf58_476d_1ce4_e5b9).to_le_bytes());
@@ -28,12 +28,12 @@ pub fn trace_of(batch: u64) -> [u8; 16] {
 }
 
 /// The request id of the first span of a batch: rare text.
-pub fn request_of(batch: u64) -> String {
+pub(crate) fn request_of(batch: u64) -> String {
     format!("req-{:016x}", Random(batch.wrapping_mul(31)).number())
 }
 
 /// The spans of one request, their times within `length` nanoseconds from `start` on, grouped by resource.
-pub fn batch(rows: usize, start: i64, length: i64, number: u64) -> Result<Batch, Box<dyn std::error::Error>> {
+pub(crate) fn batch(rows: usize, start: i64, length: i64, number: u64) -> Result<Batch, Box<dyn std::error::Error>> {
     let r = &mut Random(number);
     let mut columns: Vec<Column> = Vec::new();
     let mut push = |id: ColumnId, array: ArrayRef| columns.push(Column { id, array });

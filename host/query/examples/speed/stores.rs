@@ -19,28 +19,28 @@ use prism_store::{Reader, Store, StoreOptions, Surroundings};
 use crate::spans;
 
 /// 2026-01-01T13:00:00Z
-pub const NOW: i64 = 1_767_272_400_000_000_000;
+pub(crate) const NOW: i64 = 1_767_272_400_000_000_000;
 /// The time that the spans are spread over, which ends at [`NOW`].
 const HOUR: i64 = 3_600_000_000_000;
 /// Spans of a request.
 const BATCH: usize = 8_000;
 
-pub fn tenant() -> Result<TenantId, Box<dyn Error>> {
+pub(crate) fn tenant() -> Result<TenantId, Box<dyn Error>> {
     Ok("acme".parse()?)
 }
 
 /// How many requests hold so many spans.
-pub fn batches(spans: usize) -> u64 {
+pub(crate) fn batches(spans: usize) -> u64 {
     spans.div_ceil(BATCH) as u64
 }
 
 /// An engine over one of the stores, on one thread.
-pub fn engine(folder: &Path, tier: &str) -> Engine {
+pub(crate) fn engine(folder: &Path, tier: &str) -> Engine {
     let options = EngineOptions { threads: 1, ..EngineOptions::default() };
     Engine::new(Reader::open(&folder.join(tier)), options)
 }
 
-pub async fn make(folder: &Path, spans: usize) -> Result<(), Box<dyn Error>> {
+pub(crate) async fn make(folder: &Path, spans: usize) -> Result<(), Box<dyn Error>> {
     for tier in ["hot", "cold"] {
         append(&folder.join(tier), spans).await?;
     }
