@@ -72,7 +72,7 @@ fn rows(answer: &str) -> Result<Value, Box<dyn Error>> {
 }
 
 /// Processor and wall seconds of one run: the median over batches of runs.
-async fn measure(runs: usize, run: impl AsyncFn() -> Result<(), Box<dyn Error>>) -> Result<(f64, f64), Box<dyn Error>> {
+async fn measure(runs: usize, run: impl AsyncFn() -> Result<(), QueryError>) -> Result<(f64, f64), Box<dyn Error>> {
     let batches = 10.min(runs);
     let mut seen = Vec::new();
     for _ in 0..batches {
