@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 use prism_model::window::TimeRange;
 use prism_model::{Batch, ColumnId, Intrinsic, TableKind};
 use prism_store::rollup::Cell;
-use prism_store::{Frame, Rolled, StoreError};
+use prism_store::{Frame, ReadCost, Rolled, StoreError};
 
 use crate::answer::Partial;
 use crate::bind::query::{Plan, Shape};
