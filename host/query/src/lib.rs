@@ -29,6 +29,7 @@ mod structure;
 mod turns;
 mod memory;
 mod cost;
+mod reading;
 mod scan;
 mod explain;
 mod cursor;

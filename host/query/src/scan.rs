@@ -1,23 +1,20 @@
 //! The leaf of every plan: frames of a snapshot are pruned, filtered and turned into groups or the first rows of an order.
 //!
-//! A frame is read in steps, each only if rows are left: columns of conditions on resources, scopes and metrics, columns of the
-//! other conditions, columns of what is computed. Partitions take frames from one queue, so that none waits for another.
+//! Partitions take frames from one queue, so that none waits for another. Not here: in which steps a frame is read (`reading`).
 
-use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use arrow::array::{ArrayRef, RecordBatch, UInt32Array};
+use arrow::array::{RecordBatch, UInt32Array};
 use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::{DataType, Field as ArrowField, Schema, SchemaRef};
 use datafusion::execution::TaskContext;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use parking_lot::Mutex;
 use prism_model::window::TimeRange;
-use prism_model::{Batch, ColumnId, Intrinsic, TableKind};
 use prism_store::rollup::Cell;
-use prism_store::{Frame, ReadCost, Rolled, StoreError};
+use prism_store::{Frame, Rolled, StoreError};
 
 use crate::answer::Partial;
 use crate::bind::query::{Plan, Shape};
@@ -29,11 +26,11 @@ use crate::eval::node::{Level, Node};
 use crate::eval::vals::Scalar;
 use crate::eval::{self, Rows};
 use crate::events::times;
-use crate::field::Field;
 use crate::frame::FrameRows;
 use crate::group::Many;
 use crate::joins::{self, Joined};
 use crate::prune;
+use crate::reading::{Matching, Reading};
 use crate::rollup::{Cells, Fit};
 use crate::running::{Superseded, has_running};
 use crate::sink::Sink;
@@ -42,9 +39,6 @@ use crate::turns::{Taker, Turn};
 
 /// Frames between two looks at the memory that groups take: sketches of many groups take a while to add up.
 const MEMORY_CHECK_FRAMES: usize = 4;
-
-/// One row in so many is few: between them lie more rows than it costs to skip.
-const FEW_ROWS: usize = 256;
 
 /// One query's work over one snapshot.
 pub(crate) struct Scan {
@@ -111,9 +105,6 @@ pub(crate) struct Bound {
     pub(crate) descending: bool,
     pub(crate) time: AtomicI64,
 }
-
-/// Columns of a frame, by table.
-type Wanted = HashMap<TableKind, HashSet<ColumnId>>;
 
 impl Scan {
     /// `rolled`: the units that have rollups, which answer where they can; none where rows must.
@@ -366,7 +357,7 @@ impl Scan {
         sink: &mut Sink,
     ) -> Result<(), QueryError> {
         let frame = &self.frames[number];
-        let mut reading = Reading { but, ..self.reading(number) };
+        let mut reading = Reading::of(self, number, but);
         match reading.matching(matched) {
             Ok(Matching::None) => Ok(()),
             Ok(matching) => {
@@ -435,8 +426,7 @@ impl Scan {
 
     /// A frame of which nothing is read yet.
     pub(crate) fn reading(&self, number: usize) -> Reading<'_> {
-        let frame = &self.frames[number];
-        Reading { scan: self, frame, number, but: None, parts: Vec::new(), have: Wanted::new(), left: None }
+        Reading::of(self, number, None)
     }
 
     /// The columns of answers for some rows of a frame, ascending: one set of values for each column.
@@ -473,294 +463,5 @@ pub(crate) fn counted(plan: &Plan, frame: &Frame) -> usize {
     match plan.level {
         Level::Row => frame.rows(),
         child => child.table().map_or(0, |table| frame.table_rows(table)),
-    }
-}
-
-/// The columns of some nodes that a frame may have.
-pub(crate) fn wanted<'n>(plan: &Plan, frame: &Frame, nodes: impl Iterator<Item = &'n Node>) -> Wanted {
-    let mut fields = HashSet::new();
-    nodes.for_each(|n| {
-        n.fields(&mut |f| {
-            fields.insert(f);
-        })
-    });
-    let mut wanted = Wanted::new();
-    if let (Some(table), true) = (plan.level.table(), plan.level.is_child()) {
-        wanted.entry(table).or_default().insert(Intrinsic::Parent.into());
-    }
-    for field in fields {
-        plan.fields[field].wanted(frame, &mut |table, id| {
-            wanted.entry(table).or_default().insert(id);
-        });
-    }
-    wanted
-}
-
-/// Whether a condition is decided by resources, scopes and metrics alone.
-pub(crate) fn is_interned(plan: &Plan, frame: &Frame, node: &Node) -> bool {
-    let pointer =
-        |id: &ColumnId| matches!(id, ColumnId::Intrinsic(Intrinsic::Resource | Intrinsic::Scope | Intrinsic::Metric));
-    wanted(plan, frame, std::iter::once(node)).iter().all(|(table, ids)| match table {
-        TableKind::Resources | TableKind::Scopes | TableKind::Descriptors => true,
-        TableKind::Items => ids.iter().all(pointer),
-        _ => false,
-    })
-}
-
-/// Which rows of a frame fulfil the conditions.
-pub(crate) enum Matching {
-    None,
-    All,
-    Some(UInt32Array),
-}
-
-impl Matching {
-    /// By the rows of so many that fulfil; `None` where all do.
-    fn of(mask: Option<BooleanBuffer>, rows: usize) -> Matching {
-        match mask {
-            None if rows == 0 => Matching::None,
-            None => Matching::All,
-            Some(mask) => match mask.count_set_bits() {
-                0 => Matching::None,
-                set if set == rows => Matching::All,
-                _ => Matching::Some(UInt32Array::from_iter_values(mask.set_indices().map(|i| i as u32))),
-            },
-        }
-    }
-
-    /// Of so many rows; `None` where all do.
-    pub(crate) fn mask(&self, rows: usize) -> Option<BooleanBuffer> {
-        match self {
-            Matching::None => Some(BooleanBuffer::new_unset(rows)),
-            Matching::All => None,
-            Matching::Some(some) => {
-                let mut mask = vec![false; rows];
-                some.values().iter().for_each(|row| mask[*row as usize] = true);
-                Some(mask.into())
-            }
-        }
-    }
-}
-
-/// A frame as far as it has been read.
-pub(crate) struct Reading<'s> {
-    scan: &'s Scan,
-    frame: &'s Frame,
-    number: usize,
-    /// Rows of this time were answered already.
-    but: Option<TimeRange>,
-    parts: Vec<Batch>,
-    have: Wanted,
-    /// All that is still asked for, of the rows that are left alone.
-    left: Option<Batch>,
-}
-
-impl Reading<'_> {
-    fn rows<'r>(&'r self, selection: Option<&'r UInt32Array>) -> Result<FrameRows<'r>, QueryError> {
-        let plan = &self.scan.plan;
-        if let (Some(left), Some(selection)) = (&self.left, selection) {
-            let rows = FrameRows::new(&plan.fields, self.frame, std::slice::from_ref(left), selection.len(), None);
-            return Ok(rows.joining(&self.scan.joined));
-        }
-        let rows = FrameRows::new(&plan.fields, self.frame, &self.parts, self.frame.rows(), selection);
-        let rows = rows.joining(&self.scan.joined);
-        Ok(match (plan.level, &self.scan.structure) {
-            (Level::Row, Some(structure)) => rows.beside(structure, self.number),
-            (Level::Row, None) => rows,
-            (child, _) => rows.counting(child, counted(plan, self.frame))?,
-        })
-    }
-
-    /// Reads the columns of some nodes for the rows that are left: of few rows alone, where the frame can skip the others.
-    fn late<'n, N: Iterator<Item = &'n Node>>(
-        &mut self,
-        rows: Option<&UInt32Array>,
-        nodes: impl Fn() -> N,
-    ) -> Result<(), QueryError> {
-        // Rows of another level have other numbers than those of the frame, by which structure knows them too.
-        let plain = self.scan.plan.level == Level::Row && self.scan.structure.is_none();
-        let able = plain && self.frame.skips();
-        let few = rows.filter(|rows| able && rows.len().saturating_mul(FEW_ROWS) <= self.frame.rows());
-        let Some(rows) = few.filter(|rows| !rows.is_empty()) else { return self.load(nodes()) };
-        let wanted = wanted(&self.scan.plan, self.frame, nodes());
-        // What conditions have read already is not read again for some of its rows.
-        let again = |(table, ids): (&TableKind, &HashSet<ColumnId>)| {
-            self.have.get(table).is_some_and(|have| !have.is_disjoint(ids))
-        };
-        if wanted.iter().any(again) {
-            return self.read(wanted);
-        }
-        let wanted = self.missing(wanted);
-        if wanted.is_empty() {
-            return Ok(());
-        }
-        let want = |table, id: &ColumnId| wanted.get(&table).is_some_and(|ids| ids.contains(id));
-        let (batch, cost) = self.frame.read_rows(&want, rows)?;
-        self.left = Some(batch);
-        add(&self.scan.counters.cells, wanted.values().map(|ids| ids.len() as u64).sum::<u64>() * rows.len() as u64);
-        self.count(cost)
-    }
-
-    /// Reads the columns of some nodes that are not here yet.
-    fn load<'n>(&mut self, nodes: impl Iterator<Item = &'n Node>) -> Result<(), QueryError> {
-        let wanted = wanted(&self.scan.plan, self.frame, nodes);
-        self.read(wanted)
-    }
-
-    /// What is not here yet.
-    fn missing(&self, mut wanted: Wanted) -> Wanted {
-        for (table, ids) in &mut wanted {
-            if let Some(have) = self.have.get(table) {
-                ids.retain(|id| !have.contains(id));
-            }
-            // Absent columns hold their default; asking for them would open the file for nothing.
-            let there = self.frame.columns(*table);
-            ids.retain(|id| there.iter().any(|c| c.id == *id));
-        }
-        wanted.retain(|_, ids| !ids.is_empty());
-        wanted
-    }
-
-    fn read(&mut self, wanted: Wanted) -> Result<(), QueryError> {
-        let wanted = self.missing(wanted);
-        if wanted.is_empty() {
-            return Ok(());
-        }
-        let (batch, cost) = self.frame.read(&|table, id| wanted.get(&table).is_some_and(|ids| ids.contains(id)))?;
-        self.parts.push(batch);
-        let cells = wanted.values().map(|ids| ids.len() as u64).sum::<u64>() * self.frame.rows() as u64;
-        for (table, ids) in wanted {
-            self.have.entry(table).or_default().extend(ids);
-        }
-        add(&self.scan.counters.cells, cells);
-        self.count(cost)
-    }
-
-    fn count(&self, cost: ReadCost) -> Result<(), QueryError> {
-        self.scan.counters.read(self.frame.tier(), cost);
-        self.scan.bytes.read(cost.bytes)
-    }
-
-    /// Reads the columns of some fields, which need not be the plan's.
-    pub(crate) fn read_fields(&mut self, fields: &[Field]) -> Result<(), QueryError> {
-        let mut wanted = Wanted::new();
-        for field in fields {
-            field.wanted(self.frame, &mut |table, id| {
-                wanted.entry(table).or_default().insert(id);
-            });
-        }
-        self.read(wanted)
-    }
-
-    /// Reads fixed columns of the items.
-    pub(crate) fn read_items(&mut self, columns: &[Intrinsic]) -> Result<(), QueryError> {
-        let ids = columns.iter().map(|column| ColumnId::Intrinsic(*column)).collect();
-        self.read(HashMap::from([(TableKind::Items, ids)]))
-    }
-
-    /// A fixed column of the items that was read; `None` where the frame does not have it.
-    pub(crate) fn column(&self, column: Intrinsic) -> Option<ArrayRef> {
-        self.parts.iter().find_map(|part| part.items().intrinsic(column)).cloned()
-    }
-
-    /// What was read so far.
-    pub(crate) fn parts(&self) -> &[Batch] {
-        &self.parts
-    }
-
-    /// The rows that fulfil the conditions of the query, among those that matched where it asks for structure.
-    fn matching(&mut self, matched: Option<BooleanBuffer>) -> Result<Matching, QueryError> {
-        let plan = &self.scan.plan;
-        let rows = counted(plan, self.frame);
-        match matched {
-            None => self.fitting(&plan.conditions, plan.range),
-            // Those that matched are in the range, and have not given way.
-            Some(matched) => Ok(match self.fulfilling(&plan.conditions)? {
-                None => Matching::None,
-                Some(None) => Matching::of(Some(matched), rows),
-                Some(Some(found)) => Matching::of(Some(&found & &matched), rows),
-            }),
-        }
-    }
-
-    /// The rows of a range that fulfil some conditions, without those that gave way.
-    pub(crate) fn fitting(&mut self, conditions: &[Node], range: TimeRange) -> Result<Matching, QueryError> {
-        let rows = counted(&self.scan.plan, self.frame);
-        let Some(mut mask) = self.fulfilling(conditions)? else { return Ok(Matching::None) };
-        for more in [self.in_range(range)?, self.not_superseded()?].into_iter().flatten() {
-            mask = Some(match mask {
-                Some(mask) => &mask & &more,
-                None => more,
-            });
-        }
-        Ok(Matching::of(mask, rows))
-    }
-
-    /// Evaluates conditions, the cheap ones first. `None`: no row fulfils them; `Some(None)`: all do.
-    fn fulfilling(&mut self, conditions: &[Node]) -> Result<Option<Option<BooleanBuffer>>, QueryError> {
-        let plan = &self.scan.plan;
-        let (cheap, dear): (Vec<&Node>, Vec<&Node>) =
-            conditions.iter().partition(|node| is_interned(plan, self.frame, node));
-        let mut mask: Option<BooleanBuffer> = None;
-        for step in [cheap, dear] {
-            if step.is_empty() {
-                continue;
-            }
-            self.load(step.iter().copied())?;
-            let columns = self.rows(None)?;
-            for condition in step {
-                let found = eval::mask(condition, &columns)?;
-                let set = found.of.count_set_bits();
-                if set == 0 {
-                    return Ok(None);
-                }
-                if set == found.of.len() {
-                    continue;
-                }
-                let found = eval::lift_mask(found, Level::Row, &columns)?;
-                mask = Some(match mask {
-                    Some(mask) => &mask & &found,
-                    None => found,
-                });
-            }
-            if mask.as_ref().is_some_and(|m| m.count_set_bits() == 0) {
-                return Ok(None);
-            }
-        }
-        Ok(Some(mask))
-    }
-
-    /// QU-1: rows outside of the range, of which a frame may hold some.
-    fn in_range(&mut self, range: TimeRange) -> Result<Option<BooleanBuffer>, QueryError> {
-        let plan = &self.scan.plan;
-        let (first, last) = times(plan, self.frame);
-        let but = self.but.filter(|but| but.touches(first, last));
-        if but.is_none() && range.covers(first, last) {
-            return Ok(None);
-        }
-        let wanted = |time| range.contains(time) && !but.is_some_and(|but| but.contains(time));
-        self.load(std::iter::once(&plan.time))?;
-        let times = eval::vals_at(&plan.time, Level::Row, &self.rows(None)?)?;
-        let inside = |row: usize| matches!(times.get(row), Scalar::Int(time) if wanted(time));
-        Ok(Some(match times.int.as_ref() {
-            Some(ints) => BooleanBuffer::collect_bool(times.len, |row| wanted(ints.value(row))),
-            None => BooleanBuffer::collect_bool(times.len, inside),
-        }))
-    }
-
-    /// A span that has started gives way to its end.
-    fn not_superseded(&mut self) -> Result<Option<BooleanBuffer>, QueryError> {
-        if !self.scan.superseded.touches(self.frame) {
-            return Ok(None);
-        }
-        self.read(HashMap::from([(TableKind::Items, Superseded::columns())]))?;
-        let Some(others) = self.scan.superseded.others(&self.parts) else { return Ok(None) };
-        Ok(Some(match self.scan.plan.level {
-            Level::Row => others,
-            _ => {
-                self.load(std::iter::empty())?;
-                self.rows(None)?.of_items(&others)
-            }
-        }))
     }
 }

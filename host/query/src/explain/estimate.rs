@@ -13,8 +13,9 @@ use prism_store::{Frame, ReadCost, Tier};
 use crate::bind::query::{Plan, Shape};
 use crate::eval::node::Node;
 use crate::events::times;
+use crate::reading::{is_interned, wanted};
 use crate::running::{Superseded, has_running};
-use crate::scan::{Piece, Scan, counted, is_interned, wanted};
+use crate::scan::{Piece, Scan, counted};
 use crate::structure::SPAN_COLUMNS;
 use crate::structure::ask::Ask;
 

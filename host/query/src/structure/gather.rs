@@ -12,7 +12,8 @@ use super::ask::Ask;
 use super::span::{BELOW, ERROR, IN_RANGE, NAMED, OPEN, Span, Spans, Traces};
 use crate::error::QueryError;
 use crate::prune;
-use crate::scan::{Matching, Reading, Scan};
+use crate::reading::{Matching, Reading};
+use crate::scan::Scan;
 
 /// Traces up to which frames are asked whether they hold any.
 const FILTERED_TRACES_MAX: usize = 64;

@@ -87,9 +87,14 @@ pub(crate) struct Server {
 impl Server {
     /// `prism serve` with ports of its own.
     pub(crate) fn start(data: &Path, args: &[&str]) -> Server {
+        Server::start_by(prism(data), args)
+    }
+
+    /// The same by a command of [`prism`].
+    pub(crate) fn start_by(mut prism: Command, args: &[&str]) -> Server {
         let ports = ["serve", "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0"];
         let mut child =
-            prism(data).args(ports).args(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("starts");
+            prism.args(ports).args(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("starts");
         let mut log = BufReader::new(child.stderr.take().expect("piped"));
         let log = std::thread::spawn(move || {
             let mut text = String::new();

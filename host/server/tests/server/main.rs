@@ -23,3 +23,4 @@ mod storage;
 mod load;
 mod commands;
 mod ask;
+mod conditions;

@@ -28,6 +28,7 @@ const DOORS: &[(&str, &str, Door)] = &[
     ("POST", "/v1/metrics", Door::Ingest),
     ("POST", "/v1/query", Door::Query),
     ("GET", "/v1/query", Door::Query),
+    ("POST", "/v1/query/explain", Door::Query),
     ("GET", "/v1/traces/{id}", Door::Query),
     ("GET", "/v1/fields", Door::Query),
     ("GET", "/v1/fields/{name}/values", Door::Query),
@@ -124,7 +125,7 @@ fn ask(server: &Server, base: &str, method: &str, path: &str, headers: &[(&str, 
         if (method, path.as_str()) == ("GET", "/v1/query") { "/v1/query?q=from+spans+last+1h".into() } else { path };
     let body = match (method, path.as_str()) {
         _ if grpc => EMPTY_MESSAGE.to_vec(),
-        ("POST", "/v1/query") => b"from spans last 1h".to_vec(),
+        ("POST", "/v1/query" | "/v1/query/explain") => b"from spans last 1h".to_vec(),
         _ => Vec::new(),
     };
     let kind = if grpc { GRPC } else { PROTOBUF };
