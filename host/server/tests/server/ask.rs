@@ -1,8 +1,15 @@
-//! Questions that are explained, paged and limited.
+//! Questions that are explained, paged, limited and given up.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
 
 use prost::Message as _;
 
 use crate::harness::{PROTOBUF, Server, must, spans};
+
+/// For what happens soon: no test waits for it when all is well.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 #[test]
 fn a_query_is_explained_paged_and_refused_over_its_budget() {
@@ -45,4 +52,37 @@ fn a_query_is_explained_paged_and_refused_over_its_budget() {
     assert!(prism(&["-o", "ndjson", "from spans last 1h select count() as n"]).contains("{\"n\":120}"));
     let line = prism(&["from spans last 1h by bin(time, 1m) fill 0 select count() as n"]);
     assert!(line.contains('█'), "{line}");
+}
+
+#[test]
+fn a_query_ends_when_its_client_goes_away() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let server = Server::configured(dir.path(), "[query]\nthreads = 1\n");
+    for batch in 1..41 {
+        let sent = server.send("POST", "/v1/traces", &[PROTOBUF], spans(batch * 2_000, 1_000).encode_to_vec());
+        assert_eq!(sent.status, 200);
+    }
+    let given_up = || {
+        let metrics = server.get("/metrics").text();
+        let of = |name: &str| metrics.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<u64>().ok());
+        (of("prism_query_given_up_total"), of("prism_query_frames_running"))
+    };
+    assert_eq!(given_up(), (Some(0), Some(0)));
+    let address = server.http.trim_start_matches("http://");
+    let text =
+        "from spans last 1h by span_id, trace_id, name select exact(p99(duration)), count_distinct(name) limit 1";
+    let began = Instant::now();
+    // One may be answered before it is given up; of many, one is not.
+    while given_up().0 == Some(0) {
+        assert!(began.elapsed() < PATIENCE, "no query was given up");
+        let mut connection = TcpStream::connect(address).expect("connects");
+        let head =
+            format!("POST /v1/query HTTP/1.1\r\nhost: {address}\r\ncontent-length: {}\r\n\r\n{text}", text.len());
+        connection.write_all(head.as_bytes()).expect("writes");
+        connection.set_read_timeout(Some(Duration::from_millis(5))).expect("sets");
+        let _not_yet = connection.read(&mut [0; 16]);
+    }
+    while given_up().1 != Some(0) {
+        assert!(began.elapsed() < PATIENCE, "its threads go on");
+    }
 }
