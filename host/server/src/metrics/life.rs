@@ -32,6 +32,12 @@ pub(crate) fn expose_life(metrics: &LifeMetrics, text: &mut Exposition) {
         load(&metrics.rounds),
     );
     text.one(
+        "prism_store_move_rounds_failed_total",
+        Type::Counter,
+        "Rounds in which nothing was moved, since tenants or tiers could not be listed.",
+        load(&metrics.rounds_failed),
+    );
+    text.one(
         "prism_store_moves_backing_off",
         Type::Gauge,
         "Tenants' signals that wait after failures.",
@@ -62,7 +68,7 @@ mod tests {
         expose_life(&LifeMetrics::default(), &mut text);
         let text = text.finish();
         let types: Vec<_> = text.lines().filter_map(|l| l.strip_prefix("# TYPE ")).collect();
-        assert_eq!(types.len(), OF_STAGE.len() + 4);
+        assert_eq!(types.len(), OF_STAGE.len() + 5);
         for line in types {
             let (name, kind) = line.split_once(' ').expect("a type");
             assert!(name.starts_with("prism_store_") && name.ends_with("_total") == (kind == "counter"), "{line}");

@@ -1,4 +1,4 @@
-//! Bad conditions: permissions that are lost. Ingest goes on where it can, answers say what is
+//! Bad conditions: a bucket that does not work, permissions that are lost. Ingest goes on where it can, answers say what is
 //! missing, metrics count it, and nothing is lost when all is well again.
 
 use std::fs;
@@ -6,13 +6,25 @@ use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use prost::Message as _;
 
-use crate::harness::{Answer, PROTOBUF, Server, logs, prism, spans};
+use crate::bucket::{Bucket, Mood};
+use crate::harness::{Answer, PROTOBUF, Server, logs, prism, spans, until};
 
 const COUNT: &str = "from spans last 1h select count() as n";
 /// Nobody.
 const NOBODY: u32 = 65_534;
+
+/// Spans of a window that is over.
+fn earlier(seed: u64, count: u64) -> ExportTraceServiceRequest {
+    let mut request = spans(seed, count);
+    for span in request.resource_spans.iter_mut().flat_map(|r| &mut r.scope_spans).flat_map(|s| &mut s.spans) {
+        span.start_time_unix_nano -= 600_000_000_000;
+        span.end_time_unix_nano -= 600_000_000_000;
+    }
+    request
+}
 
 fn metric(server: &Server, name: &str) -> f64 {
     let metrics = server.get("/metrics").text();
@@ -21,6 +33,55 @@ fn metric(server: &Server, name: &str) -> f64 {
 
 fn is_partial(answer: &Answer) -> bool {
     answer.json()["stats"]["partial"].as_array().is_some_and(|partial| !partial.is_empty())
+}
+
+#[test]
+fn a_bucket_that_fails_is_silent_or_hangs_up_costs_no_row_and_answers_say_what_is_missing() {
+    let (dir, bucket) = (tempfile::tempdir().expect("a folder"), Bucket::open());
+    let credentials = dir.path().join("credentials");
+    fs::write(&credentials, "[default]\naws_access_key_id = test\naws_secret_access_key = test\n").expect("writes");
+    let lines = format!(
+        "[objects]\nurl = \"s3://prism\"\nregion = \"eu-west-1\"\nendpoint = \"http://127.0.0.1:{}\"\n\
+         credentials_file = \"{}\"\ntimeout_ms = 300\nretries = 0\n\
+         [storage]\ninterval_ms = 50\nwarm_after = \"1s\"\ncold_after = \"1s\"\n",
+        bucket.port,
+        credentials.display()
+    );
+    let start = || Server::configured(dir.path(), &lines);
+    let server = start();
+    assert_eq!(server.traces(&earlier(1, 30)).status, 200);
+    // A clean end ends its segments, so that the next process may move them.
+    server.stop();
+    let server = start();
+    until("rows are cold", || metric(&server, "prism_store_moved_rows_total{stage=\"promote\"}") >= 30.0);
+    assert!(bucket.names().iter().any(|name| name.starts_with("cold/default/spans/date=")), "{:?}", bucket.names());
+    assert_eq!(server.query(COUNT).cell(), 30);
+    let mut hot = 0;
+    for (seed, mood) in [Mood::Fails, Mood::Silent, Mood::HangsUp].into_iter().enumerate() {
+        bucket.is(mood);
+        let before = metric(&server, "prism_store_move_rounds_failed_total");
+        assert_eq!(server.traces(&spans(seed as u64 + 2, 5)).status, 200, "{mood:?}: ingest needs no bucket");
+        hot += 5;
+        let answer = server.query(COUNT);
+        assert!(is_partial(&answer), "{mood:?}: {}", answer.text());
+        // What was moved may still be hot beside, until no reader can need it.
+        let cell = answer.cell().as_i64().expect("a number");
+        assert!((hot..=30 + hot).contains(&cell), "{mood:?}: what is hot is answered: {}", answer.text());
+        assert!(!answer.text().contains("127.0.0.1"), "{mood:?}: {}", answer.text());
+        until("failures are counted", || metric(&server, "prism_store_move_rounds_failed_total") > before);
+        bucket.is(Mood::Well);
+        let answer = server.query(COUNT);
+        assert!(!is_partial(&answer), "{mood:?}: {}", answer.text());
+        assert_eq!(answer.cell(), 30 + hot, "{mood:?}: nothing is lost");
+    }
+    server.stop();
+    // Neither does a server start worse for it: it is there, and says what it cannot see.
+    bucket.is(Mood::Fails);
+    let server = start();
+    assert_eq!(server.traces(&spans(9, 1)).status, 200);
+    assert!(is_partial(&server.query(COUNT)));
+    bucket.is(Mood::Well);
+    until("all is moved and there", || server.query(COUNT).cell() == 46);
 }
 
 #[test]

@@ -23,4 +23,5 @@ mod storage;
 mod load;
 mod commands;
 mod ask;
+mod bucket;
 mod conditions;

@@ -72,6 +72,8 @@ pub struct LifeMetrics {
     stages: [StageMetrics; Stage::ALL.len()],
     /// Rounds over all tenants.
     pub rounds: AtomicU64,
+    /// Rounds in which nothing was moved, since the tenants could not be listed.
+    pub rounds_failed: AtomicU64,
     /// Tenants' signals that wait after failures.
     pub backing_off: AtomicU64,
     /// Segments and blocks that the last pass of each tenant found damaged.

@@ -152,6 +152,7 @@ impl Shared {
         let tenants = match self.storage.tenants() {
             Ok(tenants) => tenants,
             Err(error) => {
+                LifeMetrics::add(&self.metrics.rounds_failed, 1);
                 return tracing::warn!(%error, cause = ?std::error::Error::source(&error), "tenants cannot be listed");
             }
         };
