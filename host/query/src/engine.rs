@@ -1,7 +1,7 @@
 //! Runs queries: snapshot, plan, scan in parallel, finish; within limits of time, memory and bytes.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -24,11 +24,11 @@ use crate::explain::{Calibration, Explained};
 use crate::finish::finish;
 use crate::memory::{OfQuery, Total};
 use crate::ran::{Ran, unknown_fields};
-use crate::scan::{Deadline, Scan};
+use crate::scan::{Bound, Deadline, Scan};
 use crate::series::earlier_plan;
 use crate::show;
 use crate::structure::Limits;
-use crate::turns::{Taker, Turns};
+use crate::turns::{Taker, Turns, places};
 use crate::types;
 
 /// Limits of queries, each with its name in the configuration.
@@ -196,6 +196,7 @@ impl Engine {
             deadline: started.checked_add(limit).map(|at| Deadline { at, limit, setting }),
             context: self.context()?,
             taker: self.turns.open(tenant),
+            bound: Arc::default(),
             explained: query.dry_run.then(Arc::default),
             query: Arc::new(query.clone()),
             options,
@@ -286,6 +287,7 @@ impl Engine {
         Limits {
             slack_nanos: i64::try_from(slack).unwrap_or(i64::MAX),
             combinations_max: self.options.combinations_max,
+            threads: places(self.options.threads),
         }
     }
 
@@ -318,9 +320,20 @@ pub(crate) struct Asked {
     pub(crate) context: Arc<TaskContext>,
     /// Takes turns with the other queries.
     pub(crate) taker: Arc<Taker>,
+    /// The time that a row must beat to be among the first, over all scans beside each other.
+    pub(crate) bound: Arc<SharedBound>,
     /// Scans are planned and written here, and not run.
     pub(crate) explained: Option<Arc<Mutex<Explained>>>,
     pub(crate) options: RunOptions,
+}
+
+/// See [`Asked::bound`].
+#[derive(Default)]
+pub(crate) struct SharedBound {
+    /// How many scans have it.
+    pub(crate) scans: usize,
+    /// Of the first of them.
+    pub(crate) bound: OnceLock<Arc<Bound>>,
 }
 
 impl Asked {

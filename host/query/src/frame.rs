@@ -66,7 +66,7 @@ pub(crate) struct FrameRows<'a> {
     links: OnceCell<Children>,
     exemplars: OnceCell<Children>,
     /// What stands beside the rows, and the number of their frame.
-    beside: Option<(&'a Structure, usize)>,
+    beside: Option<(Arc<Structure>, usize)>,
     cache: RefCell<HashMap<usize, At<Vals>>>,
 }
 
@@ -124,7 +124,7 @@ impl<'a> FrameRows<'a> {
     }
 
     /// With what structure tells of the rows of this frame.
-    pub(crate) fn beside(self, structure: &'a Structure, number: usize) -> FrameRows<'a> {
+    pub(crate) fn beside(self, structure: Arc<Structure>, number: usize) -> FrameRows<'a> {
         FrameRows { beside: Some((structure, number)), ..self }
     }
 
@@ -185,8 +185,8 @@ impl<'a> FrameRows<'a> {
     }
 
     fn load(&self, field: usize) -> Result<At<Vals>, ArrowError> {
-        if let (From::Beside(beside), Some((structure, number))) = (&self.fields[field].from, self.beside) {
-            let of = structure.values(number, field, beside, self.rows, self.selection)?;
+        if let (From::Beside(beside), Some((structure, number))) = (&self.fields[field].from, &self.beside) {
+            let of = structure.values(*number, field, beside, self.rows, self.selection)?;
             return Ok(At { level: Level::Row, of });
         }
         let layers = self.fields[field].read(self.columns, self)?;

@@ -1,11 +1,12 @@
 //! One scan of a query: its snapshot, its work on all threads, and what that cost. A query of several ranges, signals or
 //! steps runs several.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use arrow::array::RecordBatch;
+use datafusion::execution::memory_pool::MemoryConsumer;
 use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use futures::TryStreamExt as _;
@@ -15,19 +16,21 @@ use prism_model::window::TimeRange;
 use prism_store::{Found, Frame, Snapshot, StoreError};
 
 use crate::answer::{Partial, Stats};
-use crate::bind::query::Plan;
-use crate::engine::{Asked, Engine, blocking, engine_error, nanos};
+use crate::bind::query::{Plan, Shape};
+use crate::engine::{Asked, Engine, SharedBound, blocking, engine_error, nanos};
 use crate::error::{QueryError, code};
 use crate::eval::node::Level;
 use crate::exec::ScanExec;
 use crate::explain::Estimate;
 use crate::field::{From as FieldFrom, Types};
+use crate::finish;
 use crate::joins::Joined;
 use crate::names::{nearest, row_fields};
 use crate::prune;
 use crate::running::Superseded;
 use crate::scan::{Deadline, Scan};
-use crate::structure;
+use crate::structure::{self, Share};
+use crate::turns::places;
 
 /// A scan that was run to its end.
 pub(crate) struct Ran {
@@ -41,6 +44,8 @@ pub(crate) struct Ran {
     unknown: Option<Vec<Unknown>>,
     /// What the snapshot found, hot to cold.
     tiers: [Found; 3],
+    /// It goes over frames that another pass of the query went over before.
+    again: bool,
     bind_nanos: u64,
     scan_nanos: u64,
     /// Whoever drops it needs no more rows of the scan.
@@ -62,13 +67,16 @@ impl Ran {
         to.rows_matched += count(&counters.rows_matched);
         to.bytes_read += count(&counters.bytes_read);
         to.reads += count(&counters.reads);
-        to.frames_total += scan.frames.len() as u64 + outside;
-        to.frames_pruned += count(&counters.frames_pruned) + outside;
+        if !self.again {
+            to.frames_total += scan.frames.len() as u64 + outside;
+            to.frames_pruned += count(&counters.frames_pruned) + outside;
+        }
+        to.structure_passes += u64::from(scan.plan.structure.is_some());
         to.frames_read += count(&counters.frames_read);
         to.rollups_read += count(&counters.rollups_read);
         to.rows_from_rollups += count(&counters.rows_from_rollups);
         for ((to, found), of) in to.tiers.iter_mut().zip(&self.tiers).zip(&counters.tiers) {
-            to.parts += found.parts as u64;
+            to.parts += if self.again { 0 } else { found.parts as u64 };
             to.frames_read += count(&of.frames_read);
             to.bytes_read += count(&of.bytes_read);
             to.reads += count(&of.reads);
@@ -136,15 +144,25 @@ pub(crate) fn unknown_fields(ran: &[Ran]) -> Vec<String> {
 }
 
 impl Engine {
-    /// Runs the scans of a plan and of those beside it, one after the other: they share what a query may use.
+    /// Runs the scans of a plan and of those beside it at the same time: they share what a query may use, its turns, and the time
+    /// that a row must beat to be among the first.
     ///
     /// # Errors
     /// As [`Engine::ran`]; with `strict` also a field that no row of any has.
     pub(crate) async fn all_ran(&self, mut plan: Plan, asked: &Asked, restarts: bool) -> Result<Vec<Ran>, QueryError> {
         let beside = std::mem::take(&mut plan.beside);
-        let mut all = Vec::with_capacity(1 + beside.len());
-        for plan in std::iter::once(plan).chain(beside) {
-            all.push(self.ran(plan, asked, restarts).await?);
+        let bound = Arc::new(SharedBound { scans: 1 + beside.len(), bound: OnceLock::new() });
+        let asked = &Asked { bound, ..asked.clone() };
+        let plans = std::iter::once(plan).chain(beside);
+        let mut all = Vec::new();
+        if asked.explained.is_some() {
+            // Told in their order.
+            for plan in plans {
+                all.extend(self.ran(plan, asked, restarts).await?);
+            }
+        } else {
+            let scans = plans.map(|plan| Box::pin(self.ran(plan, asked, restarts)));
+            all.extend(futures::future::try_join_all(scans).await?.into_iter().flatten());
         }
         match all_unknown(&all).into_iter().next() {
             Some(unknown) if asked.options.strict => Err(unknown.error()),
@@ -152,8 +170,9 @@ impl Engine {
         }
     }
 
-    /// Runs one scan, with the rows of those of its joins that are known. What is read may move to a colder tier meanwhile: an
-    /// error where the query `restarts`, else the answer is partial.
+    /// Runs one scan, with the rows of those of its joins that are known: where it asks for structure of more traces than fit
+    /// into its memory in several passes over the same rows, each of which is told as a scan of its own. What is read may move to
+    /// a colder tier meanwhile: an error where the query `restarts`, else the answer is partial.
     ///
     /// # Errors
     /// As [`Engine::run`], and what vanished.
@@ -163,21 +182,65 @@ impl Engine {
         joined: Vec<Option<Arc<Joined>>>,
         asked: &Asked,
         restarts: bool,
-    ) -> Result<Ran, QueryError> {
-        let started = Instant::now();
+    ) -> Result<Vec<Ran>, QueryError> {
+        let mut started = Instant::now();
         let (engine, of) = (self.clone(), asked.clone());
-        let Prepared { scan, warnings, unknown, tiers } =
+        let Prepared { mut scan, mut warnings, unknown, tiers } =
             blocking(move || engine.prepare(plan, joined, &of, restarts)).await?;
-        let bound = Instant::now();
-        let stop = StopOnDrop(scan.clone());
-        let parts = match &asked.explained {
-            Some(_) => Vec::new(),
-            None => self.collect(&scan, asked).await?,
-        };
-        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        self.calibration.learn(count(&scan.counters.cells), count(&scan.counters.busy_nanos));
-        let (bind_nanos, scan_nanos) = (nanos(bound - started), nanos(bound.elapsed()));
-        Ok(Ran { scan, parts, joined: Vec::new(), warnings, unknown, tiers, bind_nanos, scan_nanos, _stop: stop })
+        let mut share = scan.plan.structure.is_some().then_some(Share::ALL).filter(|_| asked.explained.is_none());
+        let mut all: Vec<Ran> = Vec::new();
+        loop {
+            let bound = Instant::now();
+            let stop = StopOnDrop(scan.clone());
+            if let Some(now) = share {
+                share = self.resolved(&scan, now, asked).await?;
+            }
+            let parts = match &asked.explained {
+                Some(_) => Vec::new(),
+                None => self.collect(&scan, asked).await?,
+            };
+            let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+            self.calibration.learn(count(&scan.counters.cells), count(&scan.counters.busy_nanos));
+            let (bind_nanos, scan_nanos) = (nanos(bound - started), nanos(bound.elapsed()));
+            let (again, next) = (!all.is_empty(), share.map(|_| Arc::new(scan.again())));
+            let (warnings, unknown) = (std::mem::take(&mut warnings), unknown.clone());
+            let joined = Vec::new();
+            let ran = Ran { scan, parts, joined, warnings, unknown, tiers, again, bind_nanos, scan_nanos, _stop: stop };
+            all.push(self.shown(ran).await?);
+            match next {
+                Some(next) => (scan, started) = (next, Instant::now()),
+                None => return Ok(all),
+            }
+        }
+    }
+
+    /// Finds out what a scan asks of structure, of the traces of a share. Gives what is left of it.
+    async fn resolved(&self, scan: &Arc<Scan>, share: Share, asked: &Asked) -> Result<Option<Share>, QueryError> {
+        let (scan, limits) = (scan.clone(), self.structure_limits());
+        let memory = MemoryConsumer::new("structure").register(asked.context.memory_pool());
+        blocking(move || {
+            let Some(ask) = &scan.plan.structure else { return Ok(None) };
+            let (structure, rest) = structure::resolve(&scan, ask, limits, share, memory)?;
+            scan.settle(Some(structure));
+            Ok(rest)
+        })
+        .await
+    }
+
+    /// Of what structure told, leaves what the rows that a scan found show.
+    async fn shown(&self, ran: Ran) -> Result<Ran, QueryError> {
+        let Some(structure) = ran.scan.structure() else { return Ok(ran) };
+        let threads = places(self.options.threads);
+        blocking(move || {
+            let kept = match &ran.scan.plan.shape {
+                Shape::Rows => Some(structure.kept(&ran.scan, &finish::places(&ran), threads)?),
+                Shape::Groups { .. } => None,
+            };
+            drop(structure);
+            ran.scan.settle(kept);
+            Ok(ran)
+        })
+        .await
     }
 
     /// Takes the snapshot and settles what depends on it. Blocks on the disk.
@@ -188,7 +251,6 @@ impl Engine {
         asked: &Asked,
         restarts: bool,
     ) -> Result<Prepared, QueryError> {
-        let limits = self.structure_limits();
         let named = plan.fields.iter().filter_map(|field| match &field.from {
             FieldFrom::Attribute { key, .. } => Some(key),
             _ => None,
@@ -216,7 +278,8 @@ impl Engine {
         let (holds, limit, tiers) = (snapshot.holds_until(), snapshot.grace(), snapshot.tiers);
         let rolled =
             if asked.options.without_rollups || plan.structure.is_some() { Vec::new() } else { snapshot.rolled };
-        let mut scan = Scan::new(plan, snapshot.frames, rolled, superseded, !asked.options.without_pruning);
+        let prune = !asked.options.without_pruning;
+        let mut scan = Scan::new(plan, snapshot.frames, rolled, Arc::new(superseded), prune);
         scan.superseded.costs.iter().for_each(|(tier, cost)| scan.counters.read(*tier, *cost));
         scan.bytes = asked.bytes.clone();
         let voids = holds.map(|at| Deadline { at, limit, setting: "store.read_grace_ms" });
@@ -224,6 +287,8 @@ impl Engine {
         scan.restarts = restarts;
         scan.memory_bytes_max = self.options.memory_bytes_max;
         scan.taker = Some(asked.taker.clone());
+        scan.bound = scan.bound.take().map(|bound| asked.bound.bound.get_or_init(|| bound).clone());
+        scan.bound_is_shared = asked.bound.scans > 1;
         scan.partial = Mutex::new(partial);
         for (number, rows) in joined.into_iter().enumerate() {
             rows.into_iter().for_each(|rows| scan.join(number, rows));
@@ -237,11 +302,6 @@ impl Engine {
                 }
                 None => asked.bytes.refuse(estimate.least.bytes, estimate.most.bytes)?,
             }
-        }
-        if let (Some(ask), None) = (scan.plan.structure.clone(), &asked.explained) {
-            let begun = Instant::now();
-            scan.structure = Some(structure::resolve(&scan, &ask, limits)?);
-            scan.counters.busy_nanos.fetch_add(nanos(begun.elapsed()), Ordering::Relaxed);
         }
         Ok(Prepared { scan: Arc::new(scan), warnings, unknown, tiers })
     }
@@ -260,11 +320,7 @@ impl Engine {
 
     /// Runs the partitions of a scan.
     async fn collect(&self, scan: &Arc<Scan>, asked: &Asked) -> Result<Vec<RecordBatch>, QueryError> {
-        let threads = match self.options.threads {
-            0 => std::thread::available_parallelism().map_or(1, usize::from),
-            n => n,
-        };
-        let partitions = threads.min(scan.jobs()).max(1);
+        let partitions = places(self.options.threads).min(scan.jobs()).max(1);
         let leaf = Arc::new(ScanExec::new(scan.clone(), partitions));
         let plan: Arc<dyn ExecutionPlan> = Arc::new(CoalescePartitionsExec::new(leaf));
         let stream = execute_stream(plan, asked.context.clone()).map_err(engine_error)?;

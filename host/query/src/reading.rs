@@ -125,7 +125,7 @@ impl Reading<'_> {
         }
         let rows = FrameRows::new(&plan.fields, self.frame, &self.parts, self.frame.rows(), selection);
         let rows = rows.joining(&self.scan.joined);
-        Ok(match (plan.level, &self.scan.structure) {
+        Ok(match (plan.level, self.scan.structure()) {
             (Level::Row, Some(structure)) => rows.beside(structure, self.number),
             (Level::Row, None) => rows,
             (child, _) => rows.counting(child, counted(plan, self.frame))?,
@@ -139,7 +139,7 @@ impl Reading<'_> {
         nodes: impl Fn() -> N,
     ) -> Result<(), QueryError> {
         // Rows of another level have other numbers than those of the frame, by which structure knows them too.
-        let plain = self.scan.plan.level == Level::Row && self.scan.structure.is_none();
+        let plain = self.scan.plan.level == Level::Row && self.scan.structure().is_none();
         let able = plain && self.frame.skips();
         let few = rows.filter(|rows| able && rows.len().saturating_mul(FEW_ROWS) <= self.frame.rows());
         let Some(rows) = few.filter(|rows| !rows.is_empty()) else { return self.load(nodes()) };

@@ -11,7 +11,7 @@ use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::{DataType, Field as ArrowField, Schema, SchemaRef};
 use datafusion::execution::TaskContext;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use prism_model::window::TimeRange;
 use prism_store::rollup::Cell;
 use prism_store::{Frame, Rolled, StoreError};
@@ -43,13 +43,14 @@ const MEMORY_CHECK_FRAMES: usize = 4;
 /// One query's work over one snapshot.
 pub(crate) struct Scan {
     pub(crate) plan: Plan,
-    /// Which rows match, and what stands beside them, where the query asks for structure.
-    pub(crate) structure: Option<Structure>,
+    /// Which rows match, and what stands beside them, where the query asks for structure; afterwards what stands beside the
+    /// rows of the answer alone.
+    structure: RwLock<Option<Arc<Structure>>>,
     /// In the order in which they are taken.
     pub(crate) frames: Vec<Frame>,
     jobs: Vec<Job>,
     fit: Option<Fit>,
-    pub(crate) superseded: Superseded,
+    pub(crate) superseded: Arc<Superseded>,
     /// The rows of each join, once they are known.
     pub(crate) joined: Vec<OnceLock<Arc<Joined>>>,
     pub(crate) counters: Counters,
@@ -70,7 +71,9 @@ pub(crate) struct Scan {
     pub(crate) prune: bool,
     next: AtomicUsize,
     /// The time that a row must beat to be among the first, where the order begins with time.
-    pub(crate) bound: Option<Bound>,
+    pub(crate) bound: Option<Arc<Bound>>,
+    /// Rows of other scans may bound it too.
+    pub(crate) bound_is_shared: bool,
 }
 
 /// What a thread takes at a time.
@@ -112,7 +115,7 @@ impl Scan {
         plan: Plan,
         mut frames: Vec<Frame>,
         rolled: Vec<Rolled>,
-        superseded: Superseded,
+        superseded: Arc<Superseded>,
         prune: bool,
     ) -> Scan {
         let by_time = plan
@@ -122,11 +125,11 @@ impl Scan {
         let bound = match (&plan.shape, by_time) {
             (Shape::Rows, Some(key)) if key.descending => {
                 frames.sort_by_key(|f| std::cmp::Reverse(times(&plan, f).1));
-                Some(Bound { descending: true, time: AtomicI64::new(i64::MIN) })
+                Some(Arc::new(Bound { descending: true, time: AtomicI64::new(i64::MIN) }))
             }
             (Shape::Rows, Some(_)) => {
                 frames.sort_by_key(|f| times(&plan, f).0);
-                Some(Bound { descending: false, time: AtomicI64::new(i64::MAX) })
+                Some(Arc::new(Bound { descending: false, time: AtomicI64::new(i64::MAX) }))
             }
             _ => None,
         };
@@ -135,7 +138,7 @@ impl Scan {
         let joined = plan.joins.iter().map(|_| OnceLock::new()).collect();
         Scan {
             plan,
-            structure: None,
+            structure: RwLock::default(),
             frames,
             jobs,
             fit,
@@ -153,7 +156,39 @@ impl Scan {
             prune,
             next: AtomicUsize::new(0),
             bound,
+            bound_is_shared: false,
         }
+    }
+
+    /// The same work over the same rows, of which nothing is done yet: for another share of its traces.
+    pub(crate) fn again(&self) -> Scan {
+        let mut scan = Scan::new(
+            self.plan.clone(),
+            self.frames.clone(),
+            Vec::new(),
+            self.superseded.clone(),
+            self.prune,
+        );
+        scan.bytes = self.bytes.clone();
+        scan.deadline = self.deadline;
+        scan.restarts = self.restarts;
+        scan.memory_bytes_max = self.memory_bytes_max;
+        scan.taker = self.taker.clone();
+        scan.bound = self.bound.clone();
+        for (number, joined) in self.joined.iter().enumerate() {
+            joined.get().into_iter().for_each(|rows| scan.join(number, rows.clone()));
+        }
+        scan
+    }
+
+    /// What structure tells of the rows.
+    pub(crate) fn structure(&self) -> Option<Arc<Structure>> {
+        self.structure.read().clone()
+    }
+
+    /// Settles what structure tells.
+    pub(crate) fn settle(&self, structure: Option<Structure>) {
+        *self.structure.write() = structure.map(Arc::new);
     }
 
     /// Settles the rows of a join, once.
@@ -333,7 +368,7 @@ impl Scan {
             let (first, last) = times(&self.plan, frame);
             if bound.descending { last < time } else { first > time }
         };
-        let matched = self.structure.as_ref().map(|structure| structure.rows(number, frame.rows()));
+        let matched = self.structure().map(|structure| structure.rows(number, frame.rows()));
         let no_match = matches!(matched, Some(None));
         if no_match
             || self.bound.as_ref().is_some_and(|bound| late(bound) || self.given(bound, frame))

@@ -1,6 +1,7 @@
 //! Generated queries answer as DuckDB does over the same Parquet: conditions, expressions, groups, aggregates with their own
-//! conditions, `having`, order and limit. Sketches are within their bounds. `PRISM_CORPUS=n` asks n queries,
-//! `PRISM_CORPUS_SEED=n` begins elsewhere.
+//! conditions, `having`, order and limit; structure of traces, traces as rows, joins; bins that are filled, functions over them,
+//! earlier ranges. Sketches are within their bounds. `PRISM_CORPUS=n` asks n queries of each kind, `PRISM_CORPUS_SEED=n` begins
+//! elsewhere.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
@@ -10,17 +11,20 @@ mod packages;
 mod engines;
 #[path = "support/moved.rs"]
 mod moved;
+#[path = "corpus/compare.rs"]
+mod compare;
 #[path = "corpus/generate.rs"]
 mod generate;
+#[path = "corpus/traces.rs"]
+mod traces;
+#[path = "corpus/series.rs"]
+mod series;
 
-use engines::Question;
-use generate::{Check, Pair, pair};
+use compare::Pair;
 use moved::Moved;
-use prism_dsl::{Expr, Literal, Range};
 use prism_model::samples::Random;
 use prism_model::{Batch, Intrinsic as I, Signal, Value};
-use prism_query::RunOptions;
-use serde_json::Value as Json;
+use prism_query::{Engine, EngineOptions};
 use support::{MS, NOW, Row, SECOND, str, tenant};
 
 /// Queries, if nobody says how many.
@@ -28,10 +32,6 @@ const QUERIES: usize = 300;
 const COMMITS: usize = 3;
 /// Rows of a commit.
 const ROWS: usize = 700;
-
-fn number(name: &str) -> Option<usize> {
-    std::env::var(name).ok().and_then(|n| n.parse().ok())
-}
 
 fn rows(commit: usize) -> Batch {
     let mut r = Random(11 + commit as u64);
@@ -79,63 +79,6 @@ fn rows(commit: usize) -> Batch {
     support::batch(Signal::Spans, &resources, &[], &items)
 }
 
-/// Whether a value of Prism is what another engine says; `theirs` holds two for a quantile. Prism shows `whole` nanoseconds.
-fn agrees(check: Check, whole: bool, ours: &Json, theirs: &[Json]) -> bool {
-    let near = |a: f64, b: f64| (a - b).abs() <= 1e-9 * a.abs().max(b.abs()) + if whole { 0.5 } else { 0.0 };
-    match check {
-        Check::Time => {
-            let Some(time) = ours.as_str() else { return false };
-            let parsed = prism_dsl::parse_expr(&format!("t'{time}'")).unwrap();
-            matches!((parsed, theirs[0].as_i64()), (Expr::Literal(Literal::Time(a)), Some(b)) if a == b)
-        }
-        Check::Equal => match (ours.as_f64(), theirs[0].as_f64()) {
-            (Some(a), Some(b)) => near(a, b),
-            _ => *ours == theirs[0],
-        },
-        Check::Distinct => match (ours.as_f64(), theirs[0].as_f64()) {
-            (Some(a), Some(b)) => (a - b).abs() <= (0.02 * b).max(0.5),
-            _ => false,
-        },
-        Check::Quantile => match (ours.as_f64(), theirs[0].as_f64(), theirs[1].as_f64()) {
-            (None, None, None) => ours.is_null(),
-            (Some(ours), Some(low), Some(high)) => {
-                ours >= low - 0.0101 * low.abs() - 1e-9 && ours <= high + 0.0101 * high.abs() + 1e-9
-            }
-            _ => false,
-        },
-    }
-}
-
-/// Why the answers differ, if they do.
-fn difference(pair: &Pair, whole: &[bool], ours: &[Vec<Json>], theirs: &[Vec<Json>]) -> Option<String> {
-    if ours.len() != theirs.len() {
-        return Some(format!("{} rows, the other has {}", ours.len(), theirs.len()));
-    }
-    // Rows of groups come in any order: each needs one of the other's that nobody has yet.
-    let same = |a: &[Json], b: &[Json]| {
-        let mut at = 0;
-        pair.checks.iter().enumerate().all(|(i, check)| {
-            let width = if *check == Check::Quantile { 2 } else { 1 };
-            at += width;
-            pair.only.is_some_and(|only| only != i) || agrees(*check, whole[i], &a[i], &b[at - width..at])
-        })
-    };
-    let mut free: Vec<usize> = (0..theirs.len()).collect();
-    for row in ours {
-        match free.iter().position(|other| same(row, &theirs[*other])) {
-            Some(found) => {
-                free.remove(found);
-            }
-            None => {
-                let left: Vec<String> =
-                    free.iter().take(8).map(|other| format!("\n    {:?}", theirs[*other])).collect();
-                return Some(format!("{row:?} is not there; left of the other: {}", left.concat()));
-            }
-        }
-    }
-    None
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn generated_queries_answer_as_duckdb_does() {
     let Some(engines) = engines::installed() else { return };
@@ -146,33 +89,34 @@ async fn generated_queries_answer_as_duckdb_does() {
         moved.promote(Signal::Spans);
     }
     let table = moved.root().join(format!("objects/cold/{}/{}", tenant(), Signal::Spans));
-    let engine = moved.engine();
-    let first = number("PRISM_CORPUS_SEED").unwrap_or(1);
-    let pairs: Vec<Pair> = (first..first + number("PRISM_CORPUS").unwrap_or(QUERIES))
-        .map(|seed| pair(&mut Random(seed as u64 * 0x9E37_79B9)))
-        .collect();
-    let asked: Vec<Question> = pairs
-        .iter()
-        .map(|p| Question { table: table.clone(), sql: engines::columns(&p.sql), engines: &["duckdb"] })
-        .collect();
-    let answers = engines.ask_rows(&asked);
-    let mut wrong = Vec::new();
-    for ((pair, question), answer) in pairs.iter().zip(&asked).zip(&answers) {
-        let text = format!("from spans{}", pair.prism);
-        let mut query = prism_dsl::parse_text(&text).unwrap_or_else(|error| panic!("{text}: {error}"));
-        query.range = Some(Range::Between { from: i64::MIN, to: i64::MAX });
-        let ours = engine.run(&tenant(), &query, NOW, RunOptions::default()).await;
-        let ours = ours.unwrap_or_else(|error| panic!("{text}: {error}"));
-        let whole: Vec<bool> = ours.columns.iter().map(|column| column.unit.is_some()).collect();
-        let row = |row| (0..ours.columns.len()).map(|c| ours.cell(row, c)).collect::<Vec<_>>();
-        let ours: Vec<Vec<Json>> = (0..ours.rows).map(row).collect();
-        let why = match &answer["duckdb"] {
-            Err(error) => Some(error.clone()),
-            Ok(theirs) => difference(pair, &whole, &ours, theirs),
-        };
-        if let Some(why) = why {
-            wrong.push(format!("{text}\n  {}\n  {why}", question.sql));
-        }
+    let pairs = compare::generated(QUERIES, generate::pair);
+    compare::agree(&engines, &moved.engine(), &table, &pairs).await;
+    let pairs = compare::generated(QUERIES, series::pair);
+    compare::agree(&engines, &moved.engine(), &table, &pairs).await;
+}
+
+/// Structure among generated traces, whose spans lie in several files.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn generated_structure_answers_as_duckdb_does() {
+    let Some(engines) = engines::installed() else { return };
+    let moved = Moved::new();
+    for spans in traces::spans() {
+        moved.add(spans).await;
+        moved.seal(Signal::Spans);
+        moved.promote(Signal::Spans);
     }
-    assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), pairs.len(), wrong[..wrong.len().min(12)].join("\n"));
+    for logs in traces::logs() {
+        moved.add(logs).await;
+        moved.seal(Signal::Logs);
+        moved.promote(Signal::Logs);
+    }
+    let table = |signal: Signal| moved.root().join(format!("objects/cold/{}/{signal}", tenant()));
+    let logs = format!("delta_scan('{}')", table(Signal::Logs).display());
+    let with_logs = |pair: Pair| Pair { sql: pair.sql.replace("{logs}", &logs), ..pair };
+    let pairs = compare::generated(QUERIES, |r| with_logs(traces::pair(r)));
+    compare::agree(&engines, &moved.engine(), &table(Signal::Spans), &pairs).await;
+    // As little memory as lets some passes through.
+    let options = EngineOptions { memory_bytes_max: 96 << 10, ..EngineOptions::default() };
+    let engine = Engine::new(moved.reader(), options);
+    compare::agree(&engines, &engine, &table(Signal::Spans), &pairs[..pairs.len().min(60)]).await;
 }

@@ -82,6 +82,9 @@ pub struct Stats {
     pub rollups_read: u64,
     /// Rows that fulfilled all conditions by what rollups tell.
     pub rows_from_rollups: u64,
+    /// How often frames were gone over for the structure of traces: 0 where it was not asked for, more than once for each scan
+    /// where the spans of all traces do not fit into `query.memory_bytes_max`.
+    pub structure_passes: u64,
     /// What of it lay where, hot to cold.
     pub tiers: [TierStats; 3],
     /// Wall time, nanoseconds.
@@ -228,6 +231,9 @@ impl Stats {
         let mut json = self.numbers_json();
         if let Some(object) = json.as_object_mut().filter(|_| !self.returned.is_empty()) {
             object.insert("returned".into(), self.returned.clone().into());
+        }
+        if let Some(object) = json.as_object_mut().filter(|_| self.structure_passes > 0) {
+            object.insert("structure_passes".into(), self.structure_passes.into());
         }
         json
     }

@@ -1,7 +1,7 @@
 //! `from events`: one row for each span, span event, log record and metric point, with the fields of all of them.
 //!
 //! ```text
-//! query -> a plan for each kind that its conditions may keep (names: kind) -> a scan for each -> finish merges rows or groups
+//! query -> a plan for each kind that its conditions may keep (names: kind) -> a scan for each, all at once -> finish merges rows or groups
 //! ```
 //!
 //! A condition is decided for a kind before anything is read where it asks for what rows of that kind never have: `signal =

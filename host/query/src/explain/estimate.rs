@@ -16,8 +16,8 @@ use crate::events::times;
 use crate::reading::{is_interned, wanted};
 use crate::running::{Superseded, has_running};
 use crate::scan::{Piece, Scan, counted};
-use crate::structure::SPAN_COLUMNS;
 use crate::structure::ask::Ask;
+use crate::structure::{SPAN_COLUMNS, passes};
 
 /// What a scan will cost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -34,6 +34,8 @@ pub(crate) struct Estimate {
     pub(crate) cells: u64,
     /// Rollups that answer instead of rows.
     pub(crate) rollups: u64,
+    /// Passes over the frames, at most, of which each is about a share of the traces; 0 without structure.
+    pub(crate) passes: u64,
     /// Frames that are left in each tier, hot to cold.
     pub(crate) tiers: [TierEstimate; 3],
 }
@@ -73,7 +75,8 @@ impl Estimate {
             // Which rows match may leave nothing to read.
             if certain
                 && plan.structure.is_none()
-                && (scan.bound.is_none() || (before < plan.limit as u64 && plan.after.is_none()))
+                && (scan.bound.is_none()
+                    || (before < plan.limit as u64 && plan.after.is_none() && !scan.bound_is_shared))
             {
                 estimate.least += steps.certain();
             }
@@ -96,7 +99,12 @@ impl Estimate {
         }
         estimate.most += of_running(scan, &pieces);
         if let Some(ask) = &plan.structure {
+            let touched = scan.frames.iter().map(|frame| frame.rows() as u64).sum();
+            estimate.passes = passes(scan, ask, touched);
             estimate.most += of_structure(scan, ask);
+            let Estimate { most, rows, frames, cells, passes, .. } = &mut estimate;
+            let times = |n: &mut u64| *n = n.saturating_mul(*passes);
+            [&mut most.bytes, &mut most.reads, rows, frames, cells].into_iter().for_each(times);
         }
         estimate
     }
@@ -127,12 +135,12 @@ fn of_structure(scan: &Scan, ask: &Ask) -> ReadCost {
     let plan = &scan.plan;
     let mut all = ReadCost::default();
     for frame in &scan.frames {
-        for conditions in &ask.bindings {
-            all += cost(frame, &wanted(plan, frame, conditions.iter()));
-        }
         // Traces first, then their spans; of each whether it is in the range, and has not given way.
+        for conditions in &ask.bindings {
+            (0..2).for_each(|_| all += cost(frame, &wanted(plan, frame, conditions.iter())));
+        }
         let of_spans = HashMap::from([(TableKind::Items, SPAN_COLUMNS.map(ColumnId::Intrinsic).into())]);
-        (0..4).for_each(|_| all += cost(frame, &of_spans));
+        (0..6).for_each(|_| all += cost(frame, &of_spans));
         for field in &plan.fields {
             let mut of_field: HashMap<TableKind, HashSet<ColumnId>> = HashMap::new();
             field.wanted_beside(frame, &mut |table, id| {

@@ -158,6 +158,10 @@ impl ScanExplained {
         if estimate.rollups > 0 {
             text.push(format!("rollups of {} blocks and files answer instead of their rows", estimate.rollups));
         }
+        if estimate.passes > 1 {
+            let passes = estimate.passes;
+            text.push(format!("the spans of all traces may not fit into memory: each frame is read in up to {passes} passes, each for a share of the traces"));
+        }
         let columns = columns(scan);
         if !columns.is_empty() {
             let names: Vec<&str> = columns.iter().map(|(name, _)| name.as_str()).collect();
@@ -172,6 +176,7 @@ impl ScanExplained {
             "shape": shape_json,
             "tiers": tiers,
             "rollups": estimate.rollups,
+            "passes_most": estimate.passes,
             "columns": columns.iter().map(shown).collect::<Vec<_>>(),
             "frames_total": scan.frames.len() + found.iter().map(|found| found.pruned).sum::<usize>(),
             "estimate": {

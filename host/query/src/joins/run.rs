@@ -25,11 +25,11 @@ const ASKED_FIRST: u64 = 4;
 type Ids = HashSet<Vec<u8>>;
 
 impl Engine {
-    /// Runs a plan with its joins.
+    /// Runs a plan with its joins: a scan, or the passes of one.
     ///
     /// # Errors
     /// As [`Engine::run`], and what vanished.
-    pub(crate) async fn ran(&self, plan: Plan, asked: &Asked, restarts: bool) -> Result<Ran, QueryError> {
+    pub(crate) async fn ran(&self, plan: Plan, asked: &Asked, restarts: bool) -> Result<Vec<Ran>, QueryError> {
         if plan.joins.iter().all(|join| join.plan.is_none()) {
             return self.scanned(plan, Vec::new(), asked, restarts).await;
         }
@@ -45,10 +45,12 @@ impl Engine {
             let (ids, ran_again) = self.shown_ids(ran, number, join, asked).await?;
             ran = ran_again;
             if let Some(table) = self.joined(join, ids, asked, restarts, &mut ran_for_joins).await? {
-                ran.scan.join(number, table);
+                ran.iter().for_each(|ran| ran.scan.join(number, table.clone()));
             }
         }
-        ran.joined = ran_for_joins;
+        if let Some(first) = ran.first_mut() {
+            first.joined = ran_for_joins;
+        }
         Ok(ran)
     }
 
@@ -68,7 +70,8 @@ impl Engine {
             plan.conditions.push(Node::InSet { expr, set: Set { ids, ..Set::default() }, negated: false });
         }
         let by_trace = join.trace.is_some() && join.keys.len() == 1;
-        let ran = self.scanned(plan, Vec::new(), asked, restarts).await?;
+        // Rows of other signals have no structure, and so one pass.
+        let Some(ran) = self.scanned(plan, Vec::new(), asked, restarts).await?.pop() else { return Ok(None) };
         if asked.explained.is_some() {
             all.push(ran);
             return Ok(None);
@@ -125,30 +128,33 @@ impl Engine {
         own.shape = Shape::Groups { spec, outputs: Vec::new(), stage, having: None };
         (own.columns, own.order, own.joins) = (Vec::new(), Vec::new(), Vec::new());
         let ran = self.scanned(own, Vec::new(), asked, restarts).await?;
-        let ids = ids_of_groups(&ran.parts, 0, self.options.join_traces_max);
-        all.push(ran);
+        let parts = ran.iter().flat_map(|ran| &ran.parts);
+        let ids = ids_of_groups(parts, 0, self.options.join_traces_max);
+        all.extend(ran);
         Ok(ids)
     }
 
-    /// The traces of what a scan found.
+    /// The traces of what the passes of a scan found.
     async fn shown_ids(
         &self,
-        ran: Ran,
+        ran: Vec<Ran>,
         number: usize,
         join: &JoinPlan,
         asked: &Asked,
-    ) -> Result<(Option<Ids>, Ran), QueryError> {
+    ) -> Result<(Option<Ids>, Vec<Ran>), QueryError> {
         let Some(trace) = join.trace.filter(|_| join.plan.is_some() && asked.explained.is_none()) else {
             return Ok((None, ran));
         };
         let (key, most) = (join.keys[trace].clone(), self.options.join_traces_max);
         blocking(move || {
-            let ids = match &ran.scan.plan.shape {
-                Shape::Groups { stage, .. } => {
+            let ids = match ran.first().map(|first| &first.scan.plan.shape) {
+                Some(Shape::Groups { stage, .. }) => {
                     let of_join = stage.joined.iter().find(|joined| joined.join == number);
-                    of_join.and_then(|joined| ids_of_groups(&ran.parts, joined.keys[trace], most))
+                    let parts = ran.iter().flat_map(|ran| &ran.parts);
+                    of_join.and_then(|joined| ids_of_groups(parts, joined.keys[trace], most))
                 }
-                Shape::Rows => ids_of_rows(&ran, &key, most)?,
+                Some(Shape::Rows) => ids_of_rows(&ran, &key, most)?,
+                None => None,
             };
             Ok((ids, ran))
         })
@@ -164,7 +170,7 @@ impl Engine {
 }
 
 /// The trace ids among a key of groups; `None` where there are more than `most`.
-fn ids_of_groups(parts: &[RecordBatch], key: usize, most: usize) -> Option<Ids> {
+fn ids_of_groups<'p>(parts: impl Iterator<Item = &'p RecordBatch>, key: usize, most: usize) -> Option<Ids> {
     let mut ids = Ids::new();
     for part in parts {
         for bytes in part.column(key).as_binary::<i32>().iter().flatten() {
@@ -180,9 +186,9 @@ fn ids_of_groups(parts: &[RecordBatch], key: usize, most: usize) -> Option<Ids> 
 }
 
 /// The trace ids of the rows of an answer. Blocks on the disk.
-fn ids_of_rows(ran: &Ran, key: &Node, most: usize) -> Result<Option<Ids>, QueryError> {
+fn ids_of_rows(ran: &[Ran], key: &Node, most: usize) -> Result<Option<Ids>, QueryError> {
     let mut ids = Ids::new();
-    for (frame, rows) in places(ran) {
+    for (ran, (frame, rows)) in ran.iter().flat_map(|ran| places(ran).into_iter().map(move |rows| (ran, rows))) {
         let Some(found) = ran.scan.fetch_all(frame, &rows, key)? else { continue };
         for row in 0..found.len {
             if let Scalar::Id(id) = found.get(row) {

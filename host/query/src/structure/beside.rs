@@ -8,6 +8,7 @@ use arrow::datatypes::UInt32Type;
 use arrow::error::ArrowError;
 
 use super::ask::{Beside, OfTrace, Target, Told};
+use super::pieces::each;
 use super::span::{NONE, Sparse};
 use super::times::UNKNOWN;
 use crate::error::QueryError;
@@ -61,34 +62,39 @@ impl Values {
     }
 }
 
-/// Reads fields of the spans at some places. Blocks on the disk.
+/// Reads fields of the spans at some places: the number of each place's values, and those of each field. Blocks on the disk.
 pub(crate) fn read(
     scan: &Scan,
+    threads: usize,
     bases: &[u32],
     places: &Sparse<u32>,
     fields: &[Field],
 ) -> Result<(Arc<Sparse<u32>>, Vec<Vals>), QueryError> {
-    let mut ranks = Sparse::new(NONE);
-    let mut parts: Vec<Vec<Vals>> = vec![Vec::new(); fields.len()];
-    let mut next = 0;
-    for (number, frame) in scan.frames.iter().enumerate() {
+    let read = each(scan, threads, scan.frames.len(), |number, _: &mut ()| {
+        let frame = &scan.frames[number];
         let rows: UInt32Array =
             places.places(bases[number], frame.rows()).map(|place| place - bases[number]).collect::<Vec<_>>().into();
         if rows.is_empty() {
-            continue;
+            return Ok(None);
         }
-        scan.in_time()?;
         let mut reading = scan.reading(number);
         let read = reading.read_fields(fields);
         if scan.give_up(read, frame)? {
-            continue;
+            return Ok(None);
         }
         let of_frame = FrameRows::new(fields, frame, reading.parts(), frame.rows(), Some(&rows));
-        for (field, parts) in parts.iter_mut().enumerate() {
-            parts.push(eval::vals_at(&eval::node::Node::Field(field), Level::Row, &of_frame)?);
-        }
+        let vals = |field| eval::vals_at(&eval::node::Node::Field(field), Level::Row, &of_frame);
+        let vals = (0..fields.len()).map(vals).collect::<Result<Vec<Vals>, ArrowError>>()?;
+        Ok::<_, QueryError>(Some((rows, vals)))
+    })?;
+    let mut ranks = Sparse::new(NONE);
+    let mut parts: Vec<Vec<Vals>> = vec![Vec::new(); fields.len()];
+    let mut next = 0;
+    for (base, read) in bases.iter().zip(read) {
+        let Some((rows, vals)) = read else { continue };
+        parts.iter_mut().zip(vals).for_each(|(parts, vals)| parts.push(vals));
         for row in rows.values() {
-            ranks.set(bases[number] + row, next);
+            ranks.set(base + row, next);
             next += 1;
         }
     }
@@ -207,6 +213,12 @@ pub(crate) struct Known {
 }
 
 impl Known {
+    /// Bytes in memory, about.
+    pub(crate) fn bytes(&self) -> usize {
+        let own = [&self.own, &self.critical].into_iter().flatten().map(|numbers| numbers.bytes());
+        own.sum::<usize>() + self.of_traces.values().map(Values::bytes).sum::<usize>()
+    }
+
     /// What is told without a look at a field.
     pub(crate) fn values(&self, told: &Told) -> Option<Values> {
         match told {

@@ -39,6 +39,8 @@ pub(crate) struct Combining<'s> {
 
 /// A row that may match.
 struct Owner {
+    /// Its number in the part.
+    at: usize,
     place: u32,
     fixed: Vec<(Target, u32)>,
     matched: bool,
@@ -98,8 +100,8 @@ impl<'s> Combining<'s> {
     }
 
     /// A row that may match, by its number.
-    pub(super) fn own(&mut self, place: u32, fixed: Vec<(Target, u32)>) -> u32 {
-        self.rows.push(Owner { place, fixed, matched: false });
+    pub(super) fn own(&mut self, at: usize, place: u32, fixed: Vec<(Target, u32)>) -> u32 {
+        self.rows.push(Owner { at, place, fixed, matched: false });
         self.rows.len() as u32 - 1
     }
 
@@ -119,16 +121,13 @@ impl<'s> Combining<'s> {
         &mut self,
         tuples: &Tuples<'_>,
         matched: &mut Matched,
-        bounds: &mut Bounds<'_>,
+        bounds: &Bounds<'_>,
     ) -> Result<(), QueryError> {
         if self.owners.is_empty() {
             return Ok(());
         }
         bounds.scan.in_time()?;
-        bounds.combinations += self.owners.len() as u64;
-        if bounds.combinations > bounds.combinations_max {
-            return Err(QueryError::Combinations { limit: bounds.combinations_max });
-        }
+        bounds.combine(self.owners.len())?;
         let rows = tuples.of(&self.columns, &self.places, self.owners.len());
         let mut mask = BooleanBuffer::new_set(self.owners.len());
         let mut edge = 0;
@@ -138,19 +137,19 @@ impl<'s> Combining<'s> {
         for at in mask.set_indices() {
             let row = &mut self.rows[self.owners[at] as usize];
             // A row matches once, as the first combination that fits says.
-            if row.matched || matched.has(row.place) {
+            if row.matched || matched.has(row.at) {
                 continue;
             }
             row.matched = true;
-            matched.to[0].1.set(row.place, row.place);
-            for (target, places) in &mut matched.to[1..] {
+            matched.set(row.at);
+            for (target, places) in &mut matched.to {
                 let to = match target {
                     Target::Bound(binding) => {
                         self.columns.iter().position(|known| known == binding).map_or(NONE, |c| self.places[c][at])
                     }
                     other => row.fixed.iter().find(|(known, _)| known == other).map_or(NONE, |(_, place)| *place),
                 };
-                places.set(row.place, to);
+                places[row.at] = to;
             }
         }
         self.places.iter_mut().for_each(Vec::clear);

@@ -1,15 +1,21 @@
 //! Which traces have what is asked for, and the ids and times of their spans.
 //!
-//! The conditions of the bindings are looked for with pruning, like any others; a trace stays if some way to match has all of
-//! its bindings there. Then the spans of those traces are read; where nothing but the found spans matters, they alone.
+//! Where few traces may have what some name asks for, or where all spans of traces are wanted, the traces are found first; then
+//! the spans of those are read, frame by frame on all threads. Where nothing but the found spans matters, they alone.
 
-use arrow::array::{Array, AsArray, FixedSizeBinaryArray, Int32Array, Int64Array};
+use arrow::array::{Array, AsArray, BooleanArray, FixedSizeBinaryArray, Int32Array, Int64Array};
 use arrow::datatypes::Int64Type;
+use datafusion::execution::memory_pool::MemoryReservation;
+use parking_lot::Mutex;
 use prism_model::Intrinsic;
 use prism_model::window::TimeRange;
 
+use super::Stop;
 use super::ask::Ask;
-use super::span::{BELOW, ERROR, IN_RANGE, NAMED, OPEN, Span, Spans, Traces};
+use super::pieces::each;
+use super::span::{BELOW, ERROR, IN_RANGE, LOOSE, NAMED, OPEN, Traces};
+use super::spread::{Found, Hashing, Parts, Sent, Share, Spread, Spreads, Stored, Wanted};
+use crate::engine::engine_error;
 use crate::error::QueryError;
 use crate::prune;
 use crate::reading::{Matching, Reading};
@@ -17,138 +23,287 @@ use crate::scan::Scan;
 
 /// Traces up to which frames are asked whether they hold any.
 const FILTERED_TRACES_MAX: usize = 64;
+/// How many times fewer rows the frames of a name must have to be looked at before the others'.
+const FIRST_FACTOR: u64 = 4;
 /// Number of the status that is an error.
 const STATUS_ERROR: i32 = 2;
 
-/// What to read of spans beside their ids.
+/// What to read of spans beside their ids, and how much room each takes later.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Needs {
     /// Every span of a trace, and not only those that fit a binding.
     pub(crate) all: bool,
     pub(crate) times: bool,
     pub(crate) errors: bool,
+    /// Bytes that a span takes beside those in which it is gathered.
+    pub(crate) later_bytes: usize,
 }
 
-/// Reads the spans of the traces that may match. `wide`: the range around the rows' in which other spans lie.
-pub(crate) fn gather(
-    scan: &Scan,
-    ask: &Ask,
-    wide: TimeRange,
-    needs: Needs,
-    bases: &[u32],
-) -> Result<Spans, QueryError> {
-    let frames = scan.frames.len();
-    let mut reader =
-        Gathering { scan, ask, wide, needs, bases, traces: Traces::new(), spans: Vec::new(), numbers: Vec::new() };
-    // A binding that every span fits marks them all.
-    let marked_alone = !needs.all || ask.bindings.iter().any(Vec::is_empty);
-    let mut found: Vec<u32> = Vec::new();
-    if marked_alone {
-        for number in 0..frames {
-            reader.frame(number, |reader, reading| {
-                let marks = reader.marks(number, reading)?;
-                if let Some(marks) = marks {
-                    reader.spans(number, reading, |row| marks[row] != 0, |row| marks[row], None)?;
-                }
-                Ok(())
-            })?;
-        }
-        found.resize(reader.traces.len(), 0);
-        reader.spans.iter().zip(&reader.numbers).for_each(|(span, trace)| found[*trace as usize] |= span.marks);
-        let wanted: Vec<bool> = found.iter().map(|marks| wanted(ask, *marks)).collect();
-        return Ok(Spans::grouped(reader.spans, &reader.numbers, &wanted));
+impl Needs {
+    /// Bytes that a span takes, about.
+    pub(crate) fn bytes(&self) -> usize {
+        self.later_bytes + if self.times { size_of::<super::spread::Timed>() } else { size_of::<Sent>() }
     }
-    let mut marks: Vec<Option<Vec<u32>>> = vec![None; frames];
-    for number in 0..frames {
-        reader.frame(number, |reader, reading| {
-            let Some(of_frame) = reader.marks(number, reading)? else { return Ok(()) };
-            reading.read_items(&[Intrinsic::TraceId])?;
-            if let Some(ids) = ids(reading, Intrinsic::TraceId) {
-                for (row, marks) in of_frame.iter().enumerate().filter(|(_, marks)| **marks != 0) {
-                    let Some(id) = id::<16>(&ids, row) else { continue };
-                    let trace = reader.traces.number(id) as usize;
-                    found.resize(found.len().max(trace + 1), 0);
-                    found[trace] |= marks;
-                }
-            }
-            marks[number] = Some(of_frame);
-            Ok(())
-        })?;
-    }
-    let mut wanted: Vec<bool> = found.iter().map(|marks| self::wanted(ask, *marks)).collect();
-    let few: Option<Vec<[u8; 16]>> = (wanted.iter().filter(|wanted| **wanted).count() <= FILTERED_TRACES_MAX)
-        .then(|| (0..wanted.len()).filter(|trace| wanted[*trace]).map(|trace| reader.traces.id(trace)).collect());
-    for number in 0..frames {
-        let hopeless = |ids: &Vec<[u8; 16]>| !ids.iter().any(|id| scan.frames[number].may_contain_trace(id));
-        // Spans of no trace are looked at where they fit.
-        if marks[number].is_none() && few.as_ref().is_some_and(hopeless) {
-            continue;
-        }
-        let of_frame = marks[number].take();
-        let marks = |row: usize| of_frame.as_ref().map_or(0, |marks| marks[row]);
-        reader.frame(number, |reader, reading| {
-            let rows = reading.fitting(&[], wide)?;
-            if matches!(rows, Matching::None) {
-                return Ok(());
-            }
-            let stays = rows.mask(scan.frames[number].rows());
-            let stays = |row: usize| stays.as_ref().is_none_or(|stays| stays.value(row));
-            reader.spans(number, reading, stays, marks, Some(&wanted))
-        })?;
-    }
-    // Spans of no trace are traces of their own.
-    wanted.resize(reader.traces.len(), true);
-    Ok(Spans::grouped(reader.spans, &reader.numbers, &wanted))
 }
 
-/// Whether a trace with these marks may match.
-fn wanted(ask: &Ask, marks: u32) -> bool {
-    ask.alternatives.iter().any(|way| way.bound.iter().all(|binding| marks & (1 << binding) != 0))
-}
-
-struct Gathering<'s> {
-    scan: &'s Scan,
-    ask: &'s Ask,
-    wide: TimeRange,
-    needs: Needs,
+/// What the look for spans is about.
+pub(crate) struct Gathering<'s> {
+    pub(crate) scan: &'s Scan,
+    pub(crate) ask: &'s Ask,
+    /// The range around the rows' in which other spans lie.
+    pub(crate) wide: TimeRange,
+    pub(crate) needs: Needs,
     /// The place of the first row of each frame.
-    bases: &'s [u32],
-    traces: Traces,
-    spans: Vec<Span>,
-    /// The trace of each.
-    numbers: Vec<u32>,
+    pub(crate) bases: &'s [u32],
+    pub(crate) threads: usize,
+    /// Bytes that spans may take.
+    pub(crate) bytes_max: usize,
+    pub(crate) memory: &'s MemoryReservation,
+    pub(crate) hashing: Hashing,
 }
+
+/// Which rows of a frame fit which bindings.
+type Marks = Option<Vec<u32>>;
 
 impl Gathering<'_> {
-    /// Looks into a frame. One that cannot be read makes the answer partial.
-    fn frame(
-        &mut self,
-        number: usize,
-        look: impl FnOnce(&mut Self, &mut Reading<'_>) -> Result<(), QueryError>,
-    ) -> Result<(), QueryError> {
-        self.scan.in_time()?;
-        let frame = &self.scan.frames[number];
-        if !self.wide.touches(frame.stats().time_min, frame.stats().time_max) {
-            return Ok(());
+    /// Reads the spans of the traces of a share that may match. Those of less are given where they are too many.
+    pub(crate) fn spans<T: Stored>(&self, share: Share) -> Result<Spreads<T>, Stop> {
+        let rows = self.touched().map(|number| self.scan.frames[number].rows() as u64).sum();
+        let parts = Parts::of(share, rows);
+        let bindings = self.ask.bindings.len();
+        let first: Vec<bool> = match self.narrow() {
+            Some(narrow) => (0..bindings).map(|binding| binding == narrow).collect(),
+            None if self.needs.all => self.ask.bindings.iter().map(|conditions| !conditions.is_empty()).collect(),
+            None => vec![false; bindings],
+        };
+        if !first.contains(&true) {
+            return self.read::<T>(parts, None, Vec::new());
         }
-        let mut reading = self.scan.reading(number);
-        let looked = look(self, &mut reading);
-        self.scan.give_up(looked, frame)?;
-        let bytes = self.spans.capacity() * size_of::<Span>() * 2 + self.numbers.capacity() * 4 + self.traces.bytes();
-        if bytes > self.scan.memory_bytes_max {
-            let limit = self.scan.memory_bytes_max;
-            return Err(QueryError::Spans { limit, spans: self.spans.len() });
-        }
-        Ok(())
+        let (wanted, parts, few, marks) = self.traces(parts, &first)?;
+        // What all bindings were asked about need not be asked again.
+        let marks = if first.contains(&false) { Vec::new() } else { marks };
+        self.read(parts, Some((wanted, few, first)), marks)
     }
 
-    /// Which bindings each row fits, and whether it lies in the range; `None` where no row fits any.
-    fn marks(&self, number: usize, reading: &mut Reading<'_>) -> Result<Option<Vec<u32>>, QueryError> {
+    /// The frames that lie in the range.
+    fn touched(&self) -> impl Iterator<Item = usize> + '_ {
+        let touches = |number: &usize| {
+            let stats = self.scan.frames[*number].stats();
+            self.wide.touches(stats.time_min, stats.time_max)
+        };
+        (0..self.scan.frames.len()).filter(touches)
+    }
+
+    /// Whether some row of a frame may fit a binding.
+    fn may_fit(&self, number: usize, binding: usize) -> bool {
+        let frame = &self.scan.frames[number];
+        let may_hold = |condition| prune::may_hold(condition, &self.scan.plan.fields, frame);
+        !self.scan.prune || self.ask.bindings[binding].iter().all(may_hold)
+    }
+
+    /// A binding that every match needs and few frames may have.
+    fn narrow(&self) -> Option<usize> {
+        let needed =
+            |binding: &usize| self.ask.alternatives.iter().all(|way| way.bound.contains(binding));
+        let rows = |binding: usize| -> u64 {
+            let fitting = self.touched().filter(|number| self.may_fit(*number, binding));
+            fitting.map(|number| self.scan.frames[number].rows() as u64).sum()
+        };
+        let all: Vec<u64> = (0..self.ask.bindings.len()).map(rows).collect();
+        let narrowest = (0..all.len()).filter(needed).min_by_key(|binding| all[*binding])?;
+        let others = if self.needs.all {
+            self.touched().map(|number| self.scan.frames[number].rows() as u64).sum()
+        } else {
+            all.iter().copied().max()?
+        };
+        (all[narrowest].saturating_mul(FIRST_FACTOR) <= others).then_some(narrowest)
+    }
+
+    /// Whether a trace with these marks may match, where bindings that were not `asked` about are in all.
+    fn wanted(&self, marks: u32, asked: &[bool]) -> bool {
+        let has = |binding: &usize| !asked[*binding] || marks & (1 << binding) != 0;
+        self.ask.alternatives.iter().any(|way| way.bound.iter().all(has))
+    }
+
+    /// Finds the traces that may match by some bindings. Gives them, those of them that are few, and all marks.
+    #[expect(clippy::type_complexity, reason = "used once")]
+    fn traces(
+        &self,
+        parts: Parts,
+        asked: &[bool],
+    ) -> Result<(Wanted, Parts, Option<Vec<[u8; 16]>>, Vec<Mutex<Marks>>), Stop> {
+        let frames = self.scan.frames.len();
+        let spreads = Mutex::new(Spreads::<Found>::new(frames, parts));
+        let marks: Vec<Mutex<Marks>> = (0..frames).map(|_| Mutex::new(None)).collect();
+        each(self.scan, self.threads, frames, |number, _: &mut ()| {
+            let parts = spreads.lock().parts;
+            let found = self.frame(number, |reading| {
+                let Some(of_frame) = self.marks(number, reading, asked)? else { return Ok(None) };
+                reading.read_items(&[Intrinsic::TraceId])?;
+                let found = Ids::of(reading, Intrinsic::TraceId).map(|ids| self.found(&ids, &of_frame, parts));
+                Ok(Some((of_frame, found)))
+            })?;
+            let Some((of_frame, found)) = found.flatten() else { return Ok(()) };
+            *marks[number].lock() = Some(of_frame);
+            found.map_or(Ok(()), |found| self.add(&spreads, number, found, parts))
+        })?;
+        let spreads = spreads.into_inner();
+        let wanted = each(self.scan, self.threads, spreads.parts.len(), |part, traces: &mut Traces| {
+            traces.clear();
+            let mut marks: Vec<u32> = Vec::new();
+            for found in spreads.part(part).flatten() {
+                let number = traces.number(found.trace) as usize;
+                marks.resize(marks.len().max(number + 1), 0);
+                marks[number] |= found.marks;
+            }
+            let wanted = traces.ids().iter().zip(marks).filter(|(_, marks)| self.wanted(*marks, asked));
+            Ok::<_, Stop>(wanted.map(|(id, _)| *id).collect::<Vec<_>>())
+        })?;
+        let count: usize = wanted.iter().map(Vec::len).sum();
+        let few = (count <= FILTERED_TRACES_MAX).then(|| wanted.iter().flatten().map(bytes_of).collect());
+        Ok((Wanted::of(spreads.parts, &wanted, &self.hashing), spreads.parts, few, marks))
+    }
+
+    /// The traces of marked rows.
+    fn found(&self, ids: &Ids<16>, marks: &[u32], parts: Parts) -> Spread<Found> {
+        let mut all: Vec<Found> = Vec::new();
+        for (row, marks) in marks.iter().enumerate().filter(|(_, marks)| **marks != 0) {
+            let Some(trace) = ids.get(row).map(words_of) else { continue };
+            match all.last_mut().filter(|last| last.trace == trace) {
+                Some(last) => last.marks |= marks,
+                None => all.push(Found { trace, marks: *marks }),
+            }
+        }
+        let keys = all.iter().enumerate().map(|(at, found)| (at, found.trace));
+        Spread::of(keys, |at| all[at], parts, &self.hashing)
+    }
+
+    /// Reads spans: those that fit something, or all, of any trace or of the wanted ones.
+    fn read<T: Stored>(
+        &self,
+        parts: Parts,
+        wanted: Option<(Wanted, Option<Vec<[u8; 16]>>, Vec<bool>)>,
+        known: Vec<Mutex<Marks>>,
+    ) -> Result<Spreads<T>, Stop> {
+        let (wanted, few, first) = wanted.map_or((None, None, Vec::new()), |(w, few, first)| (Some(w), few, first));
+        let asked = vec![true; self.ask.bindings.len()];
+        let spreads = Mutex::new(Spreads::<T>::new(self.scan.frames.len(), parts));
+        let beside = wanted.as_ref().map_or(0, Wanted::bytes);
+        each(self.scan, self.threads, self.scan.frames.len(), |number, _: &mut ()| {
+            let marks = known.get(number).and_then(|marks| marks.lock().take());
+            let frame = &self.scan.frames[number];
+            let hopeless = |ids: &Vec<[u8; 16]>| !ids.iter().any(|id| frame.may_contain_trace(id));
+            // Spans of no trace are looked at where they fit.
+            let may_be_loose = || {
+                known.is_empty() && (0..first.len()).any(|binding| first[binding] && self.may_fit(number, binding))
+            };
+            if marks.is_none() && self.scan.prune && few.as_ref().is_some_and(hopeless) && !may_be_loose() {
+                return Ok(());
+            }
+            let parts = spreads.lock().parts;
+            let spread = self.frame(number, |reading| {
+                if let Some(wanted) = wanted.as_ref().filter(|_| known.is_empty() && !may_be_loose())
+                    && !self.holds_any(reading, wanted)?
+                {
+                    return Ok(None);
+                }
+                let marks = match marks {
+                    Some(marks) => Some(marks),
+                    None if known.is_empty() => self.marks(number, reading, &asked)?,
+                    None => None,
+                };
+                if marks.is_none() && !self.needs.all {
+                    return Ok(None);
+                }
+                let rows = if self.needs.all { Some(reading.fitting(&[], self.wide)?) } else { None };
+                if matches!(rows, Some(Matching::None)) {
+                    return Ok(None);
+                }
+                let stays = rows.and_then(|rows| rows.mask(frame.rows()));
+                let stays = |row: usize| match &marks {
+                    Some(marks) if marks[row] != 0 => true,
+                    _ => self.needs.all && stays.as_ref().is_none_or(|stays| stays.value(row)),
+                };
+                let marks = |row: usize| marks.as_ref().map_or(0, |marks| marks[row]);
+                self.of_frame(number, reading, &stays, &marks, wanted.as_ref(), parts).map(Some)
+            })?;
+            match spread.flatten() {
+                Some(spread) => self.add_beside(&spreads, number, spread, parts, beside),
+                None => Ok(()),
+            }
+        })?;
+        Ok(spreads.into_inner())
+    }
+
+    /// Whether a frame holds a row of the wanted traces.
+    fn holds_any(&self, reading: &mut Reading<'_>, wanted: &Wanted) -> Result<bool, QueryError> {
+        reading.read_items(&[Intrinsic::TraceId])?;
+        let Some(ids) = Ids::of(reading, Intrinsic::TraceId) else { return Ok(false) };
+        let mut last = [0; 2];
+        Ok((0..ids.0.len()).filter_map(|row| ids.get(row).map(words_of)).any(|id| {
+            // Spans of a trace mostly lie together.
+            std::mem::replace(&mut last, id) != id && wanted.has(id, &self.hashing)
+        }))
+    }
+
+    fn add<T: super::spread::OfTrace>(
+        &self,
+        to: &Mutex<Spreads<T>>,
+        number: usize,
+        spread: Spread<T>,
+        of: Parts,
+    ) -> Result<(), Stop> {
+        self.add_beside(to, number, spread, of, 0)
+    }
+
+    /// Adds what a frame gave, beside so many bytes that are taken already.
+    fn add_beside<T: super::spread::OfTrace>(
+        &self,
+        to: &Mutex<Spreads<T>>,
+        number: usize,
+        spread: Spread<T>,
+        of: Parts,
+        beside: usize,
+    ) -> Result<(), Stop> {
+        let later = |bytes: usize| bytes / size_of::<T>() * self.needs.later_bytes;
+        let fits = |bytes: usize| {
+            let bytes = bytes + later(bytes) + beside;
+            match self.memory.try_resize(bytes).map_err(engine_error) {
+                _ if bytes > self.bytes_max => Ok(false),
+                Ok(()) => Ok(true),
+                Err(QueryError::Memory { .. }) => Ok(false),
+                Err(other) => Err(other),
+            }
+        };
+        match to.lock().add(number, spread, of, &self.hashing, fits)? {
+            Ok(()) => Ok(()),
+            Err(one) => Err(QueryError::Spans { limit: self.scan.memory_bytes_max, spans: one.spans }.into()),
+        }
+    }
+
+    /// Looks into a frame. One that cannot be read makes the answer partial.
+    fn frame<R>(
+        &self,
+        number: usize,
+        look: impl FnOnce(&mut Reading<'_>) -> Result<R, QueryError>,
+    ) -> Result<Option<R>, QueryError> {
+        let frame = &self.scan.frames[number];
+        if !self.wide.touches(frame.stats().time_min, frame.stats().time_max) {
+            return Ok(None);
+        }
+        let mut reading = self.scan.reading(number);
+        match look(&mut reading) {
+            Ok(seen) => Ok(Some(seen)),
+            Err(error) => self.scan.give_up(Err(error), frame).map(|_| None),
+        }
+    }
+
+    /// Which of the `asked` bindings each row fits, and whether it lies in the range; `None` where no row fits any.
+    fn marks(&self, number: usize, reading: &mut Reading<'_>, asked: &[bool]) -> Result<Marks, QueryError> {
         let frame = &self.scan.frames[number];
         let mut marks = Vec::new();
         for (binding, conditions) in self.ask.bindings.iter().enumerate() {
-            let hopeless = |condition| !prune::may_hold(condition, &self.scan.plan.fields, frame);
-            if self.scan.prune && conditions.iter().any(hopeless) {
+            if !asked[binding] || !self.may_fit(number, binding) {
                 continue;
             }
             let found = reading.fitting(conditions, self.wide)?;
@@ -182,62 +337,73 @@ impl Gathering<'_> {
         Ok(Some(marks))
     }
 
-    /// Adds the spans of a frame: of rows that stay, of the wanted traces where only some are. Spans of no trace are added
-    /// where they fit something.
-    fn spans(
-        &mut self,
+    /// The spans of a frame: of rows that stay, of the wanted traces where only some are. Spans of no trace are there where
+    /// they fit something.
+    fn of_frame<T: Stored>(
+        &self,
         number: usize,
         reading: &mut Reading<'_>,
-        stays: impl Fn(usize) -> bool,
-        marks: impl Fn(usize) -> u32,
-        wanted: Option<&[bool]>,
-    ) -> Result<(), QueryError> {
-        let mut columns = vec![Intrinsic::TraceId, Intrinsic::SpanId, Intrinsic::ParentId];
-        if self.needs.times {
+        stays: &dyn Fn(usize) -> bool,
+        marks: &dyn Fn(usize) -> u32,
+        wanted: Option<&Wanted>,
+        parts: Parts,
+    ) -> Result<Spread<T>, QueryError> {
+        reading.read_items(&[Intrinsic::TraceId])?;
+        let base = self.bases[number];
+        let traces = Ids::of(reading, Intrinsic::TraceId);
+        let trace = |row: usize| traces.as_ref().and_then(|ids| ids.get(row)).map(words_of);
+        let loose = |row: usize| [u64::MAX, u64::from(base) + row as u64];
+        let mut last = ([0; 2], false);
+        let keyed = (0..self.scan.frames[number].rows()).filter(|row| stays(*row)).filter_map(|row| {
+            match (trace(row), wanted) {
+                (Some(id), Some(wanted)) => {
+                    if last.0 != id {
+                        last = (id, wanted.has(id, &self.hashing));
+                    }
+                    last.1.then_some((row, id))
+                }
+                (Some(id), None) => Some((row, id)),
+                (None, _) => (marks(row) != 0).then(|| (row, loose(row))),
+            }
+        });
+        let keyed: Vec<(usize, [u64; 2])> = keyed.collect();
+        let mut columns = vec![Intrinsic::SpanId, Intrinsic::ParentId];
+        if T::TIMED {
             columns.extend([Intrinsic::Time, Intrinsic::Duration, Intrinsic::Running]);
         }
         if self.needs.errors {
             columns.push(Intrinsic::Status);
         }
-        reading.read_items(&columns)?;
-        let [traces, own, parents] =
-            [Intrinsic::TraceId, Intrinsic::SpanId, Intrinsic::ParentId].map(|i| ids(reading, i));
-        let times = if self.needs.times { Times::of(reading) } else { Times::default() };
+        if !keyed.is_empty() {
+            reading.read_items(&columns)?;
+        }
+        let [own, parents] = [Intrinsic::SpanId, Intrinsic::ParentId].map(|i| Ids::<8>::of(reading, i));
+        let times = if T::TIMED { Times::of(reading) } else { Times::default() };
         let status: Option<Int32Array> =
             reading.column(Intrinsic::Status).filter(|_| self.needs.errors).map(|a| a.as_primitive().clone());
-        for row in (0..self.scan.frames[number].rows()).filter(|row| stays(*row)) {
+        let make = |row: usize| {
             let mut marks = marks(row);
-            let trace = match (traces.as_ref().and_then(|ids| id::<16>(ids, row)), wanted) {
-                (Some(id), None) => self.traces.number(id),
-                (Some(id), Some(wanted)) => match self.traces.find(id) {
-                    Some(trace) if wanted[trace as usize] => trace,
-                    _ => continue,
-                },
-                (None, _) if marks != 0 => self.traces.alone(),
-                (None, _) => continue,
-            };
-            let own = own.as_ref().and_then(|ids| id::<8>(ids, row));
-            let parent = parents.as_ref().and_then(|ids| id::<8>(ids, row));
-            if own.is_some() {
-                marks |= NAMED;
+            let of_trace = trace(row);
+            let own = own.as_ref().and_then(|ids| ids.get(row));
+            let parent = parents.as_ref().and_then(|ids| ids.get(row));
+            for (holds, mark) in [
+                (of_trace.is_none(), LOOSE),
+                (own.is_some(), NAMED),
+                (parent.is_some(), BELOW),
+                (status.as_ref().is_some_and(|status| status.value(row) == STATUS_ERROR), ERROR),
+            ] {
+                marks |= if holds { mark } else { 0 };
             }
-            if parent.is_some() {
-                marks |= BELOW;
-            }
-            if status.as_ref().is_some_and(|status| status.value(row) == STATUS_ERROR) {
-                marks |= ERROR;
-            }
-            self.numbers.push(trace);
-            self.spans.push(Span {
-                id: own.map_or(0, u64::from_be_bytes),
-                parent: parent.map_or(0, u64::from_be_bytes),
-                start: times.start(row),
-                duration: times.duration(row),
-                place: self.bases[number] + row as u32,
+            let sent = Sent {
+                trace: of_trace.unwrap_or_else(|| loose(row)),
+                id: own.map_or(0, |id| u64::from_be_bytes(*id)),
+                parent: parent.map_or(0, |id| u64::from_be_bytes(*id)),
+                place: base + row as u32,
                 marks,
-            });
-        }
-        Ok(())
+            };
+            T::new(sent, times.start(row), times.duration(row))
+        };
+        Ok(Spread::of(keyed.into_iter(), make, parts, &self.hashing))
     }
 }
 
@@ -246,7 +412,7 @@ impl Gathering<'_> {
 struct Times {
     starts: Option<Int64Array>,
     durations: Option<Int64Array>,
-    running: Option<arrow::array::BooleanArray>,
+    running: Option<BooleanArray>,
 }
 
 impl Times {
@@ -279,12 +445,31 @@ impl Times {
     }
 }
 
-fn ids(reading: &Reading<'_>, column: Intrinsic) -> Option<FixedSizeBinaryArray> {
-    reading.column(column).map(|ids| ids.as_fixed_size_binary().clone())
+/// Ids of a frame.
+struct Ids<const N: usize>(FixedSizeBinaryArray);
+
+impl<const N: usize> Ids<N> {
+    fn of(reading: &Reading<'_>, column: Intrinsic) -> Option<Ids<N>> {
+        let ids = reading.column(column)?;
+        Some(Ids(ids.as_fixed_size_binary().clone())).filter(|ids| ids.0.value_length() as usize == N)
+    }
+
+    /// An id that is there: neither missing nor empty.
+    fn get(&self, row: usize) -> Option<&[u8; N]> {
+        let (ids, _) = self.0.value_data().as_chunks::<N>();
+        let id = ids.get(row)?;
+        (*id != [0; N] && self.0.is_valid(row)).then_some(id)
+    }
 }
 
-/// An id that is there: neither missing nor empty.
-fn id<const N: usize>(ids: &FixedSizeBinaryArray, row: usize) -> Option<[u8; N]> {
-    let id: [u8; N] = ids.is_valid(row).then(|| ids.value(row).try_into().ok())??;
-    (id != [0; N]).then_some(id)
+fn words_of(id: &[u8; 16]) -> [u64; 2] {
+    let (words, _) = id.as_chunks::<8>();
+    [u64::from_be_bytes(words[0]), u64::from_be_bytes(words[1])]
+}
+
+fn bytes_of(id: &[u64; 2]) -> [u8; 16] {
+    let mut bytes = [0; 16];
+    bytes[..8].copy_from_slice(&id[0].to_be_bytes());
+    bytes[8..].copy_from_slice(&id[1].to_be_bytes());
+    bytes
 }

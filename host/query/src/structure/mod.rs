@@ -1,42 +1,61 @@
 //! How spans lie in their traces: `match`, fields of the parent and root, own time and critical path, traces as rows.
 //!
 //! ```text
-//! ask (what is wanted) -> gather (traces that may have it, their spans: span) -> tree (one trace) -> relate, combine, solve (matches),
-//! times -> beside (values of the spans beside each row) -> Structure: the rows of the scan, and fields that it reads
+//! ask (what is wanted) -> gather (traces that may have it, their spans) -> spread (spans by part of the traces' hashes)
+//!     -> direct (parents and children alone: one table a part)
+//!      | span (traces of a part) -> tree (one trace) -> relate, combine, solve (matches), times, traces
+//!     -> pairs (rows that matched) -> beside (values of the spans beside each row) -> Structure
 //! ```
 //!
 //! A stage before the scan: it tells which rows of the snapshot's frames match, and the scan goes on over those as over any
-//! rows. It works trace after trace, so that what it needs beside 80 bytes a span is the room of the largest trace. Not here:
-//! names (`bind::structure`), what is computed of the rows (`scan`).
+//! rows. Frames, then parts are worked on by all threads. Spans of more traces than fit into a query's memory are looked at in
+//! several passes, each about a share of the traces. Not here: names (`bind::structure`), what is computed of the rows (`scan`).
 
 pub(crate) mod ask;
+mod pieces;
+mod spread;
 mod span;
 mod tree;
 mod gather;
+mod direct;
 mod relate;
 mod times;
 mod beside;
 mod combine;
 mod solve;
+mod pairs;
+mod traces;
+mod task;
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
-use arrow::array::{StringArray, UInt32Array};
+use arrow::array::UInt32Array;
 use arrow::buffer::BooleanBuffer;
 use arrow::error::ArrowError;
+use datafusion::execution::memory_pool::MemoryReservation;
+use parking_lot::Mutex;
 use prism_model::window::TimeRange;
-use prism_model::{Intrinsic, TableKind, Value};
+use prism_model::{Intrinsic, TableKind};
 
+pub(crate) use spread::Share;
+pub(crate) use task::passes;
+
+use crate::engine::engine_error;
 use crate::error::QueryError;
 use crate::eval::Vals;
 use crate::field::{Field, From};
 use crate::scan::Scan;
-use ask::{Ask, Beside, OfTrace, Target, Told, Way};
+use ask::{Ask, Beside, Target, Told};
 use beside::{Known, Tuples, Values};
-use gather::Needs;
-use solve::{Bounds, Matched};
-use span::{ERROR, NAMED, NONE, Span, Spans, Sparse};
+use gather::Gathering;
+use pairs::{Matched, Pairs, WORD};
+use pieces::each;
+use solve::Bounds;
+use span::{NONE, Spans, Sparse};
+use spread::{Hashing, Sent, Spreads, Stored, Timed};
+use task::Task;
 use times::UNKNOWN;
 use tree::{Tree, Wants};
 
@@ -62,17 +81,18 @@ pub(crate) struct Structure {
     /// The place of the first row of each frame.
     bases: Vec<u32>,
     matched: Matched,
-    /// By field of the plan.
+    /// By field of the plan, of those that decide which rows there are.
     values: HashMap<usize, Values>,
+    /// Fields that rows only show.
+    late: Vec<usize>,
+    /// Its share of the query's memory.
+    _memory: MemoryReservation,
 }
 
 impl Structure {
     /// The rows of a frame that match; `None` where none does.
     pub(crate) fn rows(&self, number: usize, rows: usize) -> Option<BooleanBuffer> {
-        let base = self.bases[number];
-        let (_, places) = self.matched.to.first()?;
-        places.places(base, rows).next()?;
-        Some(BooleanBuffer::collect_bool(rows, |row| self.matched.has(base + row as u32)))
+        self.matched.rows(self.bases[number], rows)
     }
 
     /// The values of a field beside rows of a frame: all of so many, or the selected.
@@ -85,14 +105,53 @@ impl Structure {
         selection: Option<&UInt32Array>,
     ) -> Result<Vals, ArrowError> {
         let len = selection.map_or(rows, UInt32Array::len);
-        let (Some(places), Some(values)) = (self.matched.of(beside.target), self.values.get(&field)) else {
-            return Ok(Vals::nulls(len));
-        };
+        let Some(values) = self.values.get(&field) else { return Ok(Vals::nulls(len)) };
         let base = self.bases[number];
+        let place = |row: u32| self.matched.beside(beside.target, base + row);
         match selection {
-            None => values.at((0..rows).map(|row| places.get(base + row as u32))),
-            Some(selection) => values.at(selection.values().iter().map(|row| places.get(base + row))),
+            None => values.at((0..rows as u32).map(place)),
+            Some(selection) => values.at(selection.values().iter().map(|row| place(*row))),
         }
+    }
+
+    /// The same for some rows alone, by frame: what else the rows show is read for them. Blocks on the disk.
+    ///
+    /// # Errors
+    /// As [`resolve`].
+    pub(crate) fn kept(&self, scan: &Scan, rows: &[(usize, UInt32Array)], threads: usize) -> Result<Structure, QueryError> {
+        let of_frame = |(frame, rows): &(usize, UInt32Array)| {
+            let base = self.bases[*frame];
+            rows.values().iter().map(|row| base + row).collect::<Vec<u32>>()
+        };
+        let rows: Vec<u32> = rows.iter().flat_map(of_frame).collect();
+        let fields = &scan.plan.fields;
+        let mut values = HashMap::new();
+        let all = self.values.keys().chain(&self.late).copied();
+        for (target, of_target) in task::by_target(fields, all) {
+            let places: BTreeSet<u32> = rows.iter().map(|row| self.matched.beside(target, *row)).collect();
+            let places: Vec<u32> = places.into_iter().filter(|place| *place != NONE).collect();
+            let mut wanted = Sparse::new(NONE);
+            let mut ranks = Sparse::new(NONE);
+            for (rank, place) in places.iter().enumerate() {
+                wanted.set(*place, *place);
+                ranks.set(*place, rank as u32);
+            }
+            let ranks = Arc::new(ranks);
+            let (known, late): (Vec<usize>, Vec<usize>) =
+                of_target.into_iter().partition(|field| self.values.contains_key(field));
+            for field in known {
+                let Some(of_field) = self.values.get(&field) else { continue };
+                let vals = Box::new(of_field.at(places.iter().copied())?);
+                values.insert(field, Values::Field { ranks: ranks.clone(), vals });
+            }
+            values.extend(self::values(scan, threads, &self.bases, &wanted, &late, &Known::default())?);
+        }
+        let mut matched = self.matched.clone();
+        matched.keep(&rows);
+        let memory = self._memory.new_empty();
+        let bytes = matched.bytes() + values.values().map(Values::bytes).sum::<usize>();
+        memory.try_resize(bytes).map_err(engine_error)?;
+        Ok(Structure { bases: self.bases.clone(), matched, values, late: Vec::new(), _memory: memory })
     }
 }
 
@@ -101,79 +160,260 @@ impl Structure {
 pub(crate) struct Limits {
     pub(crate) slack_nanos: i64,
     pub(crate) combinations_max: u64,
+    pub(crate) threads: usize,
 }
 
-/// Finds the rows that match among those of a scan's frames. Blocks on the disk.
+/// Why a pass came to no end.
+pub(crate) enum Stop {
+    /// Its spans take more memory than there is: of a smaller share of the traces they may fit.
+    Over {
+        share: Share,
+        spans: usize,
+        /// It was about one trace.
+        one: bool,
+    },
+    Query(QueryError),
+}
+
+impl<E: Into<QueryError>> std::convert::From<E> for Stop {
+    fn from(error: E) -> Stop {
+        Stop::Query(error.into())
+    }
+}
+
+/// Finds the rows that match among those of a scan's frames, of the traces of a share. Gives what is left of it, for which
+/// there was no room. Blocks on the disk.
 ///
 /// # Errors
-/// Over a limit of memory, time or combinations; what vanished.
-pub(crate) fn resolve(scan: &Scan, ask: &Ask, limits: Limits) -> Result<Structure, QueryError> {
+/// Over a limit of time or combinations, or of memory where not even one trace fits; what vanished.
+pub(crate) fn resolve(
+    scan: &Scan,
+    ask: &Ask,
+    limits: Limits,
+    share: Share,
+    memory: MemoryReservation,
+) -> Result<(Structure, Option<Share>), QueryError> {
+    let task = Task::of(scan, ask);
     let bases = bases(scan)?;
-    let fields = &scan.plan.fields;
-    let shown = shown(scan);
-    let tested = tested(ask);
-    let told = || shown.iter().chain(&tested).filter_map(|field| beside_of(fields, *field));
-    let asks = |what: &dyn Fn(&Told) -> bool| told().any(|beside| what(&beside.told));
-    let own = asks(&|told| matches!(told, Told::SelfDuration));
-    let critical = asks(&|told| matches!(told, Told::CriticalDuration));
-    let targets: BTreeSet<Target> = shown.iter().filter_map(|field| Some(beside_of(fields, *field)?.target)).collect();
-    let far = |way: Way| matches!(way, Way::Ancestor | Way::Descendant);
-    let mut ways = Vec::new();
-    ask.alternatives.iter().for_each(|alternative| alternative.ways(&mut |way| ways.push(way)));
-    let others = targets.contains(&Target::Parent) || targets.contains(&Target::Root);
-    let all = ask.traces || own || critical || others || ways.iter().any(|way| far(*way));
-    // By start the first of several is told, where there may be several.
-    let several =
-        ask.alternatives.iter().any(|way| !way.alone.is_empty()) || ways.iter().any(|way| *way != Way::Parent);
-    let needs = Needs { all, times: all || several, errors: asks(&|told| *told == Told::Trace(OfTrace::Errors)) };
-    let spans = gather::gather(scan, ask, around(scan.plan.range, limits.slack_nanos), needs, &bases)?;
-    let mut known = Known::default();
-    if own || critical {
-        (known.own, known.critical) = spent(scan, &spans, own, critical)?;
+    let mut tried = share;
+    loop {
+        let pass = Pass { scan, ask, task: &task, limits, bases: &bases, memory: &memory };
+        let (matched, values, done) = match pass.run(tried) {
+            Ok(found) => found,
+            Err(Stop::Query(error)) => return Err(error),
+            Err(Stop::Over { share, spans, one }) => match share.half().filter(|_| !one) {
+                Some(half) => {
+                    tried = half;
+                    continue;
+                }
+                None => return Err(QueryError::Spans { limit: scan.memory_bytes_max, spans }),
+            },
+        };
+        return Ok((Structure { bases, matched, values, late: task.late.clone(), _memory: memory }, done.rest()));
     }
-    let mut tuples = HashMap::new();
-    for (target, of_target) in by_target(fields, tested.iter().copied()) {
-        let Target::Bound(binding) = target else { continue };
-        let mut places = Sparse::new(NONE);
-        let fitting = spans.traces().flatten().filter(|span| span.has(1 << binding));
-        fitting.for_each(|span| places.set(span.place, span.place));
-        tuples.extend(values(scan, &bases, &places, &of_target, &known)?);
-    }
-    let mut bounds = Bounds { scan, combinations_max: limits.combinations_max, combinations: 0 };
-    let targets: Vec<Target> = targets.into_iter().collect();
-    let of_tuples = Tuples { fields, values: &tuples };
-    let mut matched = solve::solve(&ask.alternatives, ask.traces, &targets, &spans, &of_tuples, &mut bounds)?;
-    drop(tuples);
-    if ask.traces {
-        matched = solve::traces(scan.plan.range, matched, &spans);
-        of_traces(scan, &bases, &matched, &spans, &|of| asks(&|told| *told == Told::Trace(of)), &mut known)?;
-    }
-    let mut all = HashMap::new();
-    for (target, of_target) in by_target(fields, shown.iter().copied()) {
-        let Some(to) = matched.of(target) else { continue };
-        let mut places = Sparse::new(NONE);
-        for (number, frame) in scan.frames.iter().enumerate() {
-            let rows = to.places(bases[number], frame.rows());
-            rows.map(|row| to.get(row)).for_each(|place| places.set(place, place));
+}
+
+/// One attempt at a share.
+struct Pass<'s> {
+    scan: &'s Scan,
+    ask: &'s Ask,
+    task: &'s Task,
+    limits: Limits,
+    bases: &'s [u32],
+    memory: &'s MemoryReservation,
+}
+
+type Resolved = (Matched, HashMap<usize, Values>, Share);
+
+impl Pass<'_> {
+    fn run(&self, share: Share) -> Result<Resolved, Stop> {
+        let gathering = Gathering {
+            scan: self.scan,
+            ask: self.ask,
+            wide: around(self.scan.plan.range, self.limits.slack_nanos),
+            needs: self.task.needs,
+            bases: self.bases,
+            threads: self.limits.threads,
+            bytes_max: self.scan.memory_bytes_max / 2,
+            memory: self.memory,
+            hashing: Hashing::default(),
+        };
+        match (self.task.direct, self.task.needs.times) {
+            (true, false) => self.direct::<Sent>(&gathering.spans(share)?),
+            (true, true) => self.direct::<Timed>(&gathering.spans(share)?),
+            (false, false) => self.whole::<Sent>(gathering.spans(share)?),
+            (false, true) => self.whole::<Timed>(gathering.spans(share)?),
         }
-        all.extend(values(scan, &bases, &places, &of_target, &known)?);
-        bounded(scan, matched.bytes() + all.values().map(Values::bytes).sum::<usize>(), spans.len())?;
     }
-    Ok(Structure { bases, matched, values: all })
+
+    /// By parents and children alone.
+    fn direct<T: Stored>(&self, spreads: &Spreads<T>) -> Result<Resolved, Stop> {
+        let (ways, targets) = (&self.ask.alternatives, &self.task.targets);
+        let pairs = each(self.scan, self.limits.threads, spreads.parts.len(), |part, room: &mut direct::Direct<T>| {
+            Ok::<_, Stop>(room.solve(spreads.part(part), ways, targets))
+        })?;
+        let found = Found { share: spreads.parts.share, spans: spreads.len(), one: spreads.is_one_trace() };
+        self.matched(found, pairs.iter(), &Known::default(), spreads.bytes())
+    }
+
+    /// Trace after trace.
+    fn whole<T: Stored>(&self, spreads: Spreads<T>) -> Result<Resolved, Stop> {
+        let (scan, threads) = (self.scan, self.limits.threads);
+        let wanted = |marks: u32| {
+            let has = |binding: &usize| marks & (1 << binding) != 0;
+            self.ask.alternatives.iter().any(|way| way.bound.iter().all(has))
+        };
+        let parts = spreads.parts.len();
+        let found = Found { share: spreads.parts.share, spans: spreads.len(), one: spreads.is_one_trace() };
+        let sent: Vec<Mutex<Vec<Vec<T>>>> = spreads.into_parts().into_iter().map(Mutex::new).collect();
+        let spans: Vec<Spans> = each(scan, threads, parts, |part, traces: &mut span::Traces| {
+            let rows = std::mem::take(&mut *sent[part].lock());
+            Ok::<_, Stop>(Spans::of(rows.iter().map(Vec::as_slice), traces, wanted))
+        })?;
+        let bytes: usize = spans.iter().map(Spans::bytes).sum();
+        let mut known = self.spent(&spans)?;
+        self.fits(found, bytes + known.bytes())?;
+        let mut tuples = HashMap::new();
+        for (target, of_target) in task::by_target(&scan.plan.fields, self.task.tested.iter().copied()) {
+            let Target::Bound(binding) = target else { continue };
+            let mut places = Sparse::new(NONE);
+            let fitting = spans.iter().flat_map(Spans::all).filter(|span| span.has(1 << binding));
+            fitting.for_each(|span| places.set(span.place, span.place));
+            tuples.extend(values(scan, threads, self.bases, &places, &of_target, &known)?);
+            self.fits(found, bytes + known.bytes() + tuples.values().map(Values::bytes).sum::<usize>())?;
+        }
+        let combinations = AtomicU64::new(0);
+        let bounds = Bounds { scan, combinations_max: self.limits.combinations_max, combinations: &combinations };
+        let of_tuples = Tuples { fields: &scan.plan.fields, values: &tuples };
+        let solve = |part: &Spans| {
+            let (ways, targets) = (&self.ask.alternatives, &self.task.targets);
+            solve::solve(ways, self.ask.traces, targets, part, &of_tuples, &bounds)
+        };
+        if !self.ask.traces {
+            let pairs = each(scan, threads, parts, |part, _: &mut ()| {
+                Ok::<_, Stop>(solve(&spans[part])?.pairs(&spans[part], &self.task.targets))
+            })?;
+            return self.matched(found, pairs.iter(), &known, bytes);
+        }
+        let services = match self.task.of_traces.iter().any(|of| of.of_services()) {
+            true => {
+                let mut places = Sparse::new(NONE);
+                spans.iter().flat_map(Spans::all).for_each(|span| places.set(span.place, span.place));
+                let (ranks, mut vals) = beside::read(scan, threads, self.bases, &places, &[service_name()])?;
+                vals.pop().map(|vals| (ranks, vals))
+            }
+            false => None,
+        };
+        let rows = each(scan, threads, parts, |part, _: &mut ()| {
+            let (spans, targets, asked) = (&spans[part], &self.task.targets, &self.task.of_traces);
+            Ok::<_, Stop>(traces::rows(scan.plan.range, &solve(spans)?, spans, targets, asked, &services))
+        })?;
+        traces::tell(&rows, &mut known);
+        self.matched(found, rows.iter().map(|rows| &rows.pairs), &known, bytes)
+    }
+
+    /// Own time and critical path of every span, where they are asked for.
+    fn spent(&self, spans: &[Spans]) -> Result<Known, Stop> {
+        let mut known = Known::default();
+        let (own, critical) = (self.task.own, self.task.critical);
+        if !own && !critical {
+            return Ok(known);
+        }
+        let of_parts = each(self.scan, self.limits.threads, spans.len(), |part, tree: &mut Tree| {
+            let (mut owns, mut criticals) = (Vec::new(), Vec::new());
+            for (_, trace) in spans[part].traces() {
+                tree.lay(trace, Wants { order: true, ..Wants::default() });
+                if own {
+                    times::own(trace, tree, &mut owns);
+                }
+                if critical {
+                    times::critical(trace, tree, &mut criticals);
+                }
+            }
+            Ok::<_, Stop>((owns, criticals))
+        })?;
+        let (mut owns, mut criticals) = (Sparse::new(UNKNOWN), Sparse::new(UNKNOWN));
+        for (own, critical) in of_parts {
+            own.into_iter().for_each(|(place, nanos)| owns.set(place, nanos));
+            critical.into_iter().for_each(|(place, nanos)| criticals.set(place, nanos));
+        }
+        known.own = own.then(|| Arc::new(owns));
+        known.critical = critical.then(|| Arc::new(criticals));
+        Ok(known)
+    }
+
+    /// Takes note of what is held.
+    fn fits(&self, found: Found, bytes: usize) -> Result<(), Stop> {
+        let Found { share, spans, one } = found;
+        let over = Err(Stop::Over { share, spans, one });
+        if bytes > self.scan.memory_bytes_max {
+            return over;
+        }
+        match self.memory.try_resize(bytes).map_err(engine_error) {
+            Ok(()) => Ok(()),
+            Err(QueryError::Memory { .. }) => over,
+            Err(other) => Err(other.into()),
+        }
+    }
+
+    /// What matched in all parts, and what decides of the rows beside it. `bytes`: what spans take.
+    fn matched<'p>(
+        &self,
+        found: Found,
+        pairs: impl Iterator<Item = &'p Pairs>,
+        known: &Known,
+        bytes: usize,
+    ) -> Result<Resolved, Stop> {
+        let places = self.bases.last().map_or(0, |last| *last as usize)
+            + self.scan.frames.last().map_or(0, |frame| frame.rows());
+        let mut matched = Matched::new(&self.task.targets, places);
+        for pairs in pairs {
+            matched.add(pairs);
+        }
+        matched.close();
+        let held = bytes + known.bytes() + matched.bytes();
+        self.fits(found, held)?;
+        let mut all = HashMap::new();
+        for (target, of_target) in task::by_target(&self.scan.plan.fields, self.task.early.iter().copied()) {
+            let mut places = Sparse::new(NONE);
+            // What is told without a look at a field needs no places.
+            if task::reads(&self.scan.plan.fields, &of_target) {
+                for (number, frame) in self.scan.frames.iter().enumerate() {
+                    let base = self.bases[number];
+                    let Some(rows) = matched.rows(base, frame.rows()) else { continue };
+                    for row in rows.set_indices() {
+                        match matched.beside(target, base + row as u32) {
+                            NONE => {}
+                            place => places.set(place, place),
+                        }
+                    }
+                }
+            }
+            all.extend(values(self.scan, self.limits.threads, self.bases, &places, &of_target, known)?);
+            self.fits(found, held + all.values().map(Values::bytes).sum::<usize>())?;
+        }
+        // Spans are needed no more.
+        self.fits(found, matched.bytes() + all.values().map(Values::bytes).sum::<usize>())?;
+        Ok((matched, all, found.share))
+    }
 }
 
-fn bounded(scan: &Scan, bytes: usize, spans: usize) -> Result<(), QueryError> {
-    let limit = scan.memory_bytes_max;
-    if bytes > limit { Err(QueryError::Spans { limit, spans }) } else { Ok(()) }
+/// What was gathered.
+#[derive(Clone, Copy)]
+struct Found {
+    share: Share,
+    spans: usize,
+    /// It is of one trace.
+    one: bool,
 }
 
-/// The place of the first row of each frame.
+/// The place of the first row of each frame, which begins a word of bits.
 fn bases(scan: &Scan) -> Result<Vec<u32>, QueryError> {
     let mut bases = Vec::with_capacity(scan.frames.len());
     let mut next = 0u64;
     for frame in &scan.frames {
         bases.push(next as u32);
-        next += frame.rows() as u64;
+        next += (frame.rows() as u64).next_multiple_of(u64::from(WORD));
     }
     // The last number stands for none.
     if next >= u64::from(NONE) {
@@ -182,52 +422,10 @@ fn bases(scan: &Scan) -> Result<Vec<u32>, QueryError> {
     Ok(bases)
 }
 
-fn beside_of(fields: &[Field], field: usize) -> Option<&Beside> {
-    match &fields.get(field)?.from {
-        From::Beside(beside) => Some(beside),
-        _ => None,
-    }
-}
-
-/// The fields beside rows that the scan reads.
-fn shown(scan: &Scan) -> HashSet<usize> {
-    let mut shown = HashSet::new();
-    scan.plan.nodes().for_each(|node| {
-        node.fields(&mut |field| {
-            if beside_of(&scan.plan.fields, field).is_some() {
-                shown.insert(field);
-            }
-        });
-    });
-    shown
-}
-
-/// The fields of the tests between bound spans.
-fn tested(ask: &Ask) -> HashSet<usize> {
-    let mut tested = HashSet::new();
-    for alternative in &ask.alternatives {
-        alternative.conditions(&mut |node| {
-            node.fields(&mut |field| {
-                tested.insert(field);
-            })
-        });
-    }
-    tested
-}
-
-fn by_target(fields: &[Field], of: impl Iterator<Item = usize>) -> HashMap<Target, Vec<usize>> {
-    let mut by_target: HashMap<Target, Vec<usize>> = HashMap::new();
-    for field in of {
-        if let Some(beside) = beside_of(fields, field) {
-            by_target.entry(beside.target).or_default().push(field);
-        }
-    }
-    by_target
-}
-
-/// What some fields tell of the spans at some places.
+/// What some fields tell of the spans at some places. Blocks on the disk.
 fn values(
     scan: &Scan,
+    threads: usize,
     bases: &[u32],
     places: &Sparse<u32>,
     of: &[usize],
@@ -236,7 +434,7 @@ fn values(
     let mut values = HashMap::new();
     let (mut numbers, mut read) = (Vec::new(), Vec::new());
     for field in of {
-        match beside_of(&scan.plan.fields, *field).map(|beside| &beside.told) {
+        match task::beside_of(&scan.plan.fields, *field).map(|beside| &beside.told) {
             Some(Told::Field(inner)) => {
                 numbers.push(*field);
                 read.push((**inner).clone());
@@ -246,7 +444,7 @@ fn values(
         }
     }
     if !read.is_empty() {
-        let (ranks, vals) = beside::read(scan, bases, places, &read)?;
+        let (ranks, vals) = beside::read(scan, threads, bases, places, &read)?;
         values.extend(
             numbers
                 .into_iter()
@@ -257,105 +455,8 @@ fn values(
     Ok(values)
 }
 
-/// How many spans: those of one id, which were sent again, count once, as a trace shows them.
-fn once<'s>(spans: impl Iterator<Item = &'s Span>) -> i64 {
-    let (mut ids, mut nameless) = (Vec::new(), 0);
-    for span in spans {
-        if span.has(NAMED) { ids.push(span.id) } else { nameless += 1 }
-    }
-    ids.sort_unstable();
-    ids.dedup();
-    ids.len() as i64 + nameless
-}
-
 /// The service of a span.
 pub(crate) fn service_name() -> Field {
     let tables = vec![TableKind::Items, TableKind::Scopes, TableKind::Resources];
     Field { name: "service.name".into(), from: From::Attribute { tables, key: "service.name".into() } }
-}
-
-type Spent = (Option<Arc<Sparse<i64>>>, Option<Arc<Sparse<i64>>>);
-
-/// Own time and critical path of every span.
-fn spent(scan: &Scan, spans: &Spans, own: bool, critical: bool) -> Result<Spent, QueryError> {
-    let mut tree = Tree::default();
-    let (mut owns, mut criticals) = (Sparse::new(UNKNOWN), Sparse::new(UNKNOWN));
-    for (number, trace) in spans.traces().enumerate() {
-        if number % 256 == 0 {
-            scan.in_time()?;
-        }
-        tree.lay(trace, Wants { order: true, ..Wants::default() });
-        if own {
-            times::own(trace, &tree, &mut owns);
-        }
-        if critical {
-            times::critical(trace, &tree, &mut criticals);
-        }
-    }
-    bounded(scan, owns.bytes() + criticals.bytes(), spans.len())?;
-    Ok((own.then(|| Arc::new(owns)), critical.then(|| Arc::new(criticals))))
-}
-
-/// What is told of each trace that is a row.
-fn of_traces(
-    scan: &Scan,
-    bases: &[u32],
-    matched: &Matched,
-    spans: &Spans,
-    asked: &dyn Fn(OfTrace) -> bool,
-    known: &mut Known,
-) -> Result<(), QueryError> {
-    let services = if OfTrace::NAMES.iter().any(|(_, of)| of.of_services() && asked(*of)) {
-        let mut places = Sparse::new(NONE);
-        spans.traces().flatten().for_each(|span| places.set(span.place, span.place));
-        let (ranks, mut vals) = beside::read(scan, bases, &places, &[service_name()])?;
-        vals.pop().map(|vals| (ranks, vals))
-    } else {
-        None
-    };
-    let mut numbers: Vec<(OfTrace, Sparse<i64>)> = OfTrace::NAMES
-        .iter()
-        .filter(|(_, of)| *of != OfTrace::Services && asked(*of))
-        .map(|(_, of)| (*of, Sparse::new(UNKNOWN)))
-        .collect();
-    let (mut lists, mut texts, mut list_numbers) = (Sparse::new(NONE), Vec::new(), HashMap::new());
-    for trace in spans.traces() {
-        let Some(row) = trace.iter().find(|span| matched.has(span.place)) else { continue };
-        let start = trace.iter().map(|span| span.start).min().unwrap_or_default();
-        let mut of_trace: BTreeSet<String> = BTreeSet::new();
-        if let Some((ranks, vals)) = &services {
-            for span in trace {
-                let rank = ranks.get(span.place);
-                if rank != NONE
-                    && let Some(name) = vals.str.as_ref().and_then(|text| text.get(rank as usize))
-                    && !of_trace.contains(name)
-                {
-                    of_trace.insert(name.to_owned());
-                }
-            }
-        }
-        for (of, to) in &mut numbers {
-            let number = match of {
-                OfTrace::Start => start,
-                OfTrace::Duration => {
-                    let end = trace.iter().map(|span| span.end(span.start)).max().unwrap_or(start);
-                    end.saturating_sub(start)
-                }
-                OfTrace::Spans => once(trace.iter()),
-                OfTrace::Errors => once(trace.iter().filter(|span| span.has(ERROR))),
-                OfTrace::ServiceCount | OfTrace::Services => of_trace.len() as i64,
-            };
-            to.set(row.place, number);
-        }
-        let list = Value::Array(of_trace.into_iter().map(Value::Str).collect()).to_text();
-        let number = *list_numbers.entry(list.clone()).or_insert_with(|| {
-            texts.push(list);
-            texts.len() as u32 - 1
-        });
-        lists.set(row.place, number);
-    }
-    known.of_traces.extend(numbers.into_iter().map(|(of, to)| (of, Values::Number(Arc::new(to)))));
-    let texts = Arc::new(StringArray::from(texts));
-    known.of_traces.insert(OfTrace::Services, Values::Text { numbers: Arc::new(lists), texts });
-    Ok(())
 }

@@ -7,7 +7,7 @@
 //! (`combine`).
 
 use super::ask::{Alternative, Edge, Way};
-use super::span::{NONE, Span};
+use super::span::NONE;
 use super::tree::Tree;
 
 /// The state of one alternative in one trace, with room that is kept from trace to trace.
@@ -25,13 +25,13 @@ pub(crate) struct Relating {
     alone: Vec<u32>,
 }
 
-/// Whether a span fits a binding: `fits(span, binding)`.
-pub(crate) trait Fits: Fn(&Span, usize) -> bool {}
-impl<F: Fn(&Span, usize) -> bool> Fits for F {}
+/// Whether a span of the trace fits a binding: `fits(number, binding)`.
+pub(crate) trait Fits: Fn(usize, usize) -> bool {}
+impl<F: Fn(usize, usize) -> bool> Fits for F {}
 
 impl Relating {
     /// Whether some span may be returned. Afterwards sets and firsts are those of this trace.
-    pub(crate) fn relate(&mut self, of: &Alternative, spans: &[Span], tree: &Tree, fits: &impl Fits) -> bool {
+    pub(crate) fn relate(&mut self, of: &Alternative, spans: usize, tree: &Tree, fits: &impl Fits) -> bool {
         let bindings = of.bound.iter().max().map_or(0, |most| most + 1);
         self.sets.resize_with(bindings.max(self.sets.len()), Vec::new);
         self.firsts.resize_with(of.edges.len().max(self.firsts.len()), Vec::new);
@@ -42,8 +42,8 @@ impl Relating {
             set.clear();
             set.resize(tree.len(), false);
             let mut any = false;
-            for (at, span) in spans.iter().enumerate() {
-                if fits(span, *binding) {
+            for at in 0..spans {
+                if fits(at, *binding) {
                     set[tree.node_of(at) as usize] = true;
                     any = true;
                 }

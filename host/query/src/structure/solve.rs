@@ -1,14 +1,15 @@
-//! Matches over all traces: for each returned span the first that its bindings can be, and whose values stand beside it.
+//! Matches in the traces of a part: for each returned span the first that its bindings can be, and whose values stand beside it.
 //!
 //! Trace after trace: without tests between spans `relate` decides, with them `combine` tries the spans that lie as they must.
 
-use prism_model::window::TimeRange;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::ask::{Absent, Alternative, BINDINGS_MAX, Target, Way};
 use super::beside::Tuples;
 use super::combine::{Combining, FIRST, TESTED, Waiting, Walk};
+use super::pairs::Pairs;
 use super::relate::Relating;
-use super::span::{BELOW, IN_RANGE, NONE, Span, Spans, Sparse};
+use super::span::{BELOW, IN_RANGE, NONE, Span, Spans};
 use super::tree::{Tree, Wants};
 use crate::error::QueryError;
 use crate::scan::Scan;
@@ -16,30 +17,38 @@ use crate::scan::Scan;
 /// Traces between two looks at the clock.
 const CHECK_TRACES: usize = 256;
 
-/// The rows that matched, and the places of the spans beside them.
+/// The spans of a part that matched, by their number in it, and the places of the spans beside them.
 #[derive(Debug)]
 pub(crate) struct Matched {
-    /// By target: for each returned row the row of that span. [`Target::Row`] is always there, and tells which rows matched.
-    pub(super) to: Vec<(Target, Sparse<u32>)>,
+    rows: Vec<bool>,
+    pub(super) to: Vec<(Target, Vec<u32>)>,
 }
 
 impl Matched {
-    fn new(targets: &[Target]) -> Matched {
-        let mut to = vec![(Target::Row, Sparse::new(NONE))];
-        to.extend(targets.iter().filter(|t| **t != Target::Row).map(|target| (*target, Sparse::new(NONE))));
-        Matched { to }
+    fn new(targets: &[Target], spans: usize) -> Matched {
+        let others = targets.iter().filter(|target| **target != Target::Row);
+        Matched { rows: vec![false; spans], to: others.map(|target| (*target, vec![NONE; spans])).collect() }
     }
 
-    pub(crate) fn of(&self, target: Target) -> Option<&Sparse<u32>> {
-        self.to.iter().find(|(known, _)| *known == target).map(|(_, places)| places)
+    pub(crate) fn has(&self, at: usize) -> bool {
+        self.rows[at]
     }
 
-    pub(crate) fn has(&self, place: u32) -> bool {
-        self.to[0].1.get(place) != NONE
+    pub(super) fn set(&mut self, at: usize) {
+        self.rows[at] = true;
     }
 
-    pub(crate) fn bytes(&self) -> usize {
-        self.to.iter().map(|(_, places)| places.bytes()).sum()
+    pub(crate) fn of(&self, target: Target, at: usize) -> u32 {
+        self.to.iter().find(|(known, _)| *known == target).map_or(NONE, |(_, places)| places[at])
+    }
+
+    /// As a list.
+    pub(crate) fn pairs(&self, spans: &Spans, targets: &[Target]) -> Pairs {
+        let mut pairs = Pairs::new(targets);
+        for (at, span) in spans.all().iter().enumerate().filter(|(at, _)| self.has(*at)) {
+            pairs.add(span.place, |_, target| self.of(target, at));
+        }
+        pairs
     }
 }
 
@@ -48,7 +57,19 @@ pub(crate) struct Bounds<'s> {
     pub(crate) scan: &'s Scan,
     /// Combinations of spans that tests may look at.
     pub(crate) combinations_max: u64,
-    pub(crate) combinations: u64,
+    /// What all parts together have looked at.
+    pub(crate) combinations: &'s AtomicU64,
+}
+
+impl Bounds<'_> {
+    /// Counts combinations.
+    pub(super) fn combine(&self, more: usize) -> Result<(), QueryError> {
+        let seen = self.combinations.fetch_add(more as u64, Ordering::Relaxed) + more as u64;
+        if seen > self.combinations_max {
+            return Err(QueryError::Combinations { limit: self.combinations_max });
+        }
+        Ok(())
+    }
 }
 
 /// What the trees of an ask must tell.
@@ -66,16 +87,16 @@ pub(crate) fn wants(ways: &[Alternative]) -> Wants {
     wants
 }
 
-/// Finds the matches of every trace. `anywhere`: returned spans need not lie in the range.
+/// Finds the matches in every trace of a part. `anywhere`: returned spans need not lie in the range.
 pub(crate) fn solve(
     ways: &[Alternative],
     anywhere: bool,
     targets: &[Target],
     spans: &Spans,
     tuples: &Tuples<'_>,
-    bounds: &mut Bounds<'_>,
+    bounds: &Bounds<'_>,
 ) -> Result<Matched, QueryError> {
-    let mut matched = Matched::new(targets);
+    let mut matched = Matched::new(targets, spans.all().len());
     let wants = wants(ways);
     for way in ways {
         let absent = way.absent.iter().map(|absent| Excluded::find(absent, spans, tuples, bounds));
@@ -91,15 +112,21 @@ pub(crate) fn solve(
             matched: &mut matched,
             tuples,
         };
-        for (number, trace) in spans.traces().enumerate() {
+        for (number, (first, trace)) in spans.traces().enumerate() {
             if number % CHECK_TRACES == 0 {
                 bounds.scan.in_time()?;
             }
-            one.trace(trace, wants, bounds)?;
+            one.trace(first, trace, wants, bounds)?;
         }
         one.test(bounds)?;
     }
     Ok(matched)
+}
+
+/// Whether rows match by themselves, and nothing stands beside them that a tree tells.
+fn is_plain(way: &Alternative, targets: &[(Target, Vec<u32>)]) -> bool {
+    let alone = way.edges.is_empty() && way.alone.is_empty() && way.tests.is_empty();
+    alone && targets.iter().all(|(target, _)| *target != Target::Parent)
 }
 
 /// The spans, or traces, of which something is that must not be.
@@ -113,7 +140,7 @@ impl Excluded {
         absent: &Absent,
         spans: &Spans,
         tuples: &Tuples<'_>,
-        bounds: &mut Bounds<'_>,
+        bounds: &Bounds<'_>,
     ) -> Result<Excluded, QueryError> {
         Ok(Excluded { of: absent.of, matched: solve(&absent.alternatives, true, &[], spans, tuples, bounds)? })
     }
@@ -133,7 +160,8 @@ struct Solving<'s> {
 }
 
 impl Solving<'_> {
-    fn trace(&mut self, spans: &[Span], wants: Wants, bounds: &mut Bounds<'_>) -> Result<(), QueryError> {
+    /// The spans of a trace, of which the first has this number in the part.
+    fn trace(&mut self, first: usize, spans: &[Span], wants: Wants, bounds: &Bounds<'_>) -> Result<(), QueryError> {
         let way = self.way;
         // Most traces lack some binding, which is told without a tree.
         let marks = spans.iter().fold(0, |marks, span| marks | span.marks);
@@ -142,38 +170,53 @@ impl Solving<'_> {
         }
         let whole = self.absent.iter().filter(|absent| absent.of.is_none());
         for absent in whole {
-            if spans.iter().any(|span| absent.matched.has(span.place)) {
+            if (first..first + spans.len()).any(|at| absent.matched.has(at)) {
                 return Ok(());
             }
         }
-        self.tree.lay(spans, wants);
         let absent = &self.absent;
-        let fits = |span: &Span, binding: usize| {
-            span.has(1 << binding)
-                && absent.iter().all(|absent| absent.of != Some(binding) || !absent.matched.has(span.place))
-        };
-        if !self.relating.relate(way, spans, &self.tree, &fits) {
-            return Ok(());
-        }
-        let tree = &self.tree;
-        // Of several spans of one id the first that fits.
-        let place = |node: u32, binding: usize| {
-            let rows = tree.rows(node).iter().map(|row| &spans[*row as usize]);
-            rows.into_iter().find(|span| fits(span, binding)).map_or(NONE, |span| span.place)
+        let fits = |at: usize, binding: usize| {
+            spans[at].has(1 << binding)
+                && absent.iter().all(|absent| absent.of != Some(binding) || !absent.matched.has(first + at))
         };
         let root = || {
             let roots = spans.iter().filter(|span| !span.has(BELOW));
             roots.min_by_key(|span| span.key()).map_or(NONE, |span| span.place)
         };
         let mut root_place = None;
+        if is_plain(way, &self.matched.to) {
+            for (at, span) in spans.iter().enumerate() {
+                if (self.anywhere || span.has(IN_RANGE)) && fits(at, way.returned) && !self.matched.has(first + at) {
+                    self.matched.set(first + at);
+                    for (target, places) in &mut self.matched.to {
+                        places[first + at] = match target {
+                            Target::Bound(binding) if *binding == way.returned => span.place,
+                            Target::Root => *root_place.get_or_insert_with(root),
+                            _ => NONE,
+                        };
+                    }
+                }
+            }
+            return Ok(());
+        }
+        self.tree.lay(spans, wants);
+        if !self.relating.relate(way, spans.len(), &self.tree, &fits) {
+            return Ok(());
+        }
+        let tree = &self.tree;
+        // Of several spans of one id the first that fits.
+        let place = |node: u32, binding: usize| {
+            let mut rows = tree.rows(node).iter().map(|row| *row as usize);
+            rows.find(|at| fits(*at, binding)).map_or(NONE, |at| spans[at].place)
+        };
         self.combining.settle();
         let mut waiting: Vec<Waiting> = Vec::new();
         for (at, span) in spans.iter().enumerate() {
             let node = tree.node_of(at);
             if !(self.anywhere || span.has(IN_RANGE))
-                || !fits(span, way.returned)
+                || !fits(at, way.returned)
                 || !self.relating.holds(way.returned, node)
-                || self.matched.has(span.place)
+                || self.matched.has(first + at)
             {
                 continue;
             }
@@ -190,8 +233,8 @@ impl Solving<'_> {
             };
             if way.tests.is_empty() {
                 self.relating.pick(way, &mut self.picked);
-                self.matched.to[0].1.set(span.place, span.place);
-                for (target, places) in &mut self.matched.to[1..] {
+                self.matched.set(first + at);
+                for (target, places) in &mut self.matched.to {
                     let to = match target {
                         Target::Bound(binding) if *binding == way.returned => span.place,
                         Target::Bound(binding) => match self.picked[*binding] {
@@ -200,16 +243,16 @@ impl Solving<'_> {
                         },
                         other => fixed(other, &mut root_place),
                     };
-                    places.set(span.place, to);
+                    places[first + at] = to;
                 }
                 continue;
             }
-            let fixed: Vec<(Target, u32)> = self.matched.to[1..]
-                .iter()
+            let to = self.matched.to.iter();
+            let fixed: Vec<(Target, u32)> = to
                 .filter(|(target, _)| !matches!(target, Target::Bound(_)))
                 .map(|(target, _)| (*target, fixed(target, &mut root_place)))
                 .collect();
-            waiting.push(Waiting { owner: self.combining.own(span.place, fixed), node, position: Vec::new() });
+            waiting.push(Waiting { owner: self.combining.own(first + at, span.place, fixed), node, position: Vec::new() });
         }
         let walk = Walk { way, tree, relating: &self.relating, place: &place };
         let mut most = FIRST;
@@ -236,33 +279,7 @@ impl Solving<'_> {
         Ok(())
     }
 
-    fn test(&mut self, bounds: &mut Bounds<'_>) -> Result<(), QueryError> {
+    fn test(&mut self, bounds: &Bounds<'_>) -> Result<(), QueryError> {
         self.combining.test(self.tuples, self.matched, bounds)
     }
-}
-
-/// Makes a row of each trace that has a match, or without `match` of each trace: that of its root, else of its first span.
-/// What stood beside its first match stands beside it. A trace is in the range in which it starts.
-pub(crate) fn traces(range: TimeRange, matched: Matched, spans: &Spans) -> Matched {
-    let targets: Vec<Target> = matched.to.iter().map(|(target, _)| *target).collect();
-    let mut whole = Matched::new(&targets);
-    for trace in spans.traces() {
-        let start = trace.iter().map(|span| span.start).min().unwrap_or_default();
-        if !range.contains(start) {
-            continue;
-        }
-        let first = trace.iter().filter(|span| matched.has(span.place)).min_by_key(|span| span.key());
-        let Some(first) = first else { continue };
-        let root = trace.iter().filter(|span| !span.has(BELOW)).min_by_key(|span| span.key());
-        let row = root.or_else(|| trace.iter().min_by_key(|span| span.key())).unwrap_or(first);
-        for (target, places) in &mut whole.to {
-            let to = match target {
-                Target::Row => row.place,
-                Target::Root => root.map_or(NONE, |root| root.place),
-                other => matched.of(*other).map_or(NONE, |places| places.get(first.place)),
-            };
-            places.set(row.place, to);
-        }
-    }
-    whole
 }

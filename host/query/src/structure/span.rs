@@ -1,8 +1,7 @@
 //! A span as structure sees it, and the spans of the wanted traces side by side.
 
-use std::hash::BuildHasher as _;
-
 use super::ask::BINDINGS_MAX;
+use super::spread::{Hashing, Stored};
 
 /// No span, no row.
 pub(crate) const NONE: u32 = u32::MAX;
@@ -14,6 +13,8 @@ pub(crate) const NAMED: u32 = 1 << 30;
 pub(crate) const BELOW: u32 = 1 << 29;
 /// The span's status is an error.
 pub(crate) const ERROR: u32 = 1 << 28;
+/// The span is of no trace.
+pub(crate) const LOOSE: u32 = 1 << 27;
 /// The span fits some binding.
 pub(crate) const FITS: u32 = (1 << BINDINGS_MAX) - 1;
 /// Duration of a span that has not ended.
@@ -63,69 +64,106 @@ pub(crate) struct Spans {
 }
 
 impl Spans {
-    /// Brings the spans of each trace together, for those traces that are wanted. `numbers`: the trace of each.
-    pub(crate) fn grouped(spans: Vec<Span>, numbers: &[u32], wanted: &[bool]) -> Spans {
-        let mut counts = vec![0u32; wanted.len() + 1];
-        for number in numbers.iter().filter(|number| wanted[**number as usize]) {
-            counts[*number as usize + 1] += 1;
+    /// Brings the spans of each trace of a part together, for those traces whose marks are `wanted`.
+    pub(crate) fn of<'s, T: Stored + 's>(
+        part: impl Iterator<Item = &'s [T]> + Clone,
+        traces: &mut Traces,
+        wanted: impl Fn(u32) -> bool,
+    ) -> Spans {
+        traces.clear();
+        let mut numbers: Vec<u32> = Vec::with_capacity(part.clone().map(<[T]>::len).sum());
+        let mut counts: Vec<u32> = Vec::new();
+        let mut marks: Vec<u32> = Vec::new();
+        for stored in part.clone().flatten() {
+            let sent = stored.sent();
+            let number = if sent.marks & LOOSE == 0 { traces.number(sent.trace) } else { traces.alone() };
+            if number as usize == counts.len() {
+                counts.push(0);
+                marks.push(0);
+            }
+            counts[number as usize] += 1;
+            marks[number as usize] |= sent.marks;
+            numbers.push(number);
         }
-        let mut starts = Vec::with_capacity(counts.len());
+        let mut starts = Vec::with_capacity(counts.len() + 1);
         let mut sum = 0;
-        for count in &counts {
-            sum += count;
+        for (count, marks) in counts.iter_mut().zip(&marks) {
             starts.push(sum);
+            if wanted(*marks) {
+                sum += *count;
+            } else {
+                *count = 0;
+            }
         }
+        starts.push(sum);
+        // Where the next span of each goes; those of no use go nowhere.
         let mut next = starts.clone();
-        let mut grouped = vec![Span::default(); sum as usize];
-        for (span, number) in spans.iter().zip(numbers).filter(|(_, number)| wanted[**number as usize]) {
-            let at = &mut next[*number as usize];
-            grouped[*at as usize] = *span;
+        let mut spans = vec![Span::default(); sum as usize];
+        for (stored, number) in part.flatten().zip(numbers) {
+            if counts[number as usize] == 0 {
+                continue;
+            }
+            let (sent, (start, duration)) = (stored.sent(), stored.times());
+            let at = &mut next[number as usize];
+            spans[*at as usize] =
+                Span { id: sent.id, parent: sent.parent, start, duration, place: sent.place, marks: sent.marks };
             *at += 1;
         }
-        Spans { spans: grouped, starts }
+        Spans { spans, starts }
     }
 
-    /// The spans of each trace that has any.
-    pub(crate) fn traces(&self) -> impl Iterator<Item = &[Span]> {
+    /// The spans of each trace that has any, and the number of the first.
+    pub(crate) fn traces(&self) -> impl Iterator<Item = (usize, &[Span])> {
         let bounds = self.starts.windows(2).filter(|bounds| bounds[0] < bounds[1]);
-        bounds.map(|bounds| &self.spans[bounds[0] as usize..bounds[1] as usize])
+        bounds.map(|bounds| (bounds[0] as usize, &self.spans[bounds[0] as usize..bounds[1] as usize]))
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.spans.len()
+    pub(crate) fn all(&self) -> &[Span] {
+        &self.spans
+    }
+
+    /// Bytes in memory, about.
+    pub(crate) fn bytes(&self) -> usize {
+        self.spans.capacity() * size_of::<Span>() + self.starts.capacity() * 4
     }
 }
 
-/// Numbers of traces, in the order in which they were first seen.
+/// Slots that are kept from part to part.
+const SLOTS_KEPT: usize = 1 << 14;
+
+/// Numbers of traces, in the order in which they were first seen. The room is kept from part to part.
+#[derive(Debug)]
 pub(crate) struct Traces {
     /// Number of a trace, or [`NONE`]; as many as a power of two.
     slots: Vec<u32>,
-    ids: Vec<u128>,
-    /// Seeded: a sender cannot choose ids that fall together.
-    state: foldhash::fast::RandomState,
-    last: (u128, u32),
+    ids: Vec<[u64; 2]>,
+    hashing: Hashing,
+    last: ([u64; 2], u32),
+}
+
+impl Default for Traces {
+    fn default() -> Traces {
+        Traces { slots: vec![NONE; 1 << 10], ids: Vec::new(), hashing: Hashing::default(), last: ([0; 2], NONE) }
+    }
 }
 
 impl Traces {
-    pub(crate) fn new() -> Traces {
-        Traces { slots: vec![NONE; 1 << 12], ids: Vec::new(), state: Default::default(), last: (0, NONE) }
+    /// Forgets all.
+    pub(crate) fn clear(&mut self) {
+        // One large part should not make all others slow.
+        self.slots.truncate(SLOTS_KEPT);
+        self.slots.fill(NONE);
+        self.ids.clear();
+        self.last = ([0; 2], NONE);
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.ids.len()
-    }
-
-    pub(crate) fn id(&self, number: usize) -> [u8; 16] {
-        self.ids[number].to_be_bytes()
-    }
-
-    pub(crate) fn bytes(&self) -> usize {
-        self.slots.capacity() * 4 + self.ids.capacity() * 16
+    /// Their ids; zeros for those of [`Traces::alone`].
+    pub(crate) fn ids(&self) -> &[[u64; 2]] {
+        &self.ids
     }
 
     /// The number of a trace, a new one for one that is new.
-    pub(crate) fn number(&mut self, id: [u8; 16]) -> u32 {
-        let id = u128::from_be_bytes(id);
+    pub(crate) fn number(&mut self, id: [u64; 2]) -> u32 {
         // Spans of a trace mostly lie together.
         if self.last.0 == id && self.last.1 != NONE {
             return self.last.1;
@@ -142,20 +180,15 @@ impl Traces {
         self.slots[slot]
     }
 
-    /// The number of a trace that was seen.
-    pub(crate) fn find(&self, id: [u8; 16]) -> Option<u32> {
-        Some(self.slots[self.slot(u128::from_be_bytes(id))]).filter(|number| *number != NONE)
-    }
-
     /// A number for a span that is of no trace.
     pub(crate) fn alone(&mut self) -> u32 {
-        self.ids.push(0);
+        self.ids.push([0; 2]);
         self.ids.len() as u32 - 1
     }
 
-    fn slot(&self, id: u128) -> usize {
+    fn slot(&self, id: [u64; 2]) -> usize {
         let mask = self.slots.len() - 1;
-        let mut slot = self.state.hash_one(id) as usize & mask;
+        let mut slot = self.hashing.of(id) as usize & mask;
         while self.slots[slot] != NONE && self.ids[self.slots[slot] as usize] != id {
             slot = (slot + 1) & mask;
         }
@@ -173,14 +206,14 @@ impl Traces {
 }
 
 /// A value for some of the rows of all frames, which takes room only where values are.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Sparse<T> {
     pages: Vec<Option<Box<[T]>>>,
     none: T,
 }
 
-/// Rows of a page.
-const PAGE: usize = 1 << 14;
+/// Rows of a page: small, since of an answer's rows each may lie in a page of its own.
+const PAGE: usize = 1 << 8;
 
 impl<T: Copy + PartialEq> Sparse<T> {
     /// Nothing yet. `none` stands for a missing value.

@@ -1,14 +1,14 @@
 //! Where the time of a trace goes: each span's own time, and its part of the critical path.
 
-use super::span::{BELOW, OPEN, Span, Sparse};
+use super::span::{BELOW, NONE, OPEN, Span};
 use super::tree::Tree;
 
 /// Stands for a time that is not known.
 pub(crate) const UNKNOWN: i64 = i64::MIN;
 
-/// The duration of each span without the times in which its children run. Missing for spans that have not ended; a child
+/// The duration of each span, by its place, without the times in which its children run. Missing for spans that have not ended; a child
 /// that has not ended runs until its parent ends.
-pub(crate) fn own(spans: &[Span], tree: &Tree, to: &mut Sparse<i64>) {
+pub(crate) fn own(spans: &[Span], tree: &Tree, to: &mut Vec<(u32, i64)>) {
     for node in 0..tree.len() as u32 {
         let span = &spans[tree.head(node)];
         if span.duration == OPEN {
@@ -25,23 +25,23 @@ pub(crate) fn own(spans: &[Span], tree: &Tree, to: &mut Sparse<i64>) {
             }
         }
         let own = span.duration.saturating_sub(covered);
-        tree.rows(node).iter().for_each(|row| to.set(spans[*row as usize].place, own));
+        to.extend(tree.rows(node).iter().map(|row| (spans[*row as usize].place, own)));
     }
 }
 
-/// The nanoseconds of each span that are on the critical path: 0 beside it, all together the time of the trace's root, or
+/// The nanoseconds of each span, by its place, that are on the critical path (the last that is told counts): 0 beside it, all together the time of the trace's root, or
 /// without a stored root of the top that ends last.
 ///
 /// The path is walked backwards from the end: at each moment it is in the child that ended last before, and in the span
 /// itself where none did. Children count within the time of their parent only. What has not ended ends with its trace.
-pub(crate) fn critical(spans: &[Span], tree: &Tree, to: &mut Sparse<i64>) {
+pub(crate) fn critical(spans: &[Span], tree: &Tree, to: &mut Vec<(u32, i64)>) {
     let head = |node: u32| &spans[tree.head(node)];
     let last = spans.iter().map(|span| span.end(span.start)).max().unwrap_or_default();
     let end = |span: &Span| span.end(last);
-    spans.iter().for_each(|span| to.set(span.place, 0));
+    to.extend(spans.iter().map(|span| (span.place, 0)));
     let roots = (0..tree.len() as u32).filter(|node| !head(*node).has(BELOW)).min_by_key(|node| head(*node).key());
     let tops = || {
-        let tops = tree.order().iter().copied().filter(|node| tree.parent(*node) == super::span::NONE);
+        let tops = tree.order().iter().copied().filter(|node| tree.parent(*node) == NONE);
         tops.min_by_key(|node| (std::cmp::Reverse(end(head(*node))), head(*node).key()))
     };
     let Some(top) = roots.or_else(tops) else { return };
@@ -66,7 +66,7 @@ pub(crate) fn critical(spans: &[Span], tree: &Tree, to: &mut Sparse<i64>) {
                 left.push((*child, *start, *stop));
             }
         }
-        tree.rows(node).iter().for_each(|row| to.set(spans[*row as usize].place, own));
+        to.extend(tree.rows(node).iter().map(|row| (spans[*row as usize].place, own)));
     }
 }
 

@@ -6,6 +6,8 @@
 
 use prism_model::samples::Random;
 
+use super::compare::{Check, Pair};
+
 /// What a value is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Type {
@@ -24,33 +26,11 @@ pub struct Both {
     pub sql: String,
 }
 
-fn both(prism: impl Into<String>, sql: impl Into<String>) -> Both {
+pub fn both(prism: impl Into<String>, sql: impl Into<String>) -> Both {
     Both { prism: prism.into(), sql: sql.into() }
 }
 
-/// How a column of the answers is compared.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Check {
-    /// Equal; doubles but for their last digits.
-    Equal,
-    /// A time, in SQL in nanoseconds.
-    Time,
-    /// SQL gives the exact number; 2 % beside it is right.
-    Distinct,
-    /// SQL gives the two values about the quantile in two columns; 1 % beside them is right.
-    Quantile,
-}
-
-/// A query in both languages, and how its columns compare.
-pub struct Pair {
-    pub prism: String,
-    pub sql: String,
-    pub checks: Vec<Check>,
-    /// Only this column can be compared, since a limit cut rows that it does not tell apart.
-    pub only: Option<usize>,
-}
-
-fn pick<T: Clone>(r: &mut Random, of: &[T]) -> T {
+pub fn pick<T: Clone>(r: &mut Random, of: &[T]) -> T {
     of[r.below(of.len())].clone()
 }
 
@@ -418,7 +398,7 @@ pub fn pair(r: &mut Random) -> Pair {
         let prism: Vec<String> = columns.iter().enumerate().map(|(i, c)| format!("{} as c{i}", c.prism)).collect();
         let sql: Vec<&str> = columns.iter().map(|c| c.sql.as_str()).collect();
         return Pair {
-            prism: format!("{} select {} order time{order} limit {limit}", where_(false), prism.join(", ")),
+            prism: format!("from spans{} select {} order time{order} limit {limit}", where_(false), prism.join(", ")),
             sql: format!("select {} from {{t}}{} order by time{order} limit {limit}", sql.join(", "), where_(true)),
             checks: vec![Check::Equal; columns.len()],
             only: None,
@@ -448,7 +428,7 @@ pub fn pair(r: &mut Random) -> Pair {
     }
     let having = r.one_in(3).then(|| pick(r, &[1, 3, 20]));
     let limit = (!keys.is_empty() && r.one_in(4)).then(|| 1 + r.below(8));
-    let mut prism = where_(false);
+    let mut prism = format!("from spans{}", where_(false));
     let mut sql = String::from("select ");
     let mut checks = Vec::new();
     for (i, (key, check)) in keys.iter().enumerate() {

@@ -1,0 +1,384 @@
+//! Spans on their way to their traces: those of a frame, by the part of the traces' hashes that they fall into.
+//!
+//! Parts are small beside a processor's cache, so that whoever brings a part's spans together never waits for memory; and all
+//! spans of a trace are in one part, so that parts are worked on apart from each other. Where all traces are too many for the
+//! memory of a query, a pass is about a share of the hashes alone.
+
+use std::hash::BuildHasher as _;
+
+use super::span::LOOSE;
+
+/// Spans of a part, about: of 40 bytes each, together with their table they fit into a processor's own cache.
+const PART_SPANS: u64 = 8 << 10;
+/// Parts at most: so many places of memory are written to in turn.
+const PARTS_MAX: u64 = 512;
+
+/// The hash of a trace, seeded: a sender cannot choose ids that fall together.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Hashing(foldhash::fast::RandomState);
+
+impl Hashing {
+    pub(crate) fn of(&self, trace: [u64; 2]) -> u64 {
+        self.0.hash_one(trace)
+    }
+
+    /// Of a span of a trace.
+    pub(crate) fn of_span(&self, trace: [u64; 2], span: u64) -> u64 {
+        self.0.hash_one([trace[0], trace[1], span])
+    }
+}
+
+/// The hashes that a pass is about; the last is one of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Share {
+    from: u64,
+    last: u64,
+}
+
+impl Share {
+    pub(crate) const ALL: Share = Share { from: 0, last: u64::MAX };
+
+    pub(crate) fn contains(self, hash: u64) -> bool {
+        (self.from..=self.last).contains(&hash)
+    }
+
+    /// Its first half; `None` of a single hash.
+    pub(crate) fn half(self) -> Option<Share> {
+        (self.from < self.last).then(|| Share { last: self.from + (self.last - self.from) / 2, ..self })
+    }
+
+    /// All that lies behind it.
+    pub(crate) fn rest(self) -> Option<Share> {
+        self.last.checked_add(1).map(|from| Share { from, last: u64::MAX })
+    }
+}
+
+/// How a share is cut into parts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Parts {
+    pub(crate) share: Share,
+    shift: u32,
+}
+
+impl Parts {
+    /// For so many spans at most.
+    pub(crate) fn of(share: Share, spans: u64) -> Parts {
+        let wanted = (spans / PART_SPANS).next_power_of_two().clamp(1, PARTS_MAX);
+        let width = share.last - share.from;
+        let bits = u64::BITS - width.leading_zeros();
+        Parts { share, shift: bits.saturating_sub(wanted.trailing_zeros()) }
+    }
+
+    /// The same number of parts for less.
+    fn narrowed(self, share: Share) -> Parts {
+        Parts::of(share, self.len() as u64 * PART_SPANS)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.part(self.share.last) + 1
+    }
+
+    /// The part of a hash of the share.
+    pub(crate) fn part(&self, hash: u64) -> usize {
+        // A share of one part has as many bits as a hash.
+        (hash - self.share.from).checked_shr(self.shift).unwrap_or(0) as usize
+    }
+}
+
+/// What is of a trace.
+pub(crate) trait OfTrace: Copy + Send + Sync {
+    /// Whose hash tells its part: the trace id, or for what is of no trace something of its own.
+    fn key(&self) -> [u64; 2];
+}
+
+/// A stored span: 40 bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sent {
+    /// The trace id; of a span without one, which [`LOOSE`](super::span::LOOSE) tells, its place.
+    pub(crate) trace: [u64; 2],
+    pub(crate) id: u64,
+    /// Told by [`BELOW`](super::span::BELOW).
+    pub(crate) parent: u64,
+    /// Its row, counted over all frames.
+    pub(crate) place: u32,
+    /// A bit for each binding that it fits, and those of `span`.
+    pub(crate) marks: u32,
+}
+
+/// A stored span with its times.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Timed {
+    pub(crate) sent: Sent,
+    pub(crate) start: i64,
+    pub(crate) duration: i64,
+}
+
+/// A trace of which something was found: 24 bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Found {
+    pub(crate) trace: [u64; 2],
+    pub(crate) marks: u32,
+}
+
+/// A span in either form.
+pub(crate) trait Stored: OfTrace {
+    /// Whether it has times.
+    const TIMED: bool;
+    fn new(sent: Sent, start: i64, duration: i64) -> Self;
+    fn sent(&self) -> &Sent;
+    /// Start and duration; 0 where they are not known.
+    fn times(&self) -> (i64, i64);
+}
+
+impl OfTrace for Sent {
+    fn key(&self) -> [u64; 2] {
+        self.trace
+    }
+}
+
+impl OfTrace for Timed {
+    fn key(&self) -> [u64; 2] {
+        self.sent.trace
+    }
+}
+
+impl OfTrace for Found {
+    fn key(&self) -> [u64; 2] {
+        self.trace
+    }
+}
+
+impl Stored for Sent {
+    const TIMED: bool = false;
+
+    fn new(sent: Sent, _: i64, _: i64) -> Sent {
+        sent
+    }
+
+    fn sent(&self) -> &Sent {
+        self
+    }
+
+    fn times(&self) -> (i64, i64) {
+        (0, 0)
+    }
+}
+
+impl Stored for Timed {
+    const TIMED: bool = true;
+
+    fn new(sent: Sent, start: i64, duration: i64) -> Timed {
+        Timed { sent, start, duration }
+    }
+
+    fn sent(&self) -> &Sent {
+        &self.sent
+    }
+
+    fn times(&self) -> (i64, i64) {
+        (self.start, self.duration)
+    }
+}
+
+/// What a frame holds, by part.
+#[derive(Debug)]
+pub(crate) struct Spread<T>(Vec<Vec<T>>);
+
+impl<T: OfTrace> Spread<T> {
+    /// Rows, each with what its trace is hashed by, of those whose hash is in the share; `make` is asked for these alone.
+    pub(crate) fn of(
+        rows: impl Iterator<Item = (usize, [u64; 2])>,
+        make: impl Fn(usize) -> T,
+        parts: Parts,
+        hashing: &Hashing,
+    ) -> Spread<T> {
+        let mut placed: Vec<(u32, u32)> = Vec::with_capacity(rows.size_hint().1.unwrap_or(0));
+        let mut counts = vec![0; parts.len()];
+        // Spans of a trace mostly lie together.
+        let mut last = ([0; 2], hashing.of([0; 2]));
+        for (row, key) in rows {
+            if last.0 != key {
+                last = (key, hashing.of(key));
+            }
+            if parts.share.contains(last.1) {
+                let part = parts.part(last.1);
+                counts[part] += 1;
+                placed.push((row as u32, part as u32));
+            }
+        }
+        let mut spread: Vec<Vec<T>> = counts.into_iter().map(Vec::with_capacity).collect();
+        for (row, part) in placed {
+            spread[part as usize].push(make(row as usize));
+        }
+        Spread(spread)
+    }
+
+    pub(crate) fn part(&self, part: usize) -> &[T] {
+        self.0.get(part).map_or(&[], Vec::as_slice)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.iter().map(Vec::len).sum()
+    }
+
+    /// Bytes in memory, about.
+    pub(crate) fn bytes(&self) -> usize {
+        self.0.iter().map(|part| part.capacity() * size_of::<T>() + size_of::<Vec<T>>()).sum()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.0.iter().flatten()
+    }
+
+    /// Keeps what is in a smaller share, in the parts of that.
+    fn narrow(&mut self, parts: Parts, hashing: &Hashing) {
+        let all: Vec<T> = std::mem::take(&mut self.0).into_iter().flatten().collect();
+        let keys = all.iter().enumerate().map(|(at, of)| (at, of.key()));
+        *self = Spread::of(keys, |at| all[at], parts, hashing);
+    }
+}
+
+/// What frames gave so far, within a bound of memory: where it is reached, half of the traces are left for another pass.
+pub(crate) struct Spreads<T> {
+    pub(crate) parts: Parts,
+    /// By frame.
+    pub(crate) of: Vec<Option<Spread<T>>>,
+    bytes: usize,
+}
+
+/// Not even one trace fits.
+pub(crate) struct OneTrace {
+    /// How many spans of it were seen.
+    pub(crate) spans: usize,
+}
+
+impl<T: OfTrace> Spreads<T> {
+    pub(crate) fn new(frames: usize, parts: Parts) -> Spreads<T> {
+        Spreads { parts, of: (0..frames).map(|_| None).collect(), bytes: 0 }
+    }
+
+    /// Adds what a frame gave by the parts that there were when it was begun. `fits`: whether so many bytes may be taken.
+    pub(crate) fn add<E>(
+        &mut self,
+        frame: usize,
+        mut spread: Spread<T>,
+        of: Parts,
+        hashing: &Hashing,
+        mut fits: impl FnMut(usize) -> Result<bool, E>,
+    ) -> Result<Result<(), OneTrace>, E> {
+        if of != self.parts {
+            spread.narrow(self.parts, hashing);
+        }
+        self.bytes += spread.bytes();
+        self.of[frame] = Some(spread);
+        while !fits(self.bytes)? {
+            let Some(half) = self.parts.share.half().filter(|_| !self.is_one_trace()) else {
+                return Ok(Err(OneTrace { spans: self.len() }));
+            };
+            self.parts = self.parts.narrowed(half);
+            self.bytes = 0;
+            for spread in self.of.iter_mut().flatten() {
+                spread.narrow(self.parts, hashing);
+                self.bytes += spread.bytes();
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    /// Whether nothing can be left for another pass.
+    pub(crate) fn is_one_trace(&self) -> bool {
+        let mut keys = self.of.iter().flatten().flat_map(Spread::iter).map(OfTrace::key);
+        let first = keys.next();
+        keys.all(|key| Some(key) == first)
+    }
+
+    /// What all frames have of a part, in the order of the frames.
+    pub(crate) fn part(&self, part: usize) -> impl Iterator<Item = &[T]> {
+        self.of.iter().flatten().map(move |spread| spread.part(part)).filter(|rows| !rows.is_empty())
+    }
+
+    /// Each part by itself, whose room is given back with it: what all frames have of it.
+    pub(crate) fn into_parts(self) -> Vec<Vec<Vec<T>>> {
+        let mut parts: Vec<Vec<Vec<T>>> = (0..self.parts.len()).map(|_| Vec::new()).collect();
+        for spread in self.of.into_iter().flatten() {
+            parts.iter_mut().zip(spread.0).filter(|(_, rows)| !rows.is_empty()).for_each(|(part, rows)| part.push(rows));
+        }
+        parts
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.of.iter().flatten().map(Spread::len).sum()
+    }
+}
+
+/// The traces that may match, by the parts in which they were found.
+pub(crate) struct Wanted {
+    parts: Parts,
+    of: Vec<Set>,
+}
+
+/// Trace ids, looked up by hash.
+#[derive(Default)]
+struct Set {
+    /// As many as a power of two; zeros stand for none.
+    slots: Vec<[u64; 2]>,
+}
+
+impl Set {
+    fn of(ids: &[[u64; 2]], hashing: &Hashing) -> Set {
+        if ids.is_empty() {
+            return Set::default();
+        }
+        let mut slots = vec![[0; 2]; (ids.len() * 2).next_power_of_two()];
+        let mask = slots.len() - 1;
+        for id in ids {
+            let mut slot = hashing.of(*id) as usize & mask;
+            while slots[slot] != [0; 2] && slots[slot] != *id {
+                slot = (slot + 1) & mask;
+            }
+            slots[slot] = *id;
+        }
+        Set { slots }
+    }
+
+    fn has(&self, id: [u64; 2], hash: u64) -> bool {
+        if self.slots.is_empty() {
+            return false;
+        }
+        let mask = self.slots.len() - 1;
+        let mut slot = hash as usize & mask;
+        while self.slots[slot] != [0; 2] {
+            if self.slots[slot] == id {
+                return true;
+            }
+            slot = (slot + 1) & mask;
+        }
+        false
+    }
+}
+
+impl Wanted {
+    /// Of each part the traces that may match.
+    pub(crate) fn of(parts: Parts, ids: &[Vec<[u64; 2]>], hashing: &Hashing) -> Wanted {
+        Wanted { parts, of: ids.iter().map(|ids| Set::of(ids, hashing)).collect() }
+    }
+
+    pub(crate) fn has(&self, id: [u64; 2], hashing: &Hashing) -> bool {
+        let hash = hashing.of(id);
+        self.parts.share.contains(hash) && self.of[self.parts.part(hash)].has(id, hash)
+    }
+
+    /// Bytes in memory, about.
+    pub(crate) fn bytes(&self) -> usize {
+        self.of.iter().map(|set| set.slots.capacity() * 16).sum()
+    }
+}
+
+/// Whether two spans are of one trace.
+pub(crate) fn together(a: &Sent, b: &Sent) -> bool {
+    a.trace == b.trace && (a.marks | b.marks) & LOOSE == 0
+}

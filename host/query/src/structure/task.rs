@@ -1,0 +1,132 @@
+//! What a scan needs to know of structure: whose values stand beside its rows, and what has to be read of spans for it.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use super::ask::{Ask, Beside, OfTrace, Target, Told, Way};
+use super::direct;
+use super::gather::Needs;
+use crate::bind::query::Shape;
+use crate::eval::node::Node;
+use crate::field::{Field, From};
+use crate::scan::Scan;
+
+/// Bytes that a span takes once more for each number or place that is told of it.
+const TOLD_BYTES: usize = 8;
+
+/// See above.
+pub(super) struct Task {
+    /// Fields beside rows that decide which rows there are, or what is made of them.
+    pub(super) early: HashSet<usize>,
+    /// Fields beside rows that only rows of the answer show.
+    pub(super) late: Vec<usize>,
+    /// The fields of the tests between bound spans.
+    pub(super) tested: HashSet<usize>,
+    pub(super) targets: Vec<Target>,
+    pub(super) own: bool,
+    pub(super) critical: bool,
+    pub(super) of_traces: Vec<OfTrace>,
+    /// Parents and children alone tell the matches.
+    pub(super) direct: bool,
+    pub(super) needs: Needs,
+}
+
+impl Task {
+    pub(super) fn of(scan: &Scan, ask: &Ask) -> Task {
+        let fields = &scan.plan.fields;
+        let shown = beside_in(fields, scan.plan.nodes());
+        let tested = tested(ask);
+        let told = || shown.iter().chain(&tested).filter_map(|field| beside_of(fields, *field));
+        let asks = |what: &dyn Fn(&Told) -> bool| told().any(|beside| what(&beside.told));
+        let own = asks(&|told| matches!(told, Told::SelfDuration));
+        let critical = asks(&|told| matches!(told, Told::CriticalDuration));
+        let of_traces = OfTrace::NAMES.iter().map(|(_, of)| *of).filter(|of| asks(&|told| *told == Told::Trace(*of)));
+        let of_traces: Vec<OfTrace> = of_traces.collect();
+        let targets: BTreeSet<Target> =
+            shown.iter().filter_map(|field| Some(beside_of(fields, *field)?.target)).collect();
+        let targets: Vec<Target> = targets.into_iter().collect();
+        let far = |way: Way| matches!(way, Way::Ancestor | Way::Descendant);
+        let mut ways = Vec::new();
+        ask.alternatives.iter().for_each(|alternative| alternative.ways(&mut |way| ways.push(way)));
+        let others = targets.contains(&Target::Parent) || targets.contains(&Target::Root);
+        let all = ask.traces || own || critical || others || ways.iter().any(|way| far(*way));
+        let direct = !ask.traces && !own && !critical && direct::able(&ask.alternatives, &targets);
+        // By start the first of several is told, where there may be several.
+        let several =
+            ask.alternatives.iter().any(|way| !way.alone.is_empty()) || ways.iter().any(|way| *way != Way::Parent);
+        let needs = Needs {
+            all,
+            times: if direct { others } else { all || several },
+            errors: of_traces.contains(&OfTrace::Errors),
+            // Spans of traces take the room of those that they are made of, part by part.
+            later_bytes: TOLD_BYTES * (usize::from(own) + usize::from(critical) + of_traces.len() + targets.len()),
+        };
+        let decides = match &scan.plan.shape {
+            Shape::Groups { .. } => shown.clone(),
+            Shape::Rows => {
+                let order = scan.plan.order.iter().map(|key| &key.node);
+                beside_in(fields, scan.plan.conditions.iter().chain(order))
+            }
+        };
+        // What is known of spans is not read for rows.
+        let is_read = |field: &usize| reads(fields, &[*field]);
+        let (late, early): (Vec<usize>, Vec<usize>) =
+            shown.into_iter().partition(|field| !decides.contains(field) && is_read(field));
+        Task { early: early.into_iter().collect(), late, tested, targets, own, critical, of_traces, direct, needs }
+    }
+}
+
+/// In how many passes the spans of a scan are looked at, at most, unless single traces are as large as a pass: those of frames
+/// with so many `rows`.
+pub(crate) fn passes(scan: &Scan, ask: &Ask, rows: u64) -> u64 {
+    let bytes = rows.saturating_mul(Task::of(scan, ask).needs.bytes() as u64);
+    let of_pass = (scan.memory_bytes_max as u64 / 2).max(1);
+    // A pass that was too large leaves off half of what it began with.
+    if bytes <= of_pass { 1 } else { bytes.div_ceil(of_pass).saturating_mul(2) }
+}
+
+pub(super) fn beside_of(fields: &[Field], field: usize) -> Option<&Beside> {
+    match &fields.get(field)?.from {
+        From::Beside(beside) => Some(beside),
+        _ => None,
+    }
+}
+
+/// Whether some of these fields have to be read.
+pub(super) fn reads(fields: &[Field], of: &[usize]) -> bool {
+    of.iter().filter_map(|field| beside_of(fields, *field)).any(|beside| matches!(beside.told, Told::Field(_)))
+}
+
+/// The fields beside rows that some nodes name.
+fn beside_in<'n>(fields: &[Field], nodes: impl Iterator<Item = &'n Node>) -> HashSet<usize> {
+    let mut found = HashSet::new();
+    nodes.for_each(|node| {
+        node.fields(&mut |field| {
+            if beside_of(fields, field).is_some() {
+                found.insert(field);
+            }
+        });
+    });
+    found
+}
+
+fn tested(ask: &Ask) -> HashSet<usize> {
+    let mut tested = HashSet::new();
+    for alternative in &ask.alternatives {
+        alternative.conditions(&mut |node| {
+            node.fields(&mut |field| {
+                tested.insert(field);
+            })
+        });
+    }
+    tested
+}
+
+pub(super) fn by_target(fields: &[Field], of: impl Iterator<Item = usize>) -> HashMap<Target, Vec<usize>> {
+    let mut by_target: HashMap<Target, Vec<usize>> = HashMap::new();
+    for field in of {
+        if let Some(beside) = beside_of(fields, field) {
+            by_target.entry(beside.target).or_default().push(field);
+        }
+    }
+    by_target
+}
