@@ -1,8 +1,8 @@
 //! Runs queries: snapshot, plan, scan in parallel, finish; within limits of time, memory and bytes.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use datafusion::error::DataFusionError;
@@ -115,6 +115,9 @@ pub struct RunOptions {
     /// Answer from rows alone: for tests of QU-4.
     #[doc(hidden)]
     pub without_rollups: bool,
+    /// Look at the structure of traces in so many passes at least: for tests of what memory makes of it.
+    #[doc(hidden)]
+    pub structure_passes_min: usize,
 }
 
 /// Answers queries over one store. Cheap to clone.

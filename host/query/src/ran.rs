@@ -1,8 +1,8 @@
 //! One scan of a query: its snapshot, its work on all threads, and what that cost. A query of several ranges, signals or
 //! steps runs several.
 
-use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use arrow::array::RecordBatch;
@@ -29,7 +29,7 @@ use crate::names::{nearest, row_fields};
 use crate::prune;
 use crate::running::Superseded;
 use crate::scan::{Deadline, Scan};
-use crate::structure::{self, Share};
+use crate::structure::{self, Left};
 use crate::turns::places;
 
 /// A scan that was run to its end.
@@ -187,13 +187,15 @@ impl Engine {
         let (engine, of) = (self.clone(), asked.clone());
         let Prepared { mut scan, mut warnings, unknown, tiers } =
             blocking(move || engine.prepare(plan, joined, &of, restarts)).await?;
-        let mut share = scan.plan.structure.is_some().then_some(Share::ALL).filter(|_| asked.explained.is_none());
+        let mut left = (scan.plan.structure.is_some() && asked.explained.is_none()).then(Left::all);
         let mut all: Vec<Ran> = Vec::new();
         loop {
             let bound = Instant::now();
             let stop = StopOnDrop(scan.clone());
-            if let Some(now) = share {
-                share = self.resolved(&scan, now, asked).await?;
+            if let Some(of_all) = left {
+                let enough = all.len() + 1 >= asked.options.structure_passes_min;
+                let now = of_all.half().filter(|_| !enough).unwrap_or(of_all);
+                left = self.resolved(&scan, now, asked).await?;
             }
             let parts = match &asked.explained {
                 Some(_) => Vec::new(),
@@ -202,7 +204,7 @@ impl Engine {
             let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
             self.calibration.learn(count(&scan.counters.cells), count(&scan.counters.busy_nanos));
             let (bind_nanos, scan_nanos) = (nanos(bound - started), nanos(bound.elapsed()));
-            let (again, next) = (!all.is_empty(), share.map(|_| Arc::new(scan.again())));
+            let (again, next) = (!all.is_empty(), left.as_ref().map(|_| Arc::new(scan.again())));
             let (warnings, unknown) = (std::mem::take(&mut warnings), unknown.clone());
             let joined = Vec::new();
             let ran = Ran { scan, parts, joined, warnings, unknown, tiers, again, bind_nanos, scan_nanos, _stop: stop };
@@ -214,13 +216,13 @@ impl Engine {
         }
     }
 
-    /// Finds out what a scan asks of structure, of the traces of a share. Gives what is left of it.
-    async fn resolved(&self, scan: &Arc<Scan>, share: Share, asked: &Asked) -> Result<Option<Share>, QueryError> {
+    /// Finds out what a scan asks of structure, of the traces that are left. Gives what is left then.
+    async fn resolved(&self, scan: &Arc<Scan>, left: Left, asked: &Asked) -> Result<Option<Left>, QueryError> {
         let (scan, limits) = (scan.clone(), self.structure_limits());
         let memory = MemoryConsumer::new("structure").register(asked.context.memory_pool());
         blocking(move || {
             let Some(ask) = &scan.plan.structure else { return Ok(None) };
-            let (structure, rest) = structure::resolve(&scan, ask, limits, share, memory)?;
+            let (structure, rest) = structure::resolve(&scan, ask, limits, &left, memory)?;
             scan.settle(Some(structure));
             Ok(rest)
         })

@@ -162,13 +162,8 @@ impl Scan {
 
     /// The same work over the same rows, of which nothing is done yet: for another share of its traces.
     pub(crate) fn again(&self) -> Scan {
-        let mut scan = Scan::new(
-            self.plan.clone(),
-            self.frames.clone(),
-            Vec::new(),
-            self.superseded.clone(),
-            self.prune,
-        );
+        let mut scan =
+            Scan::new(self.plan.clone(), self.frames.clone(), Vec::new(), self.superseded.clone(), self.prune);
         scan.bytes = self.bytes.clone();
         scan.deadline = self.deadline;
         scan.restarts = self.restarts;

@@ -227,16 +227,26 @@ fn key(span: &Span, at: usize) -> Node {
     (trace, if span.id == 0 { 1_000 + at as u32 } else { u32::from(span.id) })
 }
 
-async fn ask(engine: &Engine, rest: &str) -> Answer {
+/// An engine, and how it is asked.
+struct Asking {
+    engine: Engine,
+    options: RunOptions,
+}
+
+fn plainly(engine: &Engine) -> Asking {
+    Asking { engine: engine.clone(), options: RunOptions::default() }
+}
+
+async fn ask(engine: &Asking, rest: &str) -> Answer {
     ask_rows(engine, "spans", rest).await.unwrap_or_else(|error| panic!("{rest}: {error}"))
 }
 
-async fn ask_rows(engine: &Engine, rows: &str, rest: &str) -> Result<Answer, QueryError> {
+async fn ask_rows(engine: &Asking, rows: &str, rest: &str) -> Result<Answer, QueryError> {
     let range = prism_dsl::Range::Between { from: FROM, to: TO };
     let mut query = prism_dsl::parse_text(&format!("from {rows} {rest}"))?;
     query.range = Some(range);
-    query.limit = Some(10_000);
-    engine.run(&tenant(), &query, NOW, RunOptions::default()).await
+    query.limit = query.limit.or(Some(10_000));
+    engine.engine.run(&tenant(), &query, NOW, engine.options.clone()).await
 }
 
 fn column(answer: &Answer, column: usize) -> Vec<Option<i64>> {
@@ -251,7 +261,7 @@ fn numbers(answer: &Answer) -> BTreeSet<i64> {
 }
 
 /// Every question about one forest.
-async fn check(engine: &Engine, stored: &[Span], told: &str) {
+async fn check(engine: &Asking, stored: &[Span], told: &str) {
     let (two, three) = (Oracle::new(stored, &[1, 2]), Oracle::new(stored, &[1, 2, 3]));
     let (a, b, c) = (two.of_kind(1), two.of_kind(2), two.of_kind(3));
     let is = |rows: &[usize], at: usize| rows.contains(&at);
@@ -320,7 +330,7 @@ async fn check(engine: &Engine, stored: &[Span], told: &str) {
 }
 
 /// What stands beside every row.
-async fn beside(engine: &Engine, o: &Oracle, told: &str) {
+async fn beside(engine: &Asking, o: &Oracle, told: &str) {
     let answer = ask(engine, "select row, parent.duration, root.row, self_duration, critical_duration, parent.k").await;
     assert_eq!(numbers(&answer), o.numbers(|_| true), "{told}");
     let place: BTreeMap<i64, usize> = o.rows().map(|at| (o.spans[at].number, at)).collect();
@@ -347,7 +357,7 @@ async fn beside(engine: &Engine, o: &Oracle, told: &str) {
 }
 
 /// Traces that start in the range, with all of their spans.
-async fn traces(engine: &Engine, o: &Oracle, told: &str) {
+async fn traces(engine: &Asking, o: &Oracle, told: &str) {
     let text = "select span_count, duration, trace_id order trace_id";
     let answer = ask_rows(engine, "traces", text).await.unwrap();
     let mut expected: Vec<(i64, i64, String)> = Vec::new();
@@ -402,7 +412,10 @@ async fn structure_is_as_defined() {
             }
             rest = others;
         }
-        check(&moved.engine(), &stored, &format!("seed {seed}")).await;
+        // Every other time as if memory ended after half of what is left.
+        let options = RunOptions { structure_passes_min: 1 + 3 * (seed as usize % 2), ..RunOptions::default() };
+        let asking = Asking { engine: moved.engine(), options };
+        check(&asking, &stored, &format!("seed {seed}")).await;
     }
 }
 
@@ -440,21 +453,128 @@ async fn hostile_shapes_are_bounded() {
         ("match (a: true, b: true, c: true where a > b and b ~ c and a >> c) return c select count()", SPANS - 1),
         ("where root.k = 1 and critical_duration >= 0 and self_duration >= 0 select count()", 2 * SPANS),
     ] {
-        let answer = ask_rows(&lab.engine, "spans", text).await.unwrap_or_else(|error| panic!("{text}: {error}"));
+        let answer =
+            ask_rows(&plainly(&lab.engine), "spans", text).await.unwrap_or_else(|error| panic!("{text}: {error}"));
         assert_eq!(count(&answer), expected, "{text}");
     }
     // Each of a half with each of the other: refused before it takes the day.
     let options = EngineOptions { combinations_max: 100_000, ..EngineOptions::default() };
     let engine = Engine::new(lab.store.reader(), options);
     let text = "match (a: k = 2, b: k = 2 where a ~ b and a.duration + b.duration < 0s) select count()";
-    let error = ask_rows(&engine, "spans", text).await.unwrap_err();
+    let error = ask_rows(&plainly(&engine), "spans", text).await.unwrap_err();
     assert_eq!(error.code(), "query_over_combinations");
     assert!(error.to_string().contains("100000") && error.to_string().contains("query.combinations_max"), "{error}");
     let options = EngineOptions { memory_bytes_max: 1 << 20, ..EngineOptions::default() };
     let engine = Engine::new(lab.store.reader(), options);
-    let error = ask_rows(&engine, "spans", "where parent.k = 1 select count()").await.unwrap_err();
+    let error = ask_rows(&plainly(&engine), "spans", "where parent.k = 1 select count()").await.unwrap_err();
     assert_eq!(error.code(), "query_over_memory");
     assert!(error.to_string().contains("query.memory_bytes_max"), "{error}");
+}
+
+/// More spans than fit into the memory of a query are looked at in several passes, and the answer is the same; a single trace
+/// that does not fit is refused.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn memory_is_bounded_by_passes() {
+    let lab = Lab::new();
+    let (traces, spans) = (200, 40);
+    let mut rows = Vec::new();
+    for n in 0..traces * spans {
+        let (trace, at) = (n % traces, n / traces);
+        let parent = (at > 0).then(|| (trace + (at - 1) / 2 * traces) as u64);
+        rows.push(span(n, trace as u8, parent, at % 3, (n * 7_919) % 10_007));
+    }
+    for rows in rows.chunks(1_500) {
+        lab.add(support::batch(Signal::Spans, &[], &[], rows)).await;
+    }
+    let small = |memory_bytes_max| {
+        let engine = Engine::new(lab.store.reader(), EngineOptions { memory_bytes_max, ..EngineOptions::default() });
+        plainly(&engine)
+    };
+    let (whole, small, tiny) = (plainly(&lab.engine), small(400 << 10), small(2 << 10));
+    for (from, text) in [
+        ("spans", "match (a: k = 1, b: k = 2 where a > b) by k select count() as n, p95(duration), max(a.duration)"),
+        ("spans", "match (a: k = 1, b: k = 2 where a >> b) select count() as n, sum(duration)"),
+        ("spans", "match (a: k = 1, b: k = 2 where a ~ b and a.duration < b.duration) by a.k, k select count() as n"),
+        ("spans", "match (a: k = 0, b: k = 2 where a !>> b) select count() as n"),
+        ("spans", "where parent.k = 1 by root.k, k select count() as n"),
+        ("spans", "where self_duration > 5000ns select count() as n, sum(self_duration), sum(critical_duration)"),
+        (
+            "spans",
+            "match (a: k = 1, b: true where a >> b) order b.duration desc, time select trace_id, b.duration, a.duration limit 30",
+        ),
+        ("spans", "where parent.k = 1 order time limit 25 select time, parent.duration, root.k, self_duration"),
+        ("traces", "order duration desc, trace_id limit 20 select trace_id, duration, span_count, root.k"),
+        ("traces", "match (a: k = 1, b: k = 2 where a > b) by root.k select count() as n, max(duration)"),
+    ] {
+        let expected = ask_rows(&whole, from, text).await.unwrap_or_else(|error| panic!("{text}: {error}"));
+        let answer = ask_rows(&small, from, text).await.unwrap_or_else(|error| panic!("{text}: {error}"));
+        let cells = |answer: &Answer| {
+            let row = |row| (0..answer.columns.len()).map(|c| answer.cell(row, c).to_string()).collect::<Vec<_>>();
+            (0..answer.rows).map(row).collect::<Vec<_>>()
+        };
+        assert_eq!(cells(&answer), cells(&expected), "{text}");
+        assert_eq!((expected.stats.structure_passes, answer.stats.structure_passes > 1), (1, true), "{text}");
+        // Of the first by time, those that come later are not looked at.
+        let all = answer.stats.rows_matched == expected.stats.rows_matched;
+        assert!(all || text.contains("order time"), "{text}");
+        assert_eq!(answer.stats.frames_total, expected.stats.frames_total, "{text}");
+        assert!(answer.stats.bytes_read > expected.stats.bytes_read, "{text}");
+        let error = ask_rows(&tiny, from, text).await.unwrap_err();
+        assert_eq!(error.code(), "query_over_memory", "{text}: {error}");
+    }
+}
+
+/// Traces as no one should send them, of more than 100,000 spans and 10,000 levels: also with circles, ids that repeat, spans
+/// that are their own parents, two roots, and spans that are running.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn traces_may_be_large_and_deep() {
+    const CHAIN: i64 = 10_000;
+    const CHAINS: i64 = 11;
+    let lab = Lab::new();
+    let mut rows = Vec::new();
+    // Chains of one trace, two of which have roots, one ends in a circle, one in a span that is its own parent; the others hang
+    // below the first.
+    for n in 0..CHAIN * CHAINS {
+        let (chain, at) = (n / CHAIN, n % CHAIN);
+        let parent = match (at, chain) {
+            (0, 0 | 1) => None,
+            (0, 2) => Some(2 * CHAIN + CHAIN - 1),
+            (0, 3) => Some(n),
+            (0, _) => Some(0),
+            _ => Some(n - 1),
+        };
+        let kind = if at == 0 { 1 } else { 2 };
+        let mut row = span(n, 7, parent.map(|parent| parent as u64), kind, 1_000 + CHAIN - at);
+        if chain == 4 && at == CHAIN - 1 {
+            row.fixed.retain(|(column, _)| *column != I::Duration);
+            row.fixed.extend([(I::Running, Value::Bool(true)), (I::Duration, Value::Int(0))]);
+        }
+        // The same again.
+        if at % 1_000 == 17 {
+            rows.push(row.clone());
+        }
+        rows.push(row);
+    }
+    let again = rows.len() as i64 - CHAIN * CHAINS;
+    for rows in rows.chunks(20_000) {
+        lab.add(support::batch(Signal::Spans, &[], &[], rows)).await;
+    }
+    let asking = plainly(&lab.engine);
+    let of_chain = CHAIN - 1 + again / CHAINS;
+    for (from, text, expected) in [
+        ("spans", "match (a: k = 1, b: k = 2 where a > b) select count()", CHAINS),
+        ("spans", "match (a: true, b: true where a > b) select count()", CHAINS * of_chain + CHAINS - 3),
+        ("spans", "match (a: k = 1, b: k = 2 where a >> b) select count()", CHAINS * of_chain),
+        ("spans", "match (a: k = 2, b: k = 1 where a << b) select count()", CHAINS),
+        ("spans", "match (a: k = 1, b: k = 1 where a ~ b) select count()", CHAINS - 4),
+        ("spans", "where parent.k = 1 select count()", CHAINS + CHAINS - 4),
+        ("spans", "where self_duration >= 0 and critical_duration >= 0 select count()", CHAINS * (of_chain + 1) - 1),
+        ("spans", "where running = true and not exists(self_duration) select count()", 1),
+        ("traces", "select span_count", CHAINS * CHAIN),
+    ] {
+        let answer = ask_rows(&asking, from, text).await.unwrap_or_else(|error| panic!("{text}: {error}"));
+        assert_eq!(answer.cell(0, 0).as_i64(), Some(expected), "{text}");
+    }
 }
 
 /// Everything that a trace spends is spent somewhere on its critical path.
@@ -468,7 +588,7 @@ async fn the_critical_path_is_as_long_as_its_root() {
             rows.push(span(n, 1, Some(r.below(n as usize) as u64), 1, r.below(1_500) as i64));
         }
         lab.add(support::batch(Signal::Spans, &[], &[], &rows)).await;
-        let answer = ask(&lab.engine, "select sum(critical_duration), max(critical_duration)").await;
+        let answer = ask(&plainly(&lab.engine), "select sum(critical_duration), max(critical_duration)").await;
         assert_eq!(answer.cell(0, 0).as_i64(), Some(1_000), "seed {seed}");
     }
 }

@@ -110,7 +110,12 @@ impl Binder<'_> {
     /// What is done with the groups, once everything is bound.
     pub(super) fn stage(&mut self) -> Stage {
         let zero = |(accumulator, output, unit): &(usize, Output, Unit)| {
-            zero(&self.aggregates.accumulators[*accumulator], *output).filter(|_| *unit != Unit::Time)
+            match (zero(&self.aggregates.accumulators[*accumulator], *output), unit) {
+                (_, Unit::Time) => None,
+                // Known to be numbers where no row tells it.
+                (Some(Scalar::Null), Unit::Duration) => Some(Scalar::Int(0)),
+                (zero, _) => zero,
+            }
         };
         Stage {
             bin: self.bin,

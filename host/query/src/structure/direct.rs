@@ -5,13 +5,14 @@
 //! start stands beside a row.
 
 use super::ask::{Alternative, Target, Way};
+use super::pairs::Pairs;
 use super::span::{BELOW, FITS, IN_RANGE, LOOSE, NAMED, NONE};
 use super::spread::{Hashing, Sent, Stored, together};
-use super::pairs::Pairs;
 
 /// Whether parents and children alone tell the matches.
 pub(super) fn able(ways: &[Alternative], targets: &[Target]) -> bool {
-    let plain = |way: &Alternative| way.tests.is_empty() && way.edges.iter().all(|e| matches!(e.way, Way::Parent | Way::Child));
+    let plain =
+        |way: &Alternative| way.tests.is_empty() && way.edges.iter().all(|e| matches!(e.way, Way::Parent | Way::Child));
     let absent = |way: &Alternative| way.absent.iter().all(|absent| able(&absent.alternatives, &[]));
     let shown = |way: &Alternative| {
         targets.iter().all(|target| match target {

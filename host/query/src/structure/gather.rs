@@ -59,7 +59,7 @@ pub(crate) struct Gathering<'s> {
     /// Bytes that spans may take.
     pub(crate) bytes_max: usize,
     pub(crate) memory: &'s MemoryReservation,
-    pub(crate) hashing: Hashing,
+    pub(crate) hashing: &'s Hashing,
 }
 
 /// Which rows of a frame fit which bindings.
@@ -103,8 +103,7 @@ impl Gathering<'_> {
 
     /// A binding that every match needs and few frames may have.
     fn narrow(&self) -> Option<usize> {
-        let needed =
-            |binding: &usize| self.ask.alternatives.iter().all(|way| way.bound.contains(binding));
+        let needed = |binding: &usize| self.ask.alternatives.iter().all(|way| way.bound.contains(binding));
         let rows = |binding: usize| -> u64 {
             let fitting = self.touched().filter(|number| self.may_fit(*number, binding));
             fitting.map(|number| self.scan.frames[number].rows() as u64).sum()
@@ -161,7 +160,7 @@ impl Gathering<'_> {
         })?;
         let count: usize = wanted.iter().map(Vec::len).sum();
         let few = (count <= FILTERED_TRACES_MAX).then(|| wanted.iter().flatten().map(bytes_of).collect());
-        Ok((Wanted::of(spreads.parts, &wanted, &self.hashing), spreads.parts, few, marks))
+        Ok((Wanted::of(spreads.parts, &wanted, self.hashing), spreads.parts, few, marks))
     }
 
     /// The traces of marked rows.
@@ -175,7 +174,7 @@ impl Gathering<'_> {
             }
         }
         let keys = all.iter().enumerate().map(|(at, found)| (at, found.trace));
-        Spread::of(keys, |at| all[at], parts, &self.hashing)
+        Spread::of(keys, |at| all[at], parts, self.hashing)
     }
 
     /// Reads spans: those that fit something, or all, of any trace or of the wanted ones.
@@ -194,9 +193,8 @@ impl Gathering<'_> {
             let frame = &self.scan.frames[number];
             let hopeless = |ids: &Vec<[u8; 16]>| !ids.iter().any(|id| frame.may_contain_trace(id));
             // Spans of no trace are looked at where they fit.
-            let may_be_loose = || {
-                known.is_empty() && (0..first.len()).any(|binding| first[binding] && self.may_fit(number, binding))
-            };
+            let may_be_loose =
+                || known.is_empty() && (0..first.len()).any(|binding| first[binding] && self.may_fit(number, binding));
             if marks.is_none() && self.scan.prune && few.as_ref().is_some_and(hopeless) && !may_be_loose() {
                 return Ok(());
             }
@@ -242,7 +240,7 @@ impl Gathering<'_> {
         let mut last = [0; 2];
         Ok((0..ids.0.len()).filter_map(|row| ids.get(row).map(words_of)).any(|id| {
             // Spans of a trace mostly lie together.
-            std::mem::replace(&mut last, id) != id && wanted.has(id, &self.hashing)
+            std::mem::replace(&mut last, id) != id && wanted.has(id, self.hashing)
         }))
     }
 
@@ -275,7 +273,7 @@ impl Gathering<'_> {
                 Err(other) => Err(other),
             }
         };
-        match to.lock().add(number, spread, of, &self.hashing, fits)? {
+        match to.lock().add(number, spread, of, self.hashing, fits)? {
             Ok(()) => Ok(()),
             Err(one) => Err(QueryError::Spans { limit: self.scan.memory_bytes_max, spans: one.spans }.into()),
         }
@@ -358,7 +356,7 @@ impl Gathering<'_> {
             match (trace(row), wanted) {
                 (Some(id), Some(wanted)) => {
                     if last.0 != id {
-                        last = (id, wanted.has(id, &self.hashing));
+                        last = (id, wanted.has(id, self.hashing));
                     }
                     last.1.then_some((row, id))
                 }
@@ -403,7 +401,7 @@ impl Gathering<'_> {
             };
             T::new(sent, times.start(row), times.duration(row))
         };
-        Ok(Spread::of(keyed.into_iter(), make, parts, &self.hashing))
+        Ok(Spread::of(keyed.into_iter(), make, parts, self.hashing))
     }
 }
 

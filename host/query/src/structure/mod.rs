@@ -39,7 +39,7 @@ use parking_lot::Mutex;
 use prism_model::window::TimeRange;
 use prism_model::{Intrinsic, TableKind};
 
-pub(crate) use spread::Share;
+pub(crate) use spread::Left;
 pub(crate) use task::passes;
 
 use crate::engine::engine_error;
@@ -54,7 +54,7 @@ use pairs::{Matched, Pairs, WORD};
 use pieces::each;
 use solve::Bounds;
 use span::{NONE, Spans, Sparse};
-use spread::{Hashing, Sent, Spreads, Stored, Timed};
+use spread::{Hashing, Sent, Share, Spreads, Stored, Timed};
 use task::Task;
 use times::UNKNOWN;
 use tree::{Tree, Wants};
@@ -118,7 +118,12 @@ impl Structure {
     ///
     /// # Errors
     /// As [`resolve`].
-    pub(crate) fn kept(&self, scan: &Scan, rows: &[(usize, UInt32Array)], threads: usize) -> Result<Structure, QueryError> {
+    pub(crate) fn kept(
+        &self,
+        scan: &Scan,
+        rows: &[(usize, UInt32Array)],
+        threads: usize,
+    ) -> Result<Structure, QueryError> {
         let of_frame = |(frame, rows): &(usize, UInt32Array)| {
             let base = self.bases[*frame];
             rows.values().iter().map(|row| base + row).collect::<Vec<u32>>()
@@ -130,21 +135,17 @@ impl Structure {
         for (target, of_target) in task::by_target(fields, all) {
             let places: BTreeSet<u32> = rows.iter().map(|row| self.matched.beside(target, *row)).collect();
             let places: Vec<u32> = places.into_iter().filter(|place| *place != NONE).collect();
+            let late: Vec<usize> = of_target.iter().filter(|field| self.late.contains(field)).copied().collect();
             let mut wanted = Sparse::new(NONE);
-            let mut ranks = Sparse::new(NONE);
-            for (rank, place) in places.iter().enumerate() {
-                wanted.set(*place, *place);
-                ranks.set(*place, rank as u32);
-            }
-            let ranks = Arc::new(ranks);
-            let (known, late): (Vec<usize>, Vec<usize>) =
-                of_target.into_iter().partition(|field| self.values.contains_key(field));
-            for field in known {
-                let Some(of_field) = self.values.get(&field) else { continue };
+            places.iter().for_each(|place| wanted.set(*place, *place));
+            let read = self::values(scan, threads, &self.bases, &wanted, &late, &Known::default())?;
+            let ranks = places.iter().enumerate().map(|(rank, place)| (*place, rank as u32)).collect();
+            let ranks = Arc::new(Sparse::listed(ranks, NONE));
+            for field in of_target {
+                let Some(of_field) = self.values.get(&field).or(read.get(&field)) else { continue };
                 let vals = Box::new(of_field.at(places.iter().copied())?);
                 values.insert(field, Values::Field { ranks: ranks.clone(), vals });
             }
-            values.extend(self::values(scan, threads, &self.bases, &wanted, &late, &Known::default())?);
         }
         let mut matched = self.matched.clone();
         matched.keep(&rows);
@@ -181,8 +182,8 @@ impl<E: Into<QueryError>> std::convert::From<E> for Stop {
     }
 }
 
-/// Finds the rows that match among those of a scan's frames, of the traces of a share. Gives what is left of it, for which
-/// there was no room. Blocks on the disk.
+/// Finds the rows that match among those of a scan's frames, of the traces that are left. Gives what is left behind those for
+/// which there was room. Blocks on the disk.
 ///
 /// # Errors
 /// Over a limit of time or combinations, or of memory where not even one trace fits; what vanished.
@@ -190,14 +191,15 @@ pub(crate) fn resolve(
     scan: &Scan,
     ask: &Ask,
     limits: Limits,
-    share: Share,
+    left: &Left,
     memory: MemoryReservation,
-) -> Result<(Structure, Option<Share>), QueryError> {
+) -> Result<(Structure, Option<Left>), QueryError> {
     let task = Task::of(scan, ask);
     let bases = bases(scan)?;
-    let mut tried = share;
+    let mut tried = left.share;
     loop {
-        let pass = Pass { scan, ask, task: &task, limits, bases: &bases, memory: &memory };
+        let hashing = &left.hashing;
+        let pass = Pass { scan, ask, task: &task, limits, bases: &bases, memory: &memory, hashing };
         let (matched, values, done) = match pass.run(tried) {
             Ok(found) => found,
             Err(Stop::Query(error)) => return Err(error),
@@ -209,7 +211,8 @@ pub(crate) fn resolve(
                 None => return Err(QueryError::Spans { limit: scan.memory_bytes_max, spans }),
             },
         };
-        return Ok((Structure { bases, matched, values, late: task.late.clone(), _memory: memory }, done.rest()));
+        let rest = done.rest().map(|share| Left { share, hashing: left.hashing.clone() });
+        return Ok((Structure { bases, matched, values, late: task.late.clone(), _memory: memory }, rest));
     }
 }
 
@@ -221,6 +224,7 @@ struct Pass<'s> {
     limits: Limits,
     bases: &'s [u32],
     memory: &'s MemoryReservation,
+    hashing: &'s Hashing,
 }
 
 type Resolved = (Matched, HashMap<usize, Values>, Share);
@@ -236,7 +240,7 @@ impl Pass<'_> {
             threads: self.limits.threads,
             bytes_max: self.scan.memory_bytes_max / 2,
             memory: self.memory,
-            hashing: Hashing::default(),
+            hashing: self.hashing,
         };
         match (self.task.direct, self.task.needs.times) {
             (true, false) => self.direct::<Sent>(&gathering.spans(share)?),
@@ -346,7 +350,8 @@ impl Pass<'_> {
     fn fits(&self, found: Found, bytes: usize) -> Result<(), Stop> {
         let Found { share, spans, one } = found;
         let over = Err(Stop::Over { share, spans, one });
-        if bytes > self.scan.memory_bytes_max {
+        // The rest is for what the scan makes of the rows.
+        if bytes > self.scan.memory_bytes_max / 4 * 3 {
             return over;
         }
         match self.memory.try_resize(bytes).map_err(engine_error) {

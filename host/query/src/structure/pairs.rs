@@ -107,9 +107,7 @@ impl Matched {
     pub(crate) fn keep(&mut self, rows: &[u32]) {
         self.rows = Rows::Open(Vec::new());
         for (_, places) in &mut self.to {
-            let mut kept = Sparse::new(NONE);
-            rows.iter().for_each(|row| kept.set(*row, places.get(*row)));
-            *places = kept;
+            *places = Sparse::listed(rows.iter().map(|row| (*row, places.get(*row))).collect(), NONE);
         }
     }
 

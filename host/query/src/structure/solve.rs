@@ -136,12 +136,7 @@ struct Excluded {
 }
 
 impl Excluded {
-    fn find(
-        absent: &Absent,
-        spans: &Spans,
-        tuples: &Tuples<'_>,
-        bounds: &Bounds<'_>,
-    ) -> Result<Excluded, QueryError> {
+    fn find(absent: &Absent, spans: &Spans, tuples: &Tuples<'_>, bounds: &Bounds<'_>) -> Result<Excluded, QueryError> {
         Ok(Excluded { of: absent.of, matched: solve(&absent.alternatives, true, &[], spans, tuples, bounds)? })
     }
 }
@@ -252,7 +247,11 @@ impl Solving<'_> {
                 .filter(|(target, _)| !matches!(target, Target::Bound(_)))
                 .map(|(target, _)| (*target, fixed(target, &mut root_place)))
                 .collect();
-            waiting.push(Waiting { owner: self.combining.own(first + at, span.place, fixed), node, position: Vec::new() });
+            waiting.push(Waiting {
+                owner: self.combining.own(first + at, span.place, fixed),
+                node,
+                position: Vec::new(),
+            });
         }
         let walk = Walk { way, tree, relating: &self.relating, place: &place };
         let mut most = FIRST;

@@ -209,19 +209,31 @@ impl Traces {
 #[derive(Clone, Debug)]
 pub(crate) struct Sparse<T> {
     pages: Vec<Option<Box<[T]>>>,
+    /// Instead of pages, ascending by row: of a few rows each may lie in a page of its own.
+    listed: Vec<(u32, T)>,
     none: T,
 }
 
-/// Rows of a page: small, since of an answer's rows each may lie in a page of its own.
+/// Rows of a page.
 const PAGE: usize = 1 << 8;
 
 impl<T: Copy + PartialEq> Sparse<T> {
     /// Nothing yet. `none` stands for a missing value.
     pub(crate) fn new(none: T) -> Sparse<T> {
-        Sparse { pages: Vec::new(), none }
+        Sparse { pages: Vec::new(), listed: Vec::new(), none }
+    }
+
+    /// The values of a few rows, to which no more are added.
+    pub(crate) fn listed(mut of: Vec<(u32, T)>, none: T) -> Sparse<T> {
+        of.sort_unstable_by_key(|(row, _)| *row);
+        Sparse { pages: Vec::new(), listed: of, none }
     }
 
     pub(crate) fn get(&self, place: u32) -> T {
+        if !self.listed.is_empty() {
+            let at = self.listed.binary_search_by_key(&place, |(row, _)| *row);
+            return at.map_or(self.none, |at| self.listed[at].1);
+        }
         let page = self.pages.get(place as usize / PAGE).and_then(Option::as_deref);
         page.map_or(self.none, |page| page[place as usize % PAGE])
     }
@@ -238,7 +250,7 @@ impl<T: Copy + PartialEq> Sparse<T> {
 
     /// Bytes in memory, about.
     pub(crate) fn bytes(&self) -> usize {
-        self.pages.iter().flatten().count() * PAGE * size_of::<T>()
+        self.pages.iter().flatten().count() * PAGE * size_of::<T>() + self.listed.capacity() * size_of::<(u32, T)>()
     }
 
     /// The places from `first` on, `rows` of them, that have a value.

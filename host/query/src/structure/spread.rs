@@ -53,6 +53,25 @@ impl Share {
     }
 }
 
+/// What passes have left: each begins where the one before ended, by the same hashes.
+#[derive(Clone, Debug)]
+pub(crate) struct Left {
+    pub(super) share: Share,
+    pub(super) hashing: Hashing,
+}
+
+impl Left {
+    /// All traces.
+    pub(crate) fn all() -> Left {
+        Left { share: Share::ALL, hashing: Hashing::default() }
+    }
+
+    /// A first half of it.
+    pub(crate) fn half(&self) -> Option<Left> {
+        self.share.half().map(|share| Left { share, hashing: self.hashing.clone() })
+    }
+}
+
 /// How a share is cut into parts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Parts {
@@ -301,7 +320,11 @@ impl<T: OfTrace> Spreads<T> {
     pub(crate) fn into_parts(self) -> Vec<Vec<Vec<T>>> {
         let mut parts: Vec<Vec<Vec<T>>> = (0..self.parts.len()).map(|_| Vec::new()).collect();
         for spread in self.of.into_iter().flatten() {
-            parts.iter_mut().zip(spread.0).filter(|(_, rows)| !rows.is_empty()).for_each(|(part, rows)| part.push(rows));
+            parts
+                .iter_mut()
+                .zip(spread.0)
+                .filter(|(_, rows)| !rows.is_empty())
+                .for_each(|(part, rows)| part.push(rows));
         }
         parts
     }

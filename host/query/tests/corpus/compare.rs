@@ -108,20 +108,27 @@ fn difference(pair: &Pair, whole: &[bool], ours: &[Vec<Json>], theirs: &[Vec<Jso
     None
 }
 
-/// Asks both all pairs; fails where they do not agree.
-pub async fn agree(engines: &Engines, engine: &Engine, table: &Path, pairs: &[(usize, Pair)]) {
+/// Asks both all pairs; fails where they do not agree. Gives the passes over spans that their structure took.
+pub async fn agree(
+    engines: &Engines,
+    engine: &Engine,
+    options: &RunOptions,
+    table: &Path,
+    pairs: &[(usize, Pair)],
+) -> u64 {
     let asked: Vec<Question> = pairs
         .iter()
         .map(|(_, p)| Question { table: table.to_owned(), sql: engines::columns(&p.sql), engines: &["duckdb"] })
         .collect();
     let answers = engines.ask_rows(&asked);
-    let mut wrong = Vec::new();
+    let (mut wrong, mut passes) = (Vec::new(), 0);
     for (((seed, pair), question), answer) in pairs.iter().zip(&asked).zip(&answers) {
         let text = &pair.prism;
         let mut query = prism_dsl::parse_text(text).unwrap_or_else(|error| panic!("{text}: {error}"));
         query.range = query.range.or(Some(Range::Between { from: i64::MIN, to: i64::MAX }));
-        let ours = engine.run(&tenant(), &query, NOW, RunOptions::default()).await;
+        let ours = engine.run(&tenant(), &query, NOW, options.clone()).await;
         let ours = ours.unwrap_or_else(|error| panic!("{text}: {error}"));
+        passes += ours.stats.structure_passes;
         let whole: Vec<bool> = ours.columns.iter().map(|column| column.unit.is_some()).collect();
         let row = |row| (0..ours.columns.len()).map(|c| ours.cell(row, c)).collect::<Vec<_>>();
         let ours: Vec<Vec<Json>> = (0..ours.rows).map(row).collect();
@@ -134,4 +141,5 @@ pub async fn agree(engines: &Engines, engine: &Engine, table: &Path, pairs: &[(u
         }
     }
     assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), pairs.len(), wrong[..wrong.len().min(12)].join("\n"));
+    passes
 }

@@ -58,18 +58,18 @@ fn aggregate(r: &mut Random) -> Both {
 /// A function over bins of `x`, over a window of the series.
 fn function(r: &mut Random, width: i64) -> (String, String, Check) {
     let bins = |before: i64, until: i64| {
-        format!("over (partition by k order by b range between {} preceding and {} preceding)", before * width, until * width)
+        format!(
+            "over (partition by k order by b range between {} preceding and {} preceding)",
+            before * width,
+            until * width
+        )
     };
     let n = 2 + r.below(4) as i64;
     match r.below(5) {
         0 => ("diff(x)".into(), format!("x - first_value(x) {}", bins(1, 1)), Check::Close),
         1 => ("cumsum(x)".into(), "coalesce(sum(x) over (partition by k order by b), 0)".into(), Check::Close),
         2 => (format!("moving_avg(x, {n})"), format!("avg(x) {}", bins(n - 1, 0)), Check::Close),
-        3 => (
-            format!("shift(x, {}s)", n * width / SECOND),
-            format!("first_value(x) {}", bins(n, n)),
-            Check::Close,
-        ),
+        3 => (format!("shift(x, {}s)", n * width / SECOND), format!("first_value(x) {}", bins(n, n)), Check::Close),
         _ => (
             format!("zscore(x, {n})"),
             format!("(x - avg(x) {0}) / nullif(stddev_samp(x) {0}, 0)", bins(n, 1)),

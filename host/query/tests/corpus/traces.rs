@@ -32,7 +32,8 @@ pub fn spans() -> Vec<Batch> {
         let begin = NOW - 3_000 * SECOND + r.below(2_400) as i64 * SECOND;
         let deep = r.one_in(3);
         let mut ids: Vec<u64> = Vec::new();
-        for _ in 0..1 + r.below(if r.one_in(10) { 60 } else { 18 }) {
+        let most = if r.one_in(10) { 60 } else { 18 };
+        for _ in 0..1 + r.below(most) {
             let parent = match r.below(14) {
                 _ if ids.is_empty() && !r.one_in(6) => None,
                 0 => None,
@@ -149,8 +150,9 @@ fn alias(condition: &Both, alias: &str) -> String {
 fn matched(r: &mut Random) -> (String, String) {
     let [a, b, c] = [(); 3].map(|()| condition(r));
     let (op, then) = (pick(r, &RELATIONS), pick(r, &RELATIONS));
-    let exists =
-        |name: &str, of: &Both, rest: &str| format!("exists (select 1 from s {name} where {} and {rest})", alias(of, name));
+    let exists = |name: &str, of: &Both, rest: &str| {
+        format!("exists (select 1 from s {name} where {} and {rest})", alias(of, name))
+    };
     let none = |name: &str, of: &Both, rest: &str| format!("not {}", exists(name, of, rest));
     let two = format!("match (a: {}, b: {}", a.prism, b.prism);
     let three = format!("{two}, c: {}", c.prism);
@@ -192,27 +194,29 @@ fn matched(r: &mut Random) -> (String, String) {
         11 => (format!("{three} where a {op} b !{then} c)"), format!("{of_c} and not {}", second(then))),
         12 | 13 => {
             let (word, sql) = pick(r, &[("and", "and"), ("or", "or")]);
-            let (one, other) =
-                (exists("a", &a, &relation(op, "a", "z")), exists("b", &b, &relation(then, "b", "z")));
+            let (one, other) = (exists("a", &a, &relation(op, "a", "z")), exists("b", &b, &relation(then, "b", "z")));
             (format!("{three} where a {op} c {word} b {then} c)"), format!("{of_c} and ({one} {sql} {other})"))
         }
         14 => {
             let first = exists("a", &a, &format!("{} and {}", relation(op, "a", "b"), relation(">>", "a", "z")));
             let lies = exists("b", &b, &format!("{} and {first}", relation(then, "b", "z")));
-            (
-                format!("{three} where a {op} b and b {then} c and a >> c) return c"),
-                format!("{of_c} and {lies}"),
-            )
+            (format!("{three} where a {op} b and b {then} c and a >> c) return c"), format!("{of_c} and {lies}"))
         }
         15 => {
             let test = between(r, "a", "b");
             let rest = format!("a.t = z.t and {}", test.sql.replace("b.", "z."));
-            (format!("{two} where a and b and {}) return b", test.prism), format!("{of_b} and {}", exists("a", &a, &rest)))
+            (
+                format!("{two} where a and b and {}) return b", test.prism),
+                format!("{of_b} and {}", exists("a", &a, &rest)),
+            )
         }
         _ => {
             // Nothing of a third in the whole trace.
             let lies = exists("a", &a, &relation(op, "a", "z"));
-            (format!("{three} where a {op} b and not c)"), format!("{of_b} and {lies} and {}", none("c", &c, "c.t = z.t")))
+            (
+                format!("{three} where a {op} b and not c)"),
+                format!("{of_b} and {lies} and {}", none("c", &c, "c.t = z.t")),
+            )
         }
     }
 }
@@ -234,9 +238,8 @@ fn beside(r: &mut Random) -> Pair {
         ],
     );
     let lies = relation(op, "a", "z");
-    let shown = |what: &str| {
-        format!("(select a.{what} from s a where {} and {lies} order by {first} limit 1)", alias(&a, "a"))
-    };
+    let shown =
+        |what: &str| format!("(select a.{what} from s a where {} and {lies} order by {first} limit 1)", alias(&a, "a"));
     let prism = format!("match (a: {}, b: {} where a {op} b)", a.prism, b.prism);
     let sql = format!("from s z where {} and {} is not null", alias(&b, "z"), shown("r"));
     if r.one_in(2) {
@@ -247,7 +250,9 @@ fn beside(r: &mut Random) -> Pair {
         );
     }
     equal(
-        format!("from spans {prism} by a.service.name as x, name select count() as n, max(a.duration) as most limit 10000"),
+        format!(
+            "from spans {prism} by a.service.name as x, name select count() as n, max(a.duration) as most limit 10000"
+        ),
         format!("{SPANS} select {} as x, z.name, count(*), max({}) {sql} group by 1, 2", shown("svc"), shown("dur")),
         4,
     )
@@ -268,28 +273,44 @@ fn relatives(r: &mut Random) -> Pair {
     let filter = alias(&c, "z");
     match r.below(5) {
         0 => equal(
-            format!("from spans where {} and parent.k > 1 by parent.service.name as x select count() as n, sum(duration) as d", c.prism),
-            format!("{SPANS} select {} as x, count(*), sum(z.dur) from s z where {filter} and {} > 1 group by 1", parent("svc"), parent("k")),
+            format!(
+                "from spans where ({}) and parent.k > 1 by parent.service.name as x select count() as n, sum(duration) as d",
+                c.prism
+            ),
+            format!(
+                "{SPANS} select {} as x, count(*), sum(z.dur) from s z where {filter} and {} > 1 group by 1",
+                parent("svc"),
+                parent("k")
+            ),
             3,
         ),
         1 => equal(
-            format!("from spans where {} by root.service.name as x, root.name as y select count() as n, max(duration) as d", c.prism),
-            format!("{SPANS} select {} as x, {} as y, count(*), max(z.dur) from s z where {filter} group by 1, 2", root("svc"), root("name")),
+            format!(
+                "from spans where ({}) by root.service.name as x, root.name as y select count() as n, max(duration) as d",
+                c.prism
+            ),
+            format!(
+                "{SPANS} select {} as x, {} as y, count(*), max(z.dur) from s z where {filter} group by 1, 2",
+                root("svc"),
+                root("name")
+            ),
             4,
         ),
         2 => equal(
-            format!("from spans where {} select row, parent.row, root.row, self_duration limit 10000", c.prism),
+            format!("from spans where ({}) select row, parent.row, root.row, self_duration limit 10000", c.prism),
             format!("{SPANS}, {COVERED} select z.r, {}, {}, {own} from s z where {filter}", parent("r"), root("r")),
             4,
         ),
         3 => equal(
-            format!("from spans where {} by service.name select sum(self_duration) as own, count() as n", c.prism),
+            format!("from spans where ({}) by service.name select sum(self_duration) as own, count() as n", c.prism),
             format!("{SPANS}, {COVERED} select z.svc, sum({own}), count(*) from s z where {filter} group by 1"),
             3,
         ),
         _ => equal(
-            format!("from spans where {} and self_duration < duration / 2 by name select count() as n", c.prism),
-            format!("{SPANS}, {COVERED} select z.name, count(*) from s z where {filter} and {own} < z.dur / 2.0 group by 1"),
+            format!("from spans where ({}) and self_duration < duration / 2 by name select count() as n", c.prism),
+            format!(
+                "{SPANS}, {COVERED} select z.name, count(*) from s z where {filter} and {own} < z.dur / 2.0 group by 1"
+            ),
             2,
         ),
     }
@@ -301,7 +322,8 @@ fn whole(r: &mut Random) -> Pair {
                       2) as errors, count(distinct svc) as services, arg_min(name, ts) filter (where p is null) as root, \
                       arg_min(svc, ts) filter (where p is null) as svc from s group by t)";
     let (text, rows) = if r.one_in(2) { matched(r) } else { (String::new(), "true".into()) };
-    let text = text.trim_end_matches(" return a").trim_end_matches(" return c").trim_end_matches(" return b").to_owned();
+    let text =
+        text.trim_end_matches(" return a").trim_end_matches(" return c").trim_end_matches(" return b").to_owned();
     let found = format!("t in (select z.t from s z where {rows})");
     let (only, filter) = pick(
         r,
@@ -315,19 +337,29 @@ fn whole(r: &mut Random) -> Pair {
     );
     match r.below(3) {
         0 => equal(
-            format!("from traces {text}{only} select trace_id, duration, span_count, error_count, service_count, root.name limit 10000"),
-            format!("{SPANS}, {OF} select lower(hex(t)), dur, spans, errors, services, root from of where {filter} and {found}"),
+            format!(
+                "from traces {text}{only} select trace_id, duration, span_count, error_count, service_count, root.name limit 10000"
+            ),
+            format!(
+                "{SPANS}, {OF} select lower(hex(t)), dur, spans, errors, services, root from of where {filter} and {found}"
+            ),
             6,
         ),
         1 => equal(
-            format!("from traces {text}{only} by root.service.name as x select count() as n, max(duration) as d, sum(span_count) as m"),
-            format!("{SPANS}, {OF} select svc, count(*), max(dur), sum(spans) from of where {filter} and {found} group by 1"),
+            format!(
+                "from traces {text}{only} by root.service.name as x select count() as n, max(duration) as d, sum(span_count) as m"
+            ),
+            format!(
+                "{SPANS}, {OF} select svc, count(*), max(dur), sum(spans) from of where {filter} and {found} group by 1"
+            ),
             4,
         ),
         _ => {
             let limit = 1 + r.below(12);
             let prism = format!("from traces {text}{only} select time, duration, span_count order time limit {limit}");
-            let sql = format!("{SPANS}, {OF} select ts, dur, spans from of where {filter} and {found} order by ts limit {limit}");
+            let sql = format!(
+                "{SPANS}, {OF} select ts, dur, spans from of where {filter} and {found} order by ts limit {limit}"
+            );
             Pair { prism, sql, checks: vec![Check::Time, Check::Equal, Check::Equal], only: None }
         }
     }
@@ -340,7 +372,10 @@ fn joined(r: &mut Random) -> Pair {
     let (of_logs, logs) = pick(
         r,
         &[
-            ("", "select trace_id as t, severity as sv, [size@int] as size, time as ts, \"resource:service:name\" as svc from {logs}"),
+            (
+                "",
+                "select trace_id as t, severity as sv, [size@int] as size, time as ts, \"resource:service:name\" as svc from {logs}",
+            ),
             (
                 " where severity >= warn",
                 "select trace_id as t, severity as sv, [size@int] as size, time as ts, \"resource:service:name\" as svc from {logs} \
@@ -351,29 +386,44 @@ fn joined(r: &mut Random) -> Pair {
     let with = format!("{SPANS}, l as materialized ({logs})");
     match r.below(4) {
         0 => equal(
-            format!("from spans where {} and logs.count > 1 select row, logs.count, logs.max.severity, logs.first.size limit 10000 join logs{of_logs} on trace", c.prism),
-            format!("{with}, g as (select t, count(*) as n, max(sv) as sv, arg_min(size, ts) as size from l where t is not null group by t) \
-                     select z.r, g.n, g.sv, g.size from s z join g on g.t = z.t where {filter} and g.n > 1"),
+            format!(
+                "from spans where ({}) and logs.count > 1 select row, logs.count, logs.max.severity, logs.first.size limit 10000 join logs{of_logs} on trace",
+                c.prism
+            ),
+            format!(
+                "{with}, g as (select t, count(*) as n, max(sv) as sv, arg_min(size, ts) as size from l where t is not null group by t) \
+                     select z.r, g.n, g.sv, g.size from s z join g on g.t = z.t where {filter} and g.n > 1"
+            ),
             4,
         ),
         1 => equal(
-            format!("from spans where {} by service.name select count() as n, sum(logs.count) as m join logs{of_logs} on trace", c.prism),
-            format!("{with}, g as (select t, count(*) as n from l where t is not null group by t) select z.svc, count(*), \
-                     sum(coalesce(g.n, 0)) from s z left join g on g.t = z.t where {filter} group by 1"),
+            format!(
+                "from spans where ({}) by service.name select count() as n, sum(logs.count) as m join logs{of_logs} on trace",
+                c.prism
+            ),
+            format!(
+                "{with}, g as (select t, count(*) as n from l where t is not null group by t) select z.svc, count(*), \
+                     sum(coalesce(g.n, 0)) from s z left join g on g.t = z.t where {filter} group by 1"
+            ),
             3,
         ),
         2 => equal(
-            format!("from spans where {} by trace_id select trace_id, count() as n, logs.count, sum(logs.size) as m limit 10000 join logs{of_logs} on trace", c.prism),
-            format!("{with}, g as (select t, count(*) as n, sum(size) as m from l where t is not null group by t), k as (select t, \
+            format!(
+                "from spans where ({}) by trace_id select trace_id, count() as n, logs.count, sum(logs.size) as m limit 10000 join logs{of_logs} on trace",
+                c.prism
+            ),
+            format!(
+                "{with}, g as (select t, count(*) as n, sum(size) as m from l where t is not null group by t), k as (select t, \
                      count(*) as n from s z where {filter} group by t) select lower(hex(k.t)), k.n, coalesce(g.n, 0), \
-                     coalesce(g.m, 0) from k left join g on g.t = k.t"),
+                     coalesce(g.m, 0) from k left join g on g.t = k.t"
+            ),
             4,
         ),
         _ => {
             let (width, nanos) = pick(r, &[("1m", 60_000_000_000_i64), ("5m", 300_000_000_000)]);
             Pair {
                 prism: format!(
-                    "from spans where {} by bin(time, {width}), service.name select count() as n, logs.count limit 10000 join \
+                    "from spans where ({}) by bin(time, {width}), service.name select count() as n, logs.count limit 10000 join \
                      logs{of_logs} on bin, service.name",
                     c.prism
                 ),
@@ -400,7 +450,9 @@ pub fn pair(r: &mut Random) -> Pair {
             };
             if r.one_in(3) {
                 return equal(
-                    format!("from spans {text} by service.name, k select count() as n, sum(duration) as d{end} limit 10000"),
+                    format!(
+                        "from spans {text} by service.name, k select count() as n, sum(duration) as d{end} limit 10000"
+                    ),
                     format!("{SPANS} select z.svc, z.k, count(*), sum(z.dur) from s z where {rows} group by 1, 2"),
                     4,
                 );
