@@ -213,6 +213,17 @@ impl Reading<'_> {
         self.read(wanted)
     }
 
+    /// Reads the columns of some nodes and fixed columns of the items together: each read costs beside its columns.
+    pub(crate) fn load_with<'n>(
+        &mut self,
+        nodes: impl Iterator<Item = &'n Node>,
+        items: &[Intrinsic],
+    ) -> Result<(), QueryError> {
+        let mut wanted = wanted(&self.scan.plan, self.frame, nodes);
+        wanted.entry(TableKind::Items).or_default().extend(items.iter().map(|column| ColumnId::Intrinsic(*column)));
+        self.read(wanted)
+    }
+
     /// Reads fixed columns of the items.
     pub(crate) fn read_items(&mut self, columns: &[Intrinsic]) -> Result<(), QueryError> {
         let ids = columns.iter().map(|column| ColumnId::Intrinsic(*column)).collect();

@@ -14,7 +14,7 @@ use super::Stop;
 use super::ask::Ask;
 use super::pieces::each;
 use super::span::{BELOW, ERROR, IN_RANGE, LOOSE, NAMED, OPEN, Traces};
-use super::spread::{Found, Hashing, Parts, Sent, Share, Spread, Spreads, Stored, Wanted};
+use super::spread::{Found, Hashing, Parts, Placed, Sent, Share, Spread, Spreads, Stored, Wanted};
 use crate::engine::engine_error;
 use crate::error::QueryError;
 use crate::prune;
@@ -25,6 +25,11 @@ use crate::scan::Scan;
 const FILTERED_TRACES_MAX: usize = 64;
 /// How many times fewer rows the frames of a name must have to be looked at before the others'.
 const FIRST_FACTOR: u64 = 4;
+/// Of so many rows of a frame one may fit a name that is looked at before the others, where frames do not tell: its traces are
+/// then few, and the other spans of most frames need not be looked at.
+const SAMPLED_FACTOR: usize = 256;
+/// Frames of which one is worth being looked at twice to know.
+const SAMPLED_FRAMES_MIN: usize = 4;
 /// Number of the status that is an error.
 const STATUS_ERROR: i32 = 2;
 
@@ -71,7 +76,11 @@ impl Gathering<'_> {
         let rows = self.touched().map(|number| self.scan.frames[number].rows() as u64).sum();
         let parts = Parts::of(share, rows);
         let bindings = self.ask.bindings.len();
-        let first: Vec<bool> = match self.narrow() {
+        let narrow = match self.narrow() {
+            None => self.sampled()?,
+            narrow => narrow,
+        };
+        let first: Vec<bool> = match narrow {
             Some(narrow) => (0..bindings).map(|binding| binding == narrow).collect(),
             None if self.needs.all => self.ask.bindings.iter().map(|conditions| !conditions.is_empty()).collect(),
             None => vec![false; bindings],
@@ -79,7 +88,8 @@ impl Gathering<'_> {
         if !first.contains(&true) {
             return self.read::<T>(parts, None, Vec::new());
         }
-        let (wanted, parts, few, marks) = self.traces(parts, &first)?;
+        // Where few rows fit, most frames need not be asked for traces.
+        let (wanted, parts, few, marks) = self.traces(parts, &first, narrow.is_none())?;
         // What all bindings were asked about need not be asked again.
         let marks = if first.contains(&false) { Vec::new() } else { marks };
         self.read(parts, Some((wanted, few, first)), marks)
@@ -118,6 +128,40 @@ impl Gathering<'_> {
         (all[narrowest].saturating_mul(FIRST_FACTOR) <= others).then_some(narrowest)
     }
 
+    /// A binding that every match needs and few rows fit, by those of one frame.
+    fn sampled(&self) -> Result<Option<usize>, Stop> {
+        let conditional = |binding: &usize| {
+            !self.ask.bindings[*binding].is_empty()
+                && self.ask.alternatives.iter().all(|way| way.bound.contains(binding))
+        };
+        let candidates: Vec<usize> = (0..self.ask.bindings.len()).filter(conditional).collect();
+        let bindings = self.ask.bindings.len();
+        if candidates.is_empty() || (bindings == 1 && !self.needs.all) || self.touched().count() < SAMPLED_FRAMES_MIN {
+            return Ok(None);
+        }
+        let Some(number) = self.touched().max_by_key(|number| self.scan.frames[*number].rows()) else { return Ok(None) };
+        let rows = self.scan.frames[number].rows();
+        let sampled = each(self.scan, 1, 1, |_, _: &mut ()| {
+            let counts = self.frame(number, |reading| {
+                let mut counts = Vec::new();
+                for binding in candidates.iter().filter(|binding| self.may_fit(number, **binding)) {
+                    counts.push((
+                        match reading.fitting(&self.ask.bindings[*binding], self.wide)? {
+                            Matching::None => 0,
+                            Matching::All => rows,
+                            Matching::Some(some) => some.len(),
+                        },
+                        *binding,
+                    ));
+                }
+                Ok(counts)
+            })?;
+            Ok::<_, Stop>(counts.unwrap_or_default())
+        })?;
+        let least = sampled.into_iter().flatten().min();
+        Ok(least.filter(|(count, _)| count * SAMPLED_FACTOR <= rows).map(|(_, binding)| binding))
+    }
+
     /// Whether a trace with these marks may match, where bindings that were not `asked` about are in all.
     fn wanted(&self, marks: u32, asked: &[bool]) -> bool {
         let has = |binding: &usize| !asked[*binding] || marks & (1 << binding) != 0;
@@ -130,6 +174,7 @@ impl Gathering<'_> {
         &self,
         parts: Parts,
         asked: &[bool],
+        eager: bool,
     ) -> Result<(Wanted, Parts, Option<Vec<[u8; 16]>>, Vec<Mutex<Marks>>), Stop> {
         let frames = self.scan.frames.len();
         let spreads = Mutex::new(Spreads::<Found>::new(frames, parts));
@@ -137,6 +182,9 @@ impl Gathering<'_> {
         each(self.scan, self.threads, frames, |number, _: &mut ()| {
             let parts = spreads.lock().parts;
             let found = self.frame(number, |reading| {
+                if eager {
+                    self.load(number, reading, asked, &[Intrinsic::TraceId])?;
+                }
                 let Some(of_frame) = self.marks(number, reading, asked)? else { return Ok(None) };
                 reading.read_items(&[Intrinsic::TraceId])?;
                 let found = Ids::of(reading, Intrinsic::TraceId).map(|ids| self.found(&ids, &of_frame, parts));
@@ -174,7 +222,7 @@ impl Gathering<'_> {
             }
         }
         let keys = all.iter().enumerate().map(|(at, found)| (at, found.trace));
-        Spread::of(keys, |at| all[at], parts, self.hashing)
+        Placed::of(keys, parts, self.hashing).spread(|at| all[at])
     }
 
     /// Reads spans: those that fit something, or all, of any trace or of the wanted ones.
@@ -205,6 +253,10 @@ impl Gathering<'_> {
                 {
                     return Ok(None);
                 }
+                if few.is_none() {
+                    let asked = if known.is_empty() { &asked[..] } else { &[] };
+                    self.load(number, reading, asked, &self.columns::<T>())?;
+                }
                 let marks = match marks {
                     Some(marks) => Some(marks),
                     None if known.is_empty() => self.marks(number, reading, &asked)?,
@@ -231,6 +283,39 @@ impl Gathering<'_> {
             }
         })?;
         Ok(spreads.into_inner())
+    }
+
+    /// Reads at once what is certainly looked at where some of the `asked` bindings may fit.
+    fn load(
+        &self,
+        number: usize,
+        reading: &mut Reading<'_>,
+        asked: &[bool],
+        columns: &[Intrinsic],
+    ) -> Result<(), QueryError> {
+        let mut columns = columns.to_vec();
+        let stats = self.scan.frames[number].stats();
+        if !self.scan.plan.range.covers(stats.time_min, stats.time_max) {
+            columns.push(Intrinsic::Time);
+        }
+        let fitting = (0..asked.len()).filter(|binding| asked[*binding] && self.may_fit(number, *binding));
+        let fitting: Vec<usize> = fitting.collect();
+        if fitting.is_empty() && !asked.is_empty() && !self.needs.all {
+            return Ok(());
+        }
+        reading.load_with(fitting.iter().flat_map(|binding| &self.ask.bindings[*binding]), &columns)
+    }
+
+    /// The columns of spans.
+    fn columns<T: Stored>(&self) -> Vec<Intrinsic> {
+        let mut columns = vec![Intrinsic::TraceId, Intrinsic::SpanId, Intrinsic::ParentId];
+        if T::TIMED {
+            columns.extend([Intrinsic::Time, Intrinsic::Duration, Intrinsic::Running]);
+        }
+        if self.needs.errors {
+            columns.push(Intrinsic::Status);
+        }
+        columns
     }
 
     /// Whether a frame holds a row of the wanted traces.
@@ -341,8 +426,8 @@ impl Gathering<'_> {
         &self,
         number: usize,
         reading: &mut Reading<'_>,
-        stays: &dyn Fn(usize) -> bool,
-        marks: &dyn Fn(usize) -> u32,
+        stays: &impl Fn(usize) -> bool,
+        marks: &impl Fn(usize) -> u32,
         wanted: Option<&Wanted>,
         parts: Parts,
     ) -> Result<Spread<T>, QueryError> {
@@ -352,28 +437,20 @@ impl Gathering<'_> {
         let trace = |row: usize| traces.as_ref().and_then(|ids| ids.get(row)).map(words_of);
         let loose = |row: usize| [u64::MAX, u64::from(base) + row as u64];
         let mut last = ([0; 2], false);
-        let keyed = (0..self.scan.frames[number].rows()).filter(|row| stays(*row)).filter_map(|row| {
-            match (trace(row), wanted) {
-                (Some(id), Some(wanted)) => {
-                    if last.0 != id {
-                        last = (id, wanted.has(id, self.hashing));
-                    }
-                    last.1.then_some((row, id))
+        let key = |row: usize| match (trace(row), wanted) {
+            (Some(id), Some(wanted)) => {
+                if last.0 != id {
+                    last = (id, wanted.has(id, self.hashing));
                 }
-                (Some(id), None) => Some((row, id)),
-                (None, _) => (marks(row) != 0).then(|| (row, loose(row))),
+                last.1.then_some((row, id))
             }
-        });
-        let keyed: Vec<(usize, [u64; 2])> = keyed.collect();
-        let mut columns = vec![Intrinsic::SpanId, Intrinsic::ParentId];
-        if T::TIMED {
-            columns.extend([Intrinsic::Time, Intrinsic::Duration, Intrinsic::Running]);
-        }
-        if self.needs.errors {
-            columns.push(Intrinsic::Status);
-        }
-        if !keyed.is_empty() {
-            reading.read_items(&columns)?;
+            (Some(id), None) => Some((row, id)),
+            (None, _) => (marks(row) != 0).then(|| (row, loose(row))),
+        };
+        let keyed = (0..self.scan.frames[number].rows()).filter(|row| stays(*row)).filter_map(key);
+        let placed = Placed::of(keyed, parts, self.hashing);
+        if !placed.is_empty() {
+            reading.read_items(&self.columns::<T>())?;
         }
         let [own, parents] = [Intrinsic::SpanId, Intrinsic::ParentId].map(|i| Ids::<8>::of(reading, i));
         let times = if T::TIMED { Times::of(reading) } else { Times::default() };
@@ -401,7 +478,7 @@ impl Gathering<'_> {
             };
             T::new(sent, times.start(row), times.duration(row))
         };
-        Ok(Spread::of(keyed.into_iter(), make, parts, self.hashing))
+        Ok(placed.spread(make))
     }
 }
 

@@ -199,20 +199,17 @@ impl Stored for Timed {
     }
 }
 
-/// What a frame holds, by part.
-#[derive(Debug)]
-pub(crate) struct Spread<T>(Vec<Vec<T>>);
+/// Rows of a frame, each with its part.
+pub(crate) struct Placed {
+    rows: Vec<(u32, u32)>,
+    /// By part how many.
+    counts: Vec<usize>,
+}
 
-impl<T: OfTrace> Spread<T> {
-    /// Rows, each with what its trace is hashed by, of those whose hash is in the share; `make` is asked for these alone.
-    pub(crate) fn of(
-        rows: impl Iterator<Item = (usize, [u64; 2])>,
-        make: impl Fn(usize) -> T,
-        parts: Parts,
-        hashing: &Hashing,
-    ) -> Spread<T> {
-        let mut placed: Vec<(u32, u32)> = Vec::with_capacity(rows.size_hint().1.unwrap_or(0));
-        let mut counts = vec![0; parts.len()];
+impl Placed {
+    /// Of rows, each with what its trace is hashed by, those whose hash is in the share.
+    pub(crate) fn of(rows: impl Iterator<Item = (usize, [u64; 2])>, parts: Parts, hashing: &Hashing) -> Placed {
+        let mut placed = Placed { rows: Vec::new(), counts: vec![0; parts.len()] };
         // Spans of a trace mostly lie together.
         let mut last = ([0; 2], hashing.of([0; 2]));
         for (row, key) in rows {
@@ -221,17 +218,32 @@ impl<T: OfTrace> Spread<T> {
             }
             if parts.share.contains(last.1) {
                 let part = parts.part(last.1);
-                counts[part] += 1;
-                placed.push((row as u32, part as u32));
+                placed.counts[part] += 1;
+                placed.rows.push((row as u32, part as u32));
             }
         }
-        let mut spread: Vec<Vec<T>> = counts.into_iter().map(Vec::with_capacity).collect();
-        for (row, part) in placed {
+        placed
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// Each row as `make` has it.
+    pub(crate) fn spread<T>(self, make: impl Fn(usize) -> T) -> Spread<T> {
+        let mut spread: Vec<Vec<T>> = self.counts.into_iter().map(Vec::with_capacity).collect();
+        for (row, part) in self.rows {
             spread[part as usize].push(make(row as usize));
         }
         Spread(spread)
     }
+}
 
+/// What a frame holds, by part.
+#[derive(Debug)]
+pub(crate) struct Spread<T>(Vec<Vec<T>>);
+
+impl<T: OfTrace> Spread<T> {
     pub(crate) fn part(&self, part: usize) -> &[T] {
         self.0.get(part).map_or(&[], Vec::as_slice)
     }
@@ -253,7 +265,7 @@ impl<T: OfTrace> Spread<T> {
     fn narrow(&mut self, parts: Parts, hashing: &Hashing) {
         let all: Vec<T> = std::mem::take(&mut self.0).into_iter().flatten().collect();
         let keys = all.iter().enumerate().map(|(at, of)| (at, of.key()));
-        *self = Spread::of(keys, |at| all[at], parts, hashing);
+        *self = Placed::of(keys, parts, hashing).spread(|at| all[at]);
     }
 }
 
