@@ -28,6 +28,8 @@ const FIRST_FACTOR: u64 = 4;
 /// Of so many rows of a frame one may fit a name that is looked at before the others, where frames do not tell: its traces are
 /// then few, and the other spans of most frames need not be looked at.
 const SAMPLED_FACTOR: usize = 256;
+/// Of so many rows of a frame one must fit another name for that: else few spans are looked at in any case.
+const SAMPLED_MANY: usize = 16;
 /// Frames of which one is worth being looked at twice to know.
 const SAMPLED_FRAMES_MIN: usize = 4;
 /// Number of the status that is an error.
@@ -39,6 +41,8 @@ pub(crate) struct Needs {
     /// Every span of a trace, and not only those that fit a binding.
     pub(crate) all: bool,
     pub(crate) times: bool,
+    /// Ids of spans and of their parents.
+    pub(crate) ids: bool,
     pub(crate) errors: bool,
     /// Bytes that a span takes beside those in which it is gathered.
     pub(crate) later_bytes: usize,
@@ -86,13 +90,12 @@ impl Gathering<'_> {
             None => vec![false; bindings],
         };
         if !first.contains(&true) {
-            return self.read::<T>(parts, None, Vec::new());
+            return self.read::<T>(parts, None, &[], vec![true; bindings]);
         }
         // Where few rows fit, most frames need not be asked for traces.
         let (wanted, parts, few, marks) = self.traces(parts, &first, narrow.is_none())?;
-        // What all bindings were asked about need not be asked again.
-        let marks = if first.contains(&false) { Vec::new() } else { marks };
-        self.read(parts, Some((wanted, few, first)), marks)
+        let asked = first.iter().map(|asked| !asked).collect();
+        self.read(parts, Some((wanted, few)), &marks, asked)
     }
 
     /// The frames that lie in the range.
@@ -128,38 +131,41 @@ impl Gathering<'_> {
         (all[narrowest].saturating_mul(FIRST_FACTOR) <= others).then_some(narrowest)
     }
 
-    /// A binding that every match needs and few rows fit, by those of one frame.
+    /// A binding that every match needs and few rows fit, by those of one frame, where many fit another.
     fn sampled(&self) -> Result<Option<usize>, Stop> {
-        let conditional = |binding: &usize| {
-            !self.ask.bindings[*binding].is_empty()
-                && self.ask.alternatives.iter().all(|way| way.bound.contains(binding))
-        };
-        let candidates: Vec<usize> = (0..self.ask.bindings.len()).filter(conditional).collect();
+        let needed = |binding: &usize| self.ask.alternatives.iter().all(|way| way.bound.contains(binding));
         let bindings = self.ask.bindings.len();
-        if candidates.is_empty() || (bindings == 1 && !self.needs.all) || self.touched().count() < SAMPLED_FRAMES_MIN {
+        let conditional = (0..bindings).filter(needed).any(|binding| !self.ask.bindings[binding].is_empty());
+        if !conditional || (bindings == 1 && !self.needs.all) || self.touched().count() < SAMPLED_FRAMES_MIN {
             return Ok(None);
         }
-        let Some(number) = self.touched().max_by_key(|number| self.scan.frames[*number].rows()) else { return Ok(None) };
+        let Some(number) = self.touched().max_by_key(|number| self.scan.frames[*number].rows()) else {
+            return Ok(None);
+        };
         let rows = self.scan.frames[number].rows();
+        let count = |reading: &mut Reading<'_>, binding: usize| {
+            let conditions = &self.ask.bindings[binding];
+            if conditions.is_empty() {
+                return Ok(rows);
+            }
+            if !self.may_fit(number, binding) {
+                return Ok(0);
+            }
+            Ok(match reading.fitting(conditions, self.wide)? {
+                Matching::None => 0,
+                Matching::All => rows,
+                Matching::Some(some) => some.len(),
+            })
+        };
         let sampled = each(self.scan, 1, 1, |_, _: &mut ()| {
-            let counts = self.frame(number, |reading| {
-                let mut counts = Vec::new();
-                for binding in candidates.iter().filter(|binding| self.may_fit(number, **binding)) {
-                    counts.push((
-                        match reading.fitting(&self.ask.bindings[*binding], self.wide)? {
-                            Matching::None => 0,
-                            Matching::All => rows,
-                            Matching::Some(some) => some.len(),
-                        },
-                        *binding,
-                    ));
-                }
-                Ok(counts)
-            })?;
-            Ok::<_, Stop>(counts.unwrap_or_default())
+            let all = |reading: &mut Reading<'_>| (0..bindings).map(|binding| count(reading, binding)).collect();
+            Ok::<Option<Vec<usize>>, Stop>(self.frame(number, all)?)
         })?;
-        let least = sampled.into_iter().flatten().min();
-        Ok(least.filter(|(count, _)| count * SAMPLED_FACTOR <= rows).map(|(_, binding)| binding))
+        let Some(counts) = sampled.into_iter().flatten().next() else { return Ok(None) };
+        let Some(least) = (0..bindings).filter(needed).min_by_key(|binding| counts[*binding]) else { return Ok(None) };
+        let most = if self.needs.all { rows } else { counts.iter().copied().max().unwrap_or_default() };
+        let few = counts[least] * SAMPLED_FACTOR <= rows && most * SAMPLED_MANY >= rows;
+        Ok(few.then_some(least))
     }
 
     /// Whether a trace with these marks may match, where bindings that were not `asked` about are in all.
@@ -229,38 +235,39 @@ impl Gathering<'_> {
     fn read<T: Stored>(
         &self,
         parts: Parts,
-        wanted: Option<(Wanted, Option<Vec<[u8; 16]>>, Vec<bool>)>,
-        known: Vec<Mutex<Marks>>,
+        wanted: Option<(Wanted, Option<Vec<[u8; 16]>>)>,
+        known: &[Mutex<Marks>],
+        asked: Vec<bool>,
     ) -> Result<Spreads<T>, Stop> {
-        let (wanted, few, first) = wanted.map_or((None, None, Vec::new()), |(w, few, first)| (Some(w), few, first));
-        let asked = vec![true; self.ask.bindings.len()];
+        let (wanted, few) = wanted.unzip();
+        let few = few.flatten();
         let spreads = Mutex::new(Spreads::<T>::new(self.scan.frames.len(), parts));
-        let beside = wanted.as_ref().map_or(0, Wanted::bytes);
+        let of_marks: usize = known.iter().map(|marks| marks.lock().as_ref().map_or(0, Vec::len) * 4).sum();
+        let beside = wanted.as_ref().map_or(0, Wanted::bytes) + of_marks;
         each(self.scan, self.threads, self.scan.frames.len(), |number, _: &mut ()| {
-            let marks = known.get(number).and_then(|marks| marks.lock().take());
+            let known = known.get(number).and_then(|marks| marks.lock().take());
             let frame = &self.scan.frames[number];
             let hopeless = |ids: &Vec<[u8; 16]>| !ids.iter().any(|id| frame.may_contain_trace(id));
-            // Spans of no trace are looked at where they fit.
-            let may_be_loose =
-                || known.is_empty() && (0..first.len()).any(|binding| first[binding] && self.may_fit(number, binding));
-            if marks.is_none() && self.scan.prune && few.as_ref().is_some_and(hopeless) && !may_be_loose() {
+            // A span of no trace matches only where it fits what was looked for first.
+            if known.is_none() && self.scan.prune && few.as_ref().is_some_and(hopeless) {
                 return Ok(());
             }
             let parts = spreads.lock().parts;
             let spread = self.frame(number, |reading| {
-                if let Some(wanted) = wanted.as_ref().filter(|_| known.is_empty() && !may_be_loose())
+                if let Some(wanted) = wanted.as_ref().filter(|_| known.is_none() && asked.contains(&true))
                     && !self.holds_any(reading, wanted)?
                 {
                     return Ok(None);
                 }
                 if few.is_none() {
-                    let asked = if known.is_empty() { &asked[..] } else { &[] };
-                    self.load(number, reading, asked, &self.columns::<T>())?;
+                    self.load(number, reading, &asked, &self.columns::<T>())?;
                 }
-                let marks = match marks {
-                    Some(marks) => Some(marks),
-                    None if known.is_empty() => self.marks(number, reading, &asked)?,
-                    None => None,
+                let marks = match (known, self.marks(number, reading, &asked)?) {
+                    (Some(mut known), Some(more)) => {
+                        known.iter_mut().zip(more).for_each(|(known, more)| *known |= more);
+                        Some(known)
+                    }
+                    (known, more) => known.or(more),
                 };
                 if marks.is_none() && !self.needs.all {
                     return Ok(None);
@@ -300,7 +307,7 @@ impl Gathering<'_> {
         }
         let fitting = (0..asked.len()).filter(|binding| asked[*binding] && self.may_fit(number, *binding));
         let fitting: Vec<usize> = fitting.collect();
-        if fitting.is_empty() && !asked.is_empty() && !self.needs.all {
+        if fitting.is_empty() && asked.contains(&true) && !self.needs.all {
             return Ok(());
         }
         reading.load_with(fitting.iter().flat_map(|binding| &self.ask.bindings[*binding]), &columns)
@@ -308,7 +315,10 @@ impl Gathering<'_> {
 
     /// The columns of spans.
     fn columns<T: Stored>(&self) -> Vec<Intrinsic> {
-        let mut columns = vec![Intrinsic::TraceId, Intrinsic::SpanId, Intrinsic::ParentId];
+        let mut columns = vec![Intrinsic::TraceId];
+        if self.needs.ids {
+            columns.extend([Intrinsic::SpanId, Intrinsic::ParentId]);
+        }
         if T::TIMED {
             columns.extend([Intrinsic::Time, Intrinsic::Duration, Intrinsic::Running]);
         }
@@ -452,7 +462,8 @@ impl Gathering<'_> {
         if !placed.is_empty() {
             reading.read_items(&self.columns::<T>())?;
         }
-        let [own, parents] = [Intrinsic::SpanId, Intrinsic::ParentId].map(|i| Ids::<8>::of(reading, i));
+        let ids = |column| Ids::<8>::of(reading, column).filter(|_| self.needs.ids);
+        let [own, parents] = [Intrinsic::SpanId, Intrinsic::ParentId].map(ids);
         let times = if T::TIMED { Times::of(reading) } else { Times::default() };
         let status: Option<Int32Array> =
             reading.column(Intrinsic::Status).filter(|_| self.needs.errors).map(|a| a.as_primitive().clone());

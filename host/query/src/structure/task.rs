@@ -56,6 +56,8 @@ impl Task {
         let needs = Needs {
             all,
             times: if direct { others } else { all || several },
+            // Else which traces a span is of is all that is asked.
+            ids: !direct || !ways.is_empty() || targets.iter().any(|target| *target != Target::Row),
             errors: of_traces.contains(&OfTrace::Errors),
             // Spans of traces take the room of those that they are made of, part by part.
             later_bytes: TOLD_BYTES * (usize::from(own) + usize::from(critical) + of_traces.len() + targets.len()),
