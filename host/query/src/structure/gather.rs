@@ -3,7 +3,7 @@
 //! Where few traces may have what some name asks for, or where all spans of traces are wanted, the traces are found first; then
 //! the spans of those are read, frame by frame on all threads. Where nothing but the found spans matters, they alone.
 
-use arrow::array::{Array, AsArray, BooleanArray, FixedSizeBinaryArray, Int32Array, Int64Array};
+use arrow::array::{AsArray, Int32Array};
 use arrow::datatypes::Int64Type;
 use datafusion::execution::memory_pool::MemoryReservation;
 use parking_lot::Mutex;
@@ -12,8 +12,9 @@ use prism_model::window::TimeRange;
 
 use super::Stop;
 use super::ask::Ask;
+use super::columns::{Ids, Times, bytes_of, words_of};
 use super::pieces::each;
-use super::span::{BELOW, ERROR, IN_RANGE, LOOSE, NAMED, OPEN, Traces};
+use super::span::{BELOW, ERROR, IN_RANGE, LOOSE, NAMED, Traces};
 use super::spread::{Found, Hashing, Parts, Placed, Sent, Share, Spread, Spreads, Stored, Wanted};
 use crate::engine::engine_error;
 use crate::error::QueryError;
@@ -333,7 +334,7 @@ impl Gathering<'_> {
         reading.read_items(&[Intrinsic::TraceId])?;
         let Some(ids) = Ids::of(reading, Intrinsic::TraceId) else { return Ok(false) };
         let mut last = [0; 2];
-        Ok((0..ids.0.len()).filter_map(|row| ids.get(row).map(words_of)).any(|id| {
+        Ok((0..ids.len()).filter_map(|row| ids.get(row).map(words_of)).any(|id| {
             // Spans of a trace mostly lie together.
             std::mem::replace(&mut last, id) != id && wanted.has(id, self.hashing)
         }))
@@ -491,71 +492,4 @@ impl Gathering<'_> {
         };
         Ok(placed.spread(make))
     }
-}
-
-/// Times of a frame's spans.
-#[derive(Default)]
-struct Times {
-    starts: Option<Int64Array>,
-    durations: Option<Int64Array>,
-    running: Option<BooleanArray>,
-}
-
-impl Times {
-    fn of(reading: &Reading<'_>) -> Times {
-        Times {
-            starts: reading.column(Intrinsic::Time).map(|a| a.as_primitive().clone()),
-            durations: reading.column(Intrinsic::Duration).map(|a| a.as_primitive().clone()),
-            running: reading.column(Intrinsic::Running).map(|a| a.as_boolean().clone()),
-        }
-    }
-
-    fn start(&self, row: usize) -> i64 {
-        self.starts.as_ref().map_or(0, |starts| starts.value(row))
-    }
-
-    /// As the field `duration` has it.
-    fn duration(&self, row: usize) -> i64 {
-        if self.running.as_ref().is_some_and(|running| running.is_valid(row) && running.value(row)) {
-            return OPEN;
-        }
-        match self.durations.as_ref() {
-            Some(durations) if durations.is_null(row) => OPEN,
-            // The end 0 is none.
-            Some(durations) if durations.value(row) < 0 && self.start(row).wrapping_add(durations.value(row)) == 0 => {
-                OPEN
-            }
-            Some(durations) => durations.value(row),
-            None => 0,
-        }
-    }
-}
-
-/// Ids of a frame.
-struct Ids<const N: usize>(FixedSizeBinaryArray);
-
-impl<const N: usize> Ids<N> {
-    fn of(reading: &Reading<'_>, column: Intrinsic) -> Option<Ids<N>> {
-        let ids = reading.column(column)?;
-        Some(Ids(ids.as_fixed_size_binary().clone())).filter(|ids| ids.0.value_length() as usize == N)
-    }
-
-    /// An id that is there: neither missing nor empty.
-    fn get(&self, row: usize) -> Option<&[u8; N]> {
-        let (ids, _) = self.0.value_data().as_chunks::<N>();
-        let id = ids.get(row)?;
-        (*id != [0; N] && self.0.is_valid(row)).then_some(id)
-    }
-}
-
-fn words_of(id: &[u8; 16]) -> [u64; 2] {
-    let (words, _) = id.as_chunks::<8>();
-    [u64::from_be_bytes(words[0]), u64::from_be_bytes(words[1])]
-}
-
-fn bytes_of(id: &[u64; 2]) -> [u8; 16] {
-    let mut bytes = [0; 16];
-    bytes[..8].copy_from_slice(&id[0].to_be_bytes());
-    bytes[8..].copy_from_slice(&id[1].to_be_bytes());
-    bytes
 }

@@ -16,6 +16,7 @@ mod pieces;
 mod spread;
 mod span;
 mod tree;
+mod columns;
 mod gather;
 mod direct;
 mod relate;
