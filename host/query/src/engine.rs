@@ -13,6 +13,7 @@ use datafusion::prelude::SessionConfig;
 use parking_lot::Mutex;
 use prism_dsl::Query;
 use prism_model::TenantId;
+use prism_plugin::{Functions, PluginError};
 use prism_store::{Reader, StoreError};
 
 use crate::answer::{Answer, AnswerColumn, Stats};
@@ -23,6 +24,7 @@ use crate::error::QueryError;
 use crate::explain::{Calibration, Explained};
 use crate::finish::finish;
 use crate::memory::{OfQuery, Total};
+use crate::plugins::Plugins;
 use crate::ran::{Ran, unknown_fields};
 use crate::scan::{Deadline, Scan};
 use crate::series::earlier_plan;
@@ -105,8 +107,10 @@ pub struct EngineLoad {
 }
 
 /// How one query is run.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct RunOptions {
+    /// What the tenant's plugins offer; without them `plugin.name(…)` means nothing. See [`calls_plugins`].
+    pub functions: Option<Arc<Functions>>,
     /// A field that no row in the range has is an error instead of a warning.
     pub strict: bool,
     /// Read every frame of the range: for tests of QU-2.
@@ -167,7 +171,10 @@ impl Engine {
         let started = Instant::now();
         let page = query.cursor.as_ref().map(|text| Cursor::read(text, query)).transpose()?;
         let now_unix_nanos = page.as_ref().map_or(now_unix_nanos, |page| page.now);
-        let mut settled = plan(query, now_unix_nanos, self.options.limit_max)?;
+        let (limit, setting) = self.time_of(tenant, query);
+        let plugins = Plugins::of(options.functions.clone(), started.checked_add(limit));
+        let _stop = plugins.until_dropped();
+        let mut settled = plan(query, now_unix_nanos, self.options.limit_max, &plugins)?;
         if let Some(page) = page {
             settled.turn_to(&page.after);
         }
@@ -175,14 +182,7 @@ impl Engine {
             let last = show::duration(RANGE_DEFAULT_NANOS);
             settled.warnings.push(format!("the query names no range: it was answered for the last {last}"));
         }
-        let own =
-            query.budget.and_then(|b| b.time).and_then(|nanos| u64::try_from(nanos).ok()).map(Duration::from_nanos);
         let of_tenant = self.options.tenants.get(tenant);
-        let all = match of_tenant.and_then(|limits| limits.time_max) {
-            Some(limit) => (limit, "query.tenants"),
-            None => (self.options.time_max, "query.time_max_ms"),
-        };
-        let (limit, setting) = own.map(|own| (own, "budget.time")).into_iter().chain([all]).min().unwrap_or(all);
         let bytes_max = match of_tenant.and_then(|limits| limits.bytes_max) {
             Some(limit) => Some((limit, "query.tenants")),
             None => self.options.bytes_max.map(|limit| (limit, "query.bytes_max")),
@@ -205,15 +205,30 @@ impl Engine {
         let answered = tokio::time::timeout(limit, Box::pin(self.answer(settled, asked))).await;
         unanswered.answered();
         let mut answer = match answered {
+            // Its guests were stopped when its time was over.
+            Ok(Err(QueryError::Plugin(PluginError::Interrupted))) => return Err(QueryError::Time { limit, setting }),
             Ok(answer) => answer?,
             Err(_) => return Err(QueryError::Time { limit, setting }),
         };
+        let spent = plugins.spent();
+        (answer.stats.plugin_nanos, answer.stats.plugin_calls) = (spent.nanos, spent.calls);
         if let Some(explained) = explained {
             let mut explained = std::mem::take(&mut *explained.lock());
             explained.memory_bytes_max = self.options.memory_bytes_max as u64;
             answer.explain(explained);
         }
         Ok(answer)
+    }
+
+    /// How long a query may take, and what says so.
+    fn time_of(&self, tenant: &TenantId, query: &Query) -> (Duration, &'static str) {
+        let own =
+            query.budget.and_then(|b| b.time).and_then(|nanos| u64::try_from(nanos).ok()).map(Duration::from_nanos);
+        let all = match self.options.tenants.get(tenant).and_then(|limits| limits.time_max) {
+            Some(limit) => (limit, "query.tenants"),
+            None => (self.options.time_max, "query.time_max_ms"),
+        };
+        own.map(|own| (own, "budget.time")).into_iter().chain([all]).min().unwrap_or(all)
     }
 
     /// What is read may move to a colder tier meanwhile. Nothing was answered by then, so that the query begins anew, once.
