@@ -160,6 +160,14 @@ pub fn list(root: &Path, tenant: &TenantId) -> Result<Vec<Binding>, BindError> {
     Ok(Ledger::open(root, tenant)?.latest()?.1)
 }
 
+/// The component of a binding.
+///
+/// # Errors
+/// [`BindError`]: it cannot be read.
+pub fn component(root: &Path, tenant: &TenantId, binding: &Binding) -> Result<Vec<u8>, BindError> {
+    Ledger::open(root, tenant)?.component(binding)
+}
+
 /// Binds a component: it passes the upload gate, its configuration is checked, it is kept, and every process that takes the
 /// tenant's data runs it within a second.
 ///

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
+#[path = "support/moved.rs"]
+mod moved;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -135,6 +137,43 @@ async fn answers_are_those_of_plain_loops_however_rows_are_spread() {
         let pruned =
             lab.ask_with(condition, RunOptions { without_pruning: true, ..RunOptions::default() }).await.unwrap();
         assert_eq!(pruned.cell(0, 0), json!(expected), "seed {seed}: QU-2");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn qu_4_no_rollup_answers_for_a_plugin_in_any_tier() {
+    let moved = moved::Moved::new();
+    let spans = spans(&mut Random(11), 200);
+    for (number, part) in spans.chunks(50).enumerate() {
+        moved.add(batch(part, number * 50)).await;
+    }
+    let range = "from spans from t'2026-01-01T11:00:00Z' to t'2026-01-01T12:00:00Z'";
+    let native = format!("{range} by service.name order service.name select count() as n");
+    let calls = [
+        format!(
+            "{range} by plugin.url_template(service.name) as s order s select plugin.apdex(duration, 200ms) as a, count() as n"
+        ),
+        format!("{range} where plugin.url_template(service.name) = 'pay' select count() as n"),
+        format!("{range} by service.name order service.name select plugin.apdex(duration, 200ms) as a"),
+    ];
+    let functions = Some(support::first_party());
+    let ask = async |text: &str| {
+        let options = RunOptions { functions: functions.clone(), ..RunOptions::default() };
+        moved.engine().run(&support::tenant(), &parse_text(text).unwrap(), NOW, options).await.unwrap()
+    };
+    let mut hot = Vec::new();
+    for text in &calls {
+        hot.push(shown(&ask(text).await));
+    }
+    for move_on in [moved::Moved::seal, moved::Moved::promote] {
+        move_on(&moved, Signal::Spans);
+        // A test that nothing could fail without rollups there.
+        assert!(ask(&native).await.stats.rollups_read > 0);
+        for (text, hot) in calls.iter().zip(&hot) {
+            let answer = ask(text).await;
+            assert_eq!(shown(&answer), *hot, "{text}");
+            assert_eq!(answer.stats.rollups_read, 0, "{text}");
+        }
     }
 }
 

@@ -56,12 +56,20 @@ fn list(tenant: Option<&TenantId>, config: &Config, screen: &Screen) -> anyhow::
         ));
     }
     let columns =
-        [("binding", Align::Left), ("plugin", Align::Left), ("signals", Align::Left), ("config", Align::Left)];
+        [("binding", Align::Left), ("plugin", Align::Left), ("signals or calls", Align::Left), ("config", Align::Left)];
     let mut grid = Grid::new(columns.map(|(name, align)| (name.to_owned(), align)));
+    let host = PluginHost::new(config.plugin_options())?;
     for binding in bound {
+        // One that cannot be loaded is listed all the same: whoever lists them may look for what is wrong.
+        let component = bindings::component(&config.data_dir, tenant, &binding).ok();
+        let loaded = component.and_then(|component| host.load(&component).ok());
+        let seen = match loaded.filter(|plugin| plugin.world().is_called()) {
+            Some(plugin) => called(&binding, &plugin).replace('`', ""),
+            None => signals_of(&binding),
+        };
         let hash = binding.plugin.get(..HASH_SHOWN).unwrap_or_default();
         let plugin = bundled_name(&binding.plugin).map_or_else(|| hash.to_owned(), |name| format!("{name} {hash}"));
-        grid.push(vec![binding.name.clone(), plugin, signals_of(&binding), clean(&binding.config.to_string())]);
+        grid.push(vec![binding.name.clone(), plugin, seen, clean(&binding.config.to_string())]);
     }
     Ok(grid.render(screen))
 }
