@@ -25,7 +25,7 @@ include!("../tests/guests/kernels.rs");
 
 const ROWS: usize = 16_384;
 
-fn plugin(host: &PluginHost, folder: &Path) -> Arc<Plugin> {
+fn plugin(host: &Arc<PluginHost>, folder: &Path) -> Arc<Plugin> {
     let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join("bench-guests");
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
     let path = prism_componentize::build_guest(&manifest, &out).unwrap();

@@ -15,7 +15,7 @@ pub fn at_most(values: &[i64], max: i64) -> Vec<u8> {
     keep
 }
 
-/// Nanoseconds as milliseconds, half away from zero.
+/// Nanoseconds as milliseconds, to the nearest half.
 pub fn millis(values: &[f64]) -> Vec<f64> {
     values.iter().map(|value| (value / 1e6 * 2.0).round() / 2.0).collect()
 }
