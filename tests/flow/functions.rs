@@ -46,6 +46,11 @@ fn functions_are_bound_called_and_taken_away_while_the_server_runs() {
     let shown = cli(data.path(), &["query", "--url", server.url(), text]).expect("answers");
     assert!(shown.contains("/users/{n}") && shown.contains("0.625") && shown.contains("plugins "), "{shown}");
 
+    let metrics = server.get("/metrics").expect("an answer").text();
+    let calls =
+        metrics.lines().find_map(|line| line.strip_prefix("prism_query_plugin_calls_total ")).expect("is counted");
+    assert!(calls.parse::<f64>().expect("a number") > 0.0, "{calls}");
+
     // A guest that traps fails its own query, and no batch.
     let guest = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../host/plugin/tests/guests/hostile-scalar");
     let component = prism_componentize::build_guest(&guest, data.path()).expect("builds");

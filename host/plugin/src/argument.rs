@@ -134,7 +134,9 @@ pub(crate) fn rows_of(mask: &BooleanBuffer) -> UInt32Array {
 
 /// Where calls begin and how many rows each has, so that each brings at most so many rows and bytes.
 pub(crate) fn calls(args: &[Argument], rows: usize, rows_max: usize, bytes_max: usize) -> Vec<(usize, usize)> {
-    let bytes: usize = args.iter().filter_map(Argument::column).map(|array| array.get_buffer_memory_size()).sum();
+    let of_column =
+        |array: &ArrayRef| array.to_data().get_slice_memory_size().unwrap_or_else(|_| array.get_buffer_memory_size());
+    let bytes: usize = args.iter().filter_map(Argument::column).map(of_column).sum();
     let parts = rows.div_ceil(rows_max.max(1)).max(bytes / bytes_max.max(1)).clamp(1, rows.max(1));
     let each = rows.div_ceil(parts).max(1);
     (0..rows).step_by(each).map(|from| (from, each.min(rows - from))).collect()

@@ -174,7 +174,7 @@ impl Caller {
             Ok(series)
         })?;
         let output_max = self.host.options.output_bytes_max;
-        let checked = series.map_err(Stopped::from).and_then(|series| {
+        let checked = series.and_then(|series| {
             let returned = Returned { validity: series.validity, keys: series.keys, values: series.values };
             Ok(returned.check(rows, signature.returns.dtype(), output_max)?)
         });
@@ -212,7 +212,6 @@ pub(crate) fn failed(callable: &Callable, signature: &Signature, stopped: Stoppe
         Stopped::Failure(Failure::Interrupted) => PluginError::Interrupted,
         Stopped::Failure(failure) => {
             let (function, plugin) = (signature.name.clone(), callable.plugin.metadata.name.clone());
-            tracing::warn!(binding = callable.binding, plugin, function, %failure, "a plugin failed in a query");
             PluginError::Call { function, plugin, binding: callable.binding.clone(), failure }
         }
         Stopped::Full(full) => full.error(&callable.host.options),

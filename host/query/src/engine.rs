@@ -104,6 +104,10 @@ pub struct EngineLoad {
     pub memory_bytes: usize,
     /// Queries that were given up before their end, since whoever asked went away.
     pub given_up: u64,
+    /// Time that queries spent in guests of plugins, nanoseconds.
+    pub plugin_nanos: u64,
+    /// Calls of them.
+    pub plugin_calls: u64,
 }
 
 /// How one query is run.
@@ -130,6 +134,14 @@ pub struct Engine {
     pub(crate) turns: Arc<Turns>,
     memory: Arc<Total>,
     given_up: Arc<AtomicU64>,
+    guests: Arc<Guests>,
+}
+
+/// What guests of plugins took for all queries so far.
+#[derive(Debug, Default)]
+struct Guests {
+    nanos: AtomicU64,
+    calls: AtomicU64,
 }
 
 impl Engine {
@@ -141,6 +153,7 @@ impl Engine {
             turns: Turns::new(options.threads),
             memory: Total::new(options.memory_total_bytes_max),
             given_up: Arc::default(),
+            guests: Arc::default(),
             options: Arc::new(options),
         }
     }
@@ -149,7 +162,14 @@ impl Engine {
     pub fn load(&self) -> EngineLoad {
         let (frames_running, frames_waiting) = self.turns.now();
         let given_up = self.given_up.load(Ordering::Relaxed);
-        EngineLoad { frames_running, frames_waiting, memory_bytes: self.memory.used(), given_up }
+        EngineLoad {
+            frames_running,
+            frames_waiting,
+            memory_bytes: self.memory.used(),
+            given_up,
+            plugin_nanos: self.guests.nanos.load(Ordering::Relaxed),
+            plugin_calls: self.guests.calls.load(Ordering::Relaxed),
+        }
     }
 
     /// Answers a query for one tenant (QU-1: every scan is bound to it and to a range).
@@ -204,13 +224,15 @@ impl Engine {
         let unanswered = Unanswered(Some(&self.given_up));
         let answered = tokio::time::timeout(limit, Box::pin(self.answer(settled, asked))).await;
         unanswered.answered();
+        let spent = plugins.spent();
+        self.guests.nanos.fetch_add(spent.nanos, Ordering::Relaxed);
+        self.guests.calls.fetch_add(spent.calls, Ordering::Relaxed);
         let mut answer = match answered {
             // Its guests were stopped when its time was over.
             Ok(Err(QueryError::Plugin(PluginError::Interrupted))) => return Err(QueryError::Time { limit, setting }),
             Ok(answer) => answer?,
             Err(_) => return Err(QueryError::Time { limit, setting }),
         };
-        let spent = plugins.spent();
         (answer.stats.plugin_nanos, answer.stats.plugin_calls) = (spent.nanos, spent.calls);
         if let Some(explained) = explained {
             let mut explained = std::mem::take(&mut *explained.lock());

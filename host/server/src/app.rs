@@ -194,6 +194,16 @@ impl App {
             "Queries that ended because whoever asked went away.",
             load.given_up as f64,
         );
+        for (name, help, value) in [
+            (
+                "prism_query_plugin_seconds_total",
+                "Time that queries spent in guests of plugins.",
+                load.plugin_nanos as f64 / 1e9,
+            ),
+            ("prism_query_plugin_calls_total", "Calls of guests of plugins by queries.", load.plugin_calls as f64),
+        ] {
+            text.one(name, Type::Counter, help, value);
+        }
         if let Some(tls) = &self.tls {
             tls.expose(&mut text);
         }
