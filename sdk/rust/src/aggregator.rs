@@ -17,6 +17,82 @@ use crate::{BytesCol, Description, Error};
 /// spread over many accumulators, on threads and nodes. Each has one [`Aggregator::Group`] for each group that it has seen:
 /// rows come by [`Aggregator::update`], the states of others by [`Aggregator::merge`], in any order. The result must be the
 /// same however the rows were spread.
+///
+/// A whole plugin, which queries call as `plugin.spread(duration)`:
+/// ```
+/// use prism_sdk::prelude::*;
+///
+/// /// The distance from the least to the greatest value.
+/// struct Spread;
+///
+/// impl Aggregator for Spread {
+///     type Config = serde::de::IgnoredAny;
+///     type Call = ();
+///     type Group = Option<(f64, f64)>;
+///
+///     fn describe() -> Description {
+///         Description::new("spread", "1.0.0", "from the least to the greatest value").deterministic()
+///     }
+///
+///     fn new(_: Self::Config) -> Result<Self, Error> {
+///         Ok(Spread)
+///     }
+///
+///     fn signatures() -> Vec<Signature> {
+///         vec![Signature::new("spread", &[Dtype::Float64], Dtype::Float64).deterministic()]
+///     }
+///
+///     fn call(&self, _function: usize, _constants: &[Constant]) -> Result<(), Error> {
+///         Ok(())
+///     }
+///
+///     fn update(_: &(), groups: &mut [Self::Group], rows: &Rows<'_>) -> Result<(), Error> {
+///         let values = rows.numbers(0)?;
+///         rows.each(|group, row| {
+///             // The signature does not ask for missing values, so there are none.
+///             let value = values.get(row).unwrap_or_default();
+///             let (least, greatest) = groups[group].get_or_insert((value, value));
+///             (*least, *greatest) = (least.min(value), greatest.max(value));
+///         });
+///         Ok(())
+///     }
+///
+///     fn merge(_: &(), group: &mut Self::Group, state: &[u8]) -> Result<(), Error> {
+///         let (ends, _) = state.as_chunks::<8>();
+///         if let [least, greatest] = ends.iter().map(|end| f64::from_le_bytes(*end)).collect::<Vec<_>>()[..] {
+///             let (low, high) = group.get_or_insert((least, greatest));
+///             (*low, *high) = (low.min(least), high.max(greatest));
+///         }
+///         Ok(())
+///     }
+///
+///     fn state(_: &(), group: &Self::Group, out: &mut Vec<u8>) {
+///         // A group without rows has an empty state.
+///         for (least, greatest) in group {
+///             out.extend(least.to_le_bytes());
+///             out.extend(greatest.to_le_bytes());
+///         }
+///     }
+///
+///     fn finish(_: &(), groups: &[Self::Group]) -> Result<Series, Error> {
+///         Ok(Series::numbers(groups.iter().map(|group| group.map(|(least, greatest)| greatest - least))))
+///     }
+/// }
+///
+/// prism_sdk::export_aggregator!(Spread);
+/// # use prism_sdk::Arg;
+/// # let values = Values::F64s(vec![3.0, 5.0, 1.0, 9.0]);
+/// # let args = [Arg::Series(Series { validity: None, keys: None, values })];
+/// # let rows = Rows::new(Args::new(4, &args), &[0, 1, 0, 1], Some(&[0b0111]));
+/// # let mut groups = [None; 3];
+/// # Spread::update(&(), &mut groups, &rows).unwrap();
+/// # let mut state = Vec::new();
+/// # Spread::state(&(), &groups[0], &mut state);
+/// # Spread::merge(&(), &mut groups[1], &state).unwrap();
+/// # let found = Spread::finish(&(), &groups).unwrap();
+/// # assert_eq!(found.validity, Some(vec![0b011]));
+/// # assert!(matches!(found.values, Values::F64s(values) if values == [2.0, 4.0, 0.0]));
+/// ```
 pub trait Aggregator: Sized + 'static {
     /// The configuration as the tenant writes it, in JSON.
     type Config: DeserializeOwned;
