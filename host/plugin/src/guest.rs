@@ -134,8 +134,7 @@ impl bindings::host::Host for State {
         if self.speech == Speech::Withheld || self.log_lines > LOG_LINES_MAX {
             return Ok(());
         }
-        let message: String =
-            message.chars().take(LOG_CHARS_MAX).map(|c| if c.is_control() { ' ' } else { c }).collect();
+        let message = one_line(&message);
         use bindings::host::Level;
         match level {
             Level::Debug => tracing::debug!(target: "prism_plugin::guest", plugin = %self.name, "{message}"),
@@ -365,6 +364,11 @@ pub(crate) fn failure_of(store: &mut Store<State>, error: &wasmtime::Error) -> N
     }
 }
 
+/// A guest's words as they may stand in a log or on a screen.
+fn one_line(text: &str) -> String {
+    text.chars().take(LOG_CHARS_MAX).map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
 pub(crate) fn answered(error: base::Error, may_show: bool) -> Failure {
     let (kind, text) = match error {
         base::Error::BadConfig(text) => ("bad-config", text),
@@ -373,7 +377,7 @@ pub(crate) fn answered(error: base::Error, may_show: bool) -> Failure {
         base::Error::Retryable(text) => ("retryable", text),
         base::Error::Internal(text) => ("internal", text),
     };
-    Failure::Answered { kind, text: may_show.then(|| text.chars().take(LOG_CHARS_MAX).collect()) }
+    Failure::Answered { kind, text: may_show.then(|| one_line(&text)) }
 }
 
 /// What [`crate::error`] makes of a guest that failed at upload or when it is bound.

@@ -101,6 +101,13 @@ fn pl_3_a_function_that_breaks_its_bounds_fails_the_call() {
 }
 
 #[test]
+fn a_guests_words_are_cut_and_cannot_write_on_a_screen() {
+    let failure = failure(call(&functions(&scalar(), "long-error"), "echo", abc()), "long-error");
+    let words = failure.to_string();
+    assert!(words.len() < 600 && !words.contains(char::is_control), "{words}");
+}
+
+#[test]
 fn pl_3_every_lie_of_a_function_is_found() {
     for how in [
         "few",

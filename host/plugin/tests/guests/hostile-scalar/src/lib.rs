@@ -111,6 +111,7 @@ impl Scalar for Hostile {
             "alloc" => allocate_without_end(),
             "trap" => trap(),
             "error" => Err(Error::Internal("what went wrong".into())),
+            "long-error" => Err(Error::Internal("\u{1b}[2J\n".to_owned() + &"x".repeat(10_000))),
             "bomb" => plain(texts(n, &"x".repeat((100 << 20) / n.max(1)))),
             "count-beyond" => {
                 prism::plugin::host::count(9, 1);
