@@ -31,6 +31,7 @@ mod turns;
 mod memory;
 mod cost;
 mod reading;
+mod seat;
 mod scan;
 mod explain;
 mod cursor;

@@ -13,7 +13,6 @@ use datafusion::execution::TaskContext;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use parking_lot::Mutex;
 use prism_model::window::TimeRange;
-use prism_plugin::Held;
 use prism_store::rollup::Cell;
 use prism_store::{Frame, Rolled, StoreError};
 
@@ -34,6 +33,7 @@ use crate::prune;
 use crate::reading::{Matching, Reading};
 use crate::rollup::{Cells, Fit};
 use crate::running::{Superseded, has_running};
+use crate::seat::Seat;
 use crate::sink::Sink;
 use crate::structure::Structure;
 use crate::turns::{Taker, Turn};
@@ -71,7 +71,7 @@ pub(crate) struct Scan {
     pub(crate) prune: bool,
     next: AtomicUsize,
     /// Partitions that keep groups in guests.
-    working: AtomicUsize,
+    pub(crate) working: AtomicUsize,
     /// The time that a row must beat to be among the first, where the order begins with time.
     pub(crate) bound: Option<Bound>,
 }
@@ -82,25 +82,6 @@ enum Job {
     Frame(usize),
     /// A unit whose rollup answers instead of its frames, where it can be read.
     Rolled(Rolled),
-}
-
-/// Whether a partition may work.
-enum Seat<'s> {
-    /// It needs nothing for it.
-    Free,
-    /// It may keep groups in guests.
-    Held(Held, Working<'s>),
-    /// Other partitions do.
-    Others,
-}
-
-/// Counts a partition that works.
-struct Working<'s>(&'s AtomicUsize);
-
-impl Drop for Working<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
-    }
 }
 
 /// What would be read.
@@ -229,24 +210,6 @@ impl Scan {
             // Given up: nobody looks at it.
             Ok(RecordBatch::new_empty(self.schema()))
         })
-    }
-
-    /// The right to keep groups in guests, where the plan does.
-    fn seat(&self) -> Result<Seat<'_>, QueryError> {
-        let Shape::Groups { spec, .. } = &self.plan.shape else { return Ok(Seat::Free) };
-        let Some(called) = spec.accumulators.iter().find_map(|a| a.plugin.as_ref()) else { return Ok(Seat::Free) };
-        let hold = |wait| called.caller.hold(wait).map_err(QueryError::Plugin);
-        let held = match hold(false)? {
-            Some(held) => held,
-            // Those who work already take what is left.
-            None if self.working.load(Ordering::Acquire) > 0 => return Ok(Seat::Others),
-            None => match hold(true)? {
-                Some(held) => held,
-                None => return Ok(Seat::Others),
-            },
-        };
-        self.working.fetch_add(1, Ordering::AcqRel);
-        Ok(Seat::Held(held, Working(&self.working)))
     }
 
     /// Does a piece of work when it is the query's turn; `None` where the query was given up before.
