@@ -271,7 +271,8 @@ impl Series {
     /// assert!(matches!(upper.values, Values::Utf8(text) if text.data == b"ABC"));
     /// ```
     pub fn texts(rows: usize, mut write: impl FnMut(usize, &mut String) -> bool) -> Series {
-        let (mut offsets, mut data) = (Vec::with_capacity(rows + 1), String::new());
+        // Most texts that are made are short.
+        let (mut offsets, mut data) = (Vec::with_capacity(rows + 1), String::with_capacity(rows * 16));
         let mut missing: Option<Bits> = None;
         offsets.push(0);
         for row in 0..rows {
