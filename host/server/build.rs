@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-const PLUGINS: [&str; 2] = ["redact-pii", "drop-filter"];
+const PLUGINS: [&str; 4] = ["redact-pii", "drop-filter", "apdex", "url-template"];
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");

@@ -4,6 +4,7 @@
 
 mod crash;
 mod privacy;
+mod functions;
 mod fidelity;
 mod pressure;
 mod tiers;

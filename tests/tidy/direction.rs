@@ -16,8 +16,12 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("sdk/pii", &[]),
     ("sdk/rust", &[]),
     ("sdk/componentize", &[]),
+    // The one crate on the author's side that knows the host: an author tests in the sandbox of production.
+    ("sdk/testkit", &["prism-plugin", "prism-componentize"]),
     ("plugins/redact-pii", &["prism-sdk", "prism-pii"]),
     ("plugins/drop-filter", &["prism-sdk"]),
+    ("plugins/apdex", &["prism-sdk"]),
+    ("plugins/url-template", &["prism-sdk"]),
     ("examples/shop", &[]),
     ("tests/load", &[]),
     ("tests/xtask", &["prism-componentize"]),

@@ -1,4 +1,4 @@
-//! Which plugins a tenant's data runs through: one JSON document in the store's control log, a new number for each change.
+//! Which plugins a tenant's data runs through and its queries call: one JSON document in the store's control log, a new number for each change.
 //!
 //! Components are kept beside it by their hash, per tenant, so that erasing a tenant erases them. Not here: running them
 //! (`prism-plugin`), noticing a change while data comes in (`chains`).
@@ -160,6 +160,14 @@ pub fn list(root: &Path, tenant: &TenantId) -> Result<Vec<Binding>, BindError> {
     Ok(Ledger::open(root, tenant)?.latest()?.1)
 }
 
+/// The component of a binding.
+///
+/// # Errors
+/// [`BindError`]: it cannot be read.
+pub fn component(root: &Path, tenant: &TenantId, binding: &Binding) -> Result<Vec<u8>, BindError> {
+    Ledger::open(root, tenant)?.component(binding)
+}
+
 /// Binds a component: it passes the upload gate, its configuration is checked, it is kept, and every process that takes the
 /// tenant's data runs it within a second.
 ///
@@ -180,7 +188,7 @@ pub fn bind(
         signals: new.signals,
     };
     // Alone, since the others may be broken: this may be the change that mends them.
-    host.chain(tenant, &[(binding.clone(), plugin)])?;
+    host.try_binding(tenant, &binding, &plugin)?;
     let ledger = Ledger::open(root, tenant)?;
     // The component first: a binding must never point to nothing.
     ledger.components.put(&binding.plugin, component).map_err(|e| ledger.failed(e))?;

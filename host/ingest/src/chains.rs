@@ -1,4 +1,5 @@
-//! What each tenant has decided about its data: its settings, and the chain of its plugins, built anew when bindings change.
+//! What each tenant has decided about its data: its settings, the chain of its plugins and the functions that its queries may
+//! call, built anew when bindings change.
 //!
 //! A change counts within a second in every process: what is known is believed for [`FRESH_NANOS`], looked up beside the work
 //! for a little longer, and after that waited for. Fails closed: where the bindings cannot be read or a plugin cannot be
@@ -11,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 use prism_model::{Classify, Kind, TenantId};
-use prism_plugin::{Binding, Chain, Plugin, PluginHost};
+use prism_plugin::{Binding, Chain, Functions, Plugin, PluginHost};
 
 use crate::bindings::{BindError, Ledger};
 use crate::settings::{Document, SettingsError, TenantSettings};
@@ -81,6 +82,7 @@ struct Known {
     built_at: i64,
     version: u64,
     chain: Result<Arc<Chain>, ChainError>,
+    functions: Result<Arc<Functions>, ChainError>,
     settings_version: u64,
     settings: TenantSettings,
 }
@@ -88,6 +90,10 @@ struct Known {
 impl Known {
     fn decided(self) -> Result<Decided, ChainError> {
         Ok(Decided { chain: self.chain?, settings: self.settings })
+    }
+
+    fn functions(self) -> Result<Arc<Functions>, ChainError> {
+        self.functions
     }
 }
 
@@ -111,14 +117,26 @@ impl Chains {
     /// # Errors
     /// [`ChainError`] (kind retry): settings or bindings cannot be read, or a plugin cannot be loaded.
     pub async fn of(self: &Arc<Self>, tenant: &TenantId) -> Result<Decided, ChainError> {
+        self.latest(tenant).await?.decided()
+    }
+
+    /// The functions that the tenant's queries may call now. A binding that does not start breaks none of the others.
+    ///
+    /// # Errors
+    /// [`ChainError`] (kind retry): bindings cannot be read, or a plugin cannot be loaded.
+    pub async fn functions(self: &Arc<Self>, tenant: &TenantId) -> Result<Arc<Functions>, ChainError> {
+        self.latest(tenant).await?.functions()
+    }
+
+    async fn latest(self: &Arc<Self>, tenant: &TenantId) -> Result<Known, ChainError> {
         let place = self.tenants.lock().entry(tenant.clone()).or_default().clone();
         if let Some((known, age)) = self.known(&place) {
             if age < FRESH_NANOS {
-                return known.decided();
+                return Ok(known);
             }
             if age < USABLE_NANOS {
                 self.look_beside(tenant, &place);
-                return known.decided();
+                return Ok(known);
             }
         }
         self.look(tenant, &place).await
@@ -143,18 +161,18 @@ impl Chains {
         });
     }
 
-    async fn look(self: &Arc<Self>, tenant: &TenantId, place: &Arc<Place>) -> Result<Decided, ChainError> {
+    async fn look(self: &Arc<Self>, tenant: &TenantId, place: &Arc<Place>) -> Result<Known, ChainError> {
         let _looking = place.looking.lock().await;
         if let Some((known, age)) = self.known(place)
             && age < FRESH_NANOS
         {
-            return known.decided();
+            return Ok(known);
         }
         let (chains, tenant, before) = (self.clone(), tenant.clone(), place.known.lock().clone());
         let looked = tokio::task::spawn_blocking(move || chains.look_now(&tenant, before)).await;
         let known = looked.map_err(|_| ChainError::new("looking at the bindings failed inside of Prism"))?;
         *place.known.lock() = Some(known.clone());
-        known.decided()
+        Ok(known)
     }
 
     fn look_now(&self, tenant: &TenantId, before: Option<Known>) -> Known {
@@ -174,30 +192,39 @@ impl Chains {
                 return Ok(Known { seen_at: now, settings_version, settings, ..before });
             }
             let (version, bindings) = ledger.latest()?;
-            let chain = self.build(tenant, &ledger, bindings);
+            let loaded = self.load(&ledger, bindings);
+            let functions = match &loaded {
+                Ok(loaded) => Ok(Arc::new(self.host.functions(tenant, loaded))),
+                Err(e) => Err(ChainError::new(e)),
+            };
+            let chain = loaded.and_then(|mut loaded| {
+                // What queries call stands in no batch's way.
+                loaded.retain(|(_, plugin)| !plugin.world().is_called());
+                Ok(self.host.chain(tenant, &loaded)?)
+            });
             if let Err(e) = &chain {
                 tracing::warn!(%tenant, version, error = %e, "the plugins of a tenant cannot be run");
             }
             let chain = chain.map(Arc::new).map_err(ChainError::new);
-            Ok(Known { seen_at: now, built_at: now, version, chain, settings_version, settings })
+            Ok(Known { seen_at: now, built_at: now, version, chain, functions, settings_version, settings })
         };
         // An unreadable log is looked at again each time, since it names no version.
         look().unwrap_or_else(|e| Known {
             seen_at: now,
             built_at: now,
             version: u64::MAX,
-            chain: Err(ChainError::new(e)),
+            chain: Err(ChainError::new(&e)),
+            functions: Err(ChainError::new(&e)),
             settings_version: u64::MAX,
             settings: TenantSettings::default(),
         })
     }
 
-    fn build(&self, tenant: &TenantId, ledger: &Ledger, bindings: Vec<Binding>) -> Result<Chain, BindError> {
+    fn load(&self, ledger: &Ledger, bindings: Vec<Binding>) -> Result<Vec<(Binding, Arc<Plugin>)>, BindError> {
         let load = |binding: Binding| -> Result<(Binding, Arc<Plugin>), BindError> {
             let plugin = self.host.load(&ledger.component(&binding)?)?;
             Ok((binding, plugin))
         };
-        let loaded = bindings.into_iter().map(load).collect::<Result<Vec<_>, _>>()?;
-        Ok(self.host.chain(tenant, &loaded)?)
+        bindings.into_iter().map(load).collect()
     }
 }

@@ -1,6 +1,6 @@
 //! Wasm beside native on 16,384 rows, copies and checks counted; and what redaction costs a million spans.
 //!
-//! `native`: the same lines on the same Arrow buffers. `wasm`: a whole run of a chain. `numeric_filter` drops a tenth of the
+//! `native`: the same lines on the same Arrow buffers. `wasm`: a whole run of a chain, or a call of a query. `numeric_filter` drops a tenth of the
 //! rows, as filters do; in `numeric_verdict` and `string_search` all rows stay, so that what is common to both (building the
 //! new batch) does not hide the difference.
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub, reason = "a benchmark")]
@@ -8,18 +8,24 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, DictionaryArray, Int64Array, StringArray, UInt32Array};
+use arrow::array::{
+    Array, ArrayRef, AsArray, DictionaryArray, Float64Array, Int64Array, StringArray, StringBuilder, UInt32Array,
+};
 use arrow::buffer::BooleanBuffer;
-use arrow::datatypes::{Int64Type, UInt32Type};
+use arrow::datatypes::{Float64Type, Int64Type, UInt32Type};
 use criterion::{Criterion, criterion_group, criterion_main};
 use prism_model::{AttrType, Batch, Column, ColumnId, Intrinsic, Origin, Signal, Table, TableKind};
-use prism_plugin::{Binding, Call, Chain, Plugin, PluginHost, PluginOptions};
+use prism_plugin::{
+    Accumulator, Argument, Binding, Call, Caller, Chain, Constant, Function, Functions, Plugin, PluginHost,
+    PluginOptions, Session,
+};
+use prism_sdk::ScalarFunction as _;
 
 include!("../tests/guests/kernels.rs");
 
 const ROWS: usize = 16_384;
 
-fn plugin(host: &PluginHost, folder: &Path) -> Arc<Plugin> {
+fn plugin(host: &Arc<PluginHost>, folder: &Path) -> Arc<Plugin> {
     let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join("bench-guests");
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
     let path = prism_componentize::build_guest(&manifest, &out).unwrap();
@@ -214,5 +220,93 @@ fn redact_spans(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, wasm_beside_native, redact_spans);
+/// The only function of a plugin, and the calls of a query that never ends.
+fn function(host: &Arc<PluginHost>, folder: &str) -> (Arc<Caller>, Function, Functions) {
+    let plugin = plugin(host, Path::new(folder));
+    let config = plugin.metadata().config_example.clone();
+    let binding = Binding { name: "bench".into(), plugin: plugin.hash().into(), config, signals: vec![] };
+    let functions = host.functions(&"bench".parse().unwrap(), &[(binding, plugin)]);
+    (Caller::new(&functions, None), functions.find("bench").unwrap(), functions)
+}
+
+/// What the SDK's example does, on the array itself.
+fn native_templates(of: &url_template::UrlTemplate, urls: &StringArray) -> StringArray {
+    let (mut out, mut one) = (StringBuilder::with_capacity(urls.len(), urls.values().len()), String::new());
+    for url in urls {
+        match url {
+            None => out.append_null(),
+            Some(url) => {
+                one.clear();
+                of.write(url, &mut one);
+                out.append_value(&one);
+            }
+        }
+    }
+    out.finish()
+}
+
+/// Satisfied, tolerated and all values of each group.
+fn native_apdex(values: &[f64], groups: &[u32], count: usize) -> Vec<f64> {
+    let mut counts = vec![[0u64; 3]; count];
+    for (value, group) in values.iter().zip(groups) {
+        let of = &mut counts[*group as usize];
+        of[0] += u64::from(*value <= 3e8);
+        of[1] += u64::from(*value > 3e8 && *value <= 1.2e9);
+        of[2] += u64::from(!value.is_nan());
+    }
+    counts.iter().map(|[whole, half, all]| (*whole as f64 + *half as f64 / 2.0) / *all as f64).collect()
+}
+
+fn functions_beside_native(c: &mut Criterion) {
+    let host = PluginHost::new(PluginOptions::default()).unwrap();
+    let durations: Vec<f64> = (0..ROWS).map(|i| (i * 7_919 % 2_000) as f64 * 1e6).collect();
+    let numbers: ArrayRef = Arc::new(Float64Array::from(durations.clone()));
+
+    let (caller, millis_of, _bound) = function(&host, "tests/guests/bench-scalar");
+    let mut group = c.benchmark_group("numeric_function");
+    group.bench_function("native", |b| {
+        b.iter(|| Float64Array::from(millis(std::hint::black_box(&numbers).as_primitive::<Float64Type>().values())));
+    });
+    let args = [Argument::Column(numbers.clone())];
+    group.bench_function("wasm", |b| b.iter(|| caller.eval(&millis_of, ROWS, &args).unwrap()));
+    group.finish();
+
+    let urls = StringArray::from_iter_values(
+        (0..ROWS).map(|i| format!("/api/v2/products/{}/reviews/{:012x}", i * 7_919, i * 104_729)),
+    );
+    let native = url_template::UrlTemplate::new(url_template::Config::default()).unwrap();
+    let (caller, template, _bound) = function(&host, "../../plugins/url-template");
+    let mut group = c.benchmark_group("string_function");
+    group.bench_function("native", |b| b.iter(|| native_templates(&native, std::hint::black_box(&urls))));
+    let args = [Argument::Column(Arc::new(urls.clone()))];
+    group.bench_function("wasm", |b| b.iter(|| caller.eval(&template, ROWS, &args).unwrap()));
+    let repeated = (0..ROWS).map(|i| urls.value(i % 400)).collect::<DictionaryArray<UInt32Type>>();
+    let args = [Argument::Column(Arc::new(repeated))];
+    group.bench_function("wasm_by_value", |b| b.iter(|| caller.eval(&template, ROWS, &args).unwrap()));
+    group.finish();
+
+    // A frame's rows into 40 groups, again and again, as a scan does; states and results come once a query.
+    let groups: Vec<u32> = (0..ROWS).map(|i| (i * 31 % 40) as u32).collect();
+    let (caller, apdex, _bound) = function(&host, "../../plugins/apdex");
+    let mut group = c.benchmark_group("aggregate");
+    group.bench_function("native", |b| b.iter(|| native_apdex(std::hint::black_box(&durations), &groups, 40)));
+    let threshold = Constant::Float(3e8);
+    let fresh = || {
+        let constants = vec![Constant::Null, threshold.clone()];
+        Accumulator::new(Session::new(&caller, &apdex), apdex.clone(), constants)
+    };
+    let args = [Argument::Column(numbers), Argument::Constant(threshold.clone())];
+    let mut counts = fresh();
+    group.bench_function("wasm", |b| b.iter(|| counts.update(Some(&groups), 40, None, ROWS, &args).unwrap()));
+    group.bench_function("wasm_whole", |b| {
+        b.iter(|| {
+            let mut counts = fresh();
+            counts.update(Some(&groups), 40, None, ROWS, &args).unwrap();
+            counts.finish(40).unwrap()
+        });
+    });
+    group.finish();
+}
+
+criterion_group!(benches, wasm_beside_native, functions_beside_native, redact_spans);
 criterion_main!(benches);

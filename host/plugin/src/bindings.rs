@@ -26,4 +26,34 @@ pub(crate) mod redactor {
     });
 }
 
+pub(crate) mod scalar {
+    wasmtime::component::bindgen!({
+        world: "scalar-function",
+        path: "../../wit",
+        ownership: Borrowing { duplicate_if_necessary: true },
+        imports: { default: trappable },
+        with: {
+            "prism:plugin/host@0.1.0": super::filter::prism::plugin::host,
+            "prism:plugin/base@0.1.0": super::filter::prism::plugin::base,
+            "prism:plugin/columns@0.1.0": super::filter::prism::plugin::columns,
+        },
+    });
+}
+
+pub(crate) mod aggregator {
+    wasmtime::component::bindgen!({
+        world: "aggregator",
+        path: "../../wit",
+        ownership: Borrowing { duplicate_if_necessary: true },
+        imports: { default: trappable },
+        with: {
+            "prism:plugin/host@0.1.0": super::filter::prism::plugin::host,
+            "prism:plugin/base@0.1.0": super::filter::prism::plugin::base,
+            "prism:plugin/columns@0.1.0": super::filter::prism::plugin::columns,
+            "prism:plugin/functions@0.1.0": super::scalar::prism::plugin::functions,
+        },
+    });
+}
+
 pub(crate) use filter::prism::plugin::{base, batches, columns, host, memory};
+pub(crate) use scalar::prism::plugin::functions;

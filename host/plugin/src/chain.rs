@@ -13,10 +13,11 @@ use parking_lot::Mutex;
 use prism_model::{Batch, BatchId, Cleared, Redaction, Signal, TenantId};
 
 use crate::error::{Failure, PluginError};
-use crate::guest::{Bounds, Speech, World};
+use crate::guest::{Bounds, Speech};
 use crate::host::{Binding, Plugin, PluginHost};
 use crate::metadata::{CONFIG_BYTES_MAX, check_config};
 pub(crate) use crate::stage::{Ran, Stage, Stopped};
+use crate::worlds::World;
 
 /// Batches that failed and may come again, remembered by id. A client that retries does so within minutes.
 const FAILED_BATCHES_MAX: usize = 4_096;
@@ -123,6 +124,9 @@ impl Chain {
         let mut stages: Vec<Bound> = Vec::with_capacity(bindings.len());
         for (i, (binding, plugin)) in bindings.iter().enumerate() {
             check_binding(binding, plugin)?;
+            if plugin.world.is_called() {
+                return Err(bad(binding, "queries call it: no data runs through it"));
+            }
             if bindings[..i].iter().any(|(other, _)| other.name == binding.name) {
                 return Err(bad(binding, "a binding of this name stands twice"));
             }
@@ -283,7 +287,7 @@ pub(crate) fn bad(binding: &Binding, reason: impl Into<String>) -> PluginError {
     PluginError::BadBinding { binding: binding.name.clone(), reason: reason.into() }
 }
 
-fn check_binding(binding: &Binding, plugin: &Plugin) -> Result<(), PluginError> {
+pub(crate) fn check_binding(binding: &Binding, plugin: &Plugin) -> Result<(), PluginError> {
     let simple = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
     if !(1..=63).contains(&binding.name.len()) || !binding.name.bytes().all(simple) {
         let name = binding.name.chars().take(80).collect();

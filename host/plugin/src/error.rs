@@ -47,6 +47,21 @@ pub enum PluginError {
         /// How often.
         attempts: u32,
     },
+    /// A function failed in a query: that query alone has no answer.
+    #[error("`plugin.{function}` failed: plugin `{plugin}`, binding `{binding}`: {failure}")]
+    Call {
+        /// The function, by the name in its signature.
+        function: String,
+        /// Name of the plugin.
+        plugin: String,
+        /// Name of the binding.
+        binding: String,
+        /// How.
+        failure: Failure,
+    },
+    /// The query that called a function is over: its time is, or nobody waits for it.
+    #[error("the query ended while a plugin worked for it")]
+    Interrupted,
     /// All instances, or all memory, that the tenant or the node may have are in use.
     #[error("plugins are busy: no more than {limit} at once (setting `{setting}`)")]
     Busy {
@@ -87,6 +102,9 @@ pub enum Failure {
         /// The limit.
         limit: usize,
     },
+    /// The query that it worked for is over. Not the guest's fault.
+    #[error("the query ended before it did")]
+    Interrupted,
     /// It trapped.
     #[error("it trapped: {0}")]
     Trap(String),
@@ -107,6 +125,8 @@ impl Classify for PluginError {
     fn kind(&self) -> Kind {
         match self {
             PluginError::Refused(_) | PluginError::BadBinding { .. } | PluginError::GivenUp { .. } => Kind::Fix,
+            // The same query would fail again, by the fault of who asks or of whose plugin it is.
+            PluginError::Call { .. } | PluginError::Interrupted => Kind::Fix,
             PluginError::ComponentTooLarge { .. } => Kind::TooLarge,
             PluginError::Failed { .. } => Kind::Retry,
             PluginError::Busy { .. } => Kind::Wait,

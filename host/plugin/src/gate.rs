@@ -12,8 +12,10 @@ use wasmtime::component::Component;
 
 use crate::chain::{Call, Stage, Stopped};
 use crate::error::PluginError;
-use crate::guest::{Birth, Bounds, Pre, Speech, World, to_refusal};
+use crate::guest::{Birth, Bounds, Speech, to_refusal};
 use crate::host::{Plugin, PluginHost};
+use crate::signature;
+use crate::worlds::{Pre, World};
 
 /// Bounds of describe and the golden batches, which hold a handful of values.
 const CPU: Duration = Duration::from_millis(1_000);
@@ -22,13 +24,18 @@ const MEMORY_BYTES_MAX: usize = 96 << 20;
 const OUTPUT_BYTES_MAX: usize = 1 << 20;
 
 /// The interfaces of the contract that hold only types, which bindings generators may name as imports.
-const TYPES: [&str; 3] = ["prism:plugin/base@0.1.0", "prism:plugin/columns@0.1.0", "prism:plugin/batches@0.1.0"];
+const TYPES: [&str; 4] = [
+    "prism:plugin/base@0.1.0",
+    "prism:plugin/columns@0.1.0",
+    "prism:plugin/batches@0.1.0",
+    "prism:plugin/functions@0.1.0",
+];
 
 /// Passes a component through the gate.
 ///
 /// # Errors
 /// What it breaks, as [`PluginError::Refused`] or [`PluginError::ComponentTooLarge`].
-pub(crate) fn admit(host: &PluginHost, bytes: &[u8]) -> Result<Plugin, PluginError> {
+pub(crate) fn admit(host: &Arc<PluginHost>, bytes: &[u8]) -> Result<Arc<Plugin>, PluginError> {
     let options = &host.options;
     if bytes.len() > options.component_bytes_max {
         return Err(PluginError::ComponentTooLarge { limit: options.component_bytes_max, found: bytes.len() });
@@ -56,9 +63,15 @@ pub(crate) fn admit(host: &PluginHost, bytes: &[u8]) -> Result<Plugin, PluginErr
     let mut metadata = instance.describe().map_err(|e| to_refusal(e, "describe", options))?;
     drop(instance);
     let validator = metadata.check(world).map_err(PluginError::Refused)?;
-    let plugin = Plugin { hash, world, metadata, validator, pre };
+    let mut plugin = Plugin { hash, world, metadata, validator, pre, signatures: Vec::new() };
+    if world.is_called() {
+        plugin.signatures = signatures(host, &plugin)?;
+        let plugin = Arc::new(plugin);
+        crate::trial::run(host, &plugin)?;
+        return Ok(plugin);
+    }
     run_golden_batches(host, &plugin)?;
-    Ok(plugin)
+    Ok(Arc::new(plugin))
 }
 
 /// The name of a version: the SHA-256 of its component, as hex.
@@ -88,16 +101,15 @@ fn check_is_component(bytes: &[u8]) -> Result<(), PluginError> {
 }
 
 fn world_of(component: &Component) -> Result<World, PluginError> {
-    let has = |name: &str| component.get_export_index(None, name).is_some();
-    match (has("prism:plugin/filtering@0.1.0"), has("prism:plugin/redacting@0.1.0")) {
-        (true, false) => Ok(World::Filter),
-        (false, true) => Ok(World::Redactor),
-        (true, true) => {
-            Err(PluginError::Refused("it exports both `filtering` and `redacting`; make two plugins of it".into()))
-        }
-        (false, false) => Err(PluginError::Refused(
-            "it exports neither `prism:plugin/filtering@0.1.0` nor `prism:plugin/redacting@0.1.0`".into(),
-        )),
+    let has = |world: &World| component.get_export_index(None, world.interface()).is_some();
+    let found: Vec<World> = World::ALL.into_iter().filter(has).collect();
+    let names = |worlds: &[World], joint: &str| {
+        worlds.iter().map(|world| format!("`{}`", world.interface())).collect::<Vec<_>>().join(joint)
+    };
+    match found[..] {
+        [world] => Ok(world),
+        [] => Err(PluginError::Refused(format!("it exports none of {}", names(&World::ALL, ", ")))),
+        _ => Err(PluginError::Refused(format!("it exports {}; make a plugin of each", names(&found, " and ")))),
     }
 }
 
@@ -138,15 +150,38 @@ fn check_resources(component: &Component, memory_max: usize) -> Result<(), Plugi
     Ok(())
 }
 
+/// What the functions of a plugin take and give, by its own example as configuration.
+fn signatures(host: &PluginHost, plugin: &Plugin) -> Result<Vec<signature::Signature>, PluginError> {
+    let stage = stage_of_example(host, plugin)?;
+    let mut instance = stage.interruptible(host, plugin, None).map_err(|e| match e {
+        Stopped::Failure(failure) => PluginError::Refused(format!("signatures: {failure}")),
+        Stopped::Full(full) => full.error(&host.options),
+        Stopped::Bug(what) => PluginError::Host(what),
+    })?;
+    let said = instance.signatures().map_err(|e| to_refusal(e, "signatures", &host.options))?;
+    let checked = signature::check(said).map_err(PluginError::Refused);
+    drop(instance);
+    host.end_idle(Some(stage.number()));
+    checked
+}
+
+/// The plugin with its own example as configuration, under small bounds.
+pub(crate) fn stage_of_example(host: &PluginHost, plugin: &Plugin) -> Result<Stage, PluginError> {
+    let config = plugin.metadata.config_example.to_string();
+    Stage::try_new(host, "upload", plugin, &config, small(Bounds::of(&host.options)), Speech::Withheld).map_err(|e| {
+        match e {
+            PluginError::BadBinding { reason, .. } => {
+                PluginError::Refused(format!("with its `config-example`, {reason}"))
+            }
+            other => other,
+        }
+    })
+}
+
 /// The plugin, with its own example as configuration, on a small batch of each signal and on an empty one.
 fn run_golden_batches(host: &PluginHost, plugin: &Plugin) -> Result<(), PluginError> {
     let refused = |what: String| PluginError::Refused(format!("with its `config-example`, {what}"));
-    let config = plugin.metadata.config_example.to_string();
-    let stage = Stage::try_new(host, "upload", plugin, &config, small(Bounds::of(&host.options)), Speech::Withheld)
-        .map_err(|e| match e {
-            PluginError::BadBinding { reason, .. } => refused(reason),
-            other => other,
-        })?;
+    let stage = stage_of_example(host, plugin)?;
     let call = Call { now_unix_nanos: 1_790_000_000_000_000_000, seed: 7, batch_id: [7; 16] };
     for batch in golden_batches().map_err(|e| PluginError::Host(format!("golden batch: {e}")))? {
         stage.try_run(host, plugin, batch, &call).map_err(|e| match e {

@@ -4,44 +4,24 @@
 //! `verdict`).
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use wasmtime::component::{Component, HasSelf, Linker};
-use wasmtime::{Engine, ResourceLimiter, Store, UpdateDeadline};
+use wasmtime::{ResourceLimiter, Store, UpdateDeadline};
 
 use crate::bindings::{self, base, batches, filter, redactor};
 use crate::engine::thread_cpu_time;
 use crate::error::{Failure, PluginError};
 use crate::metadata::{Metadata, Need};
 use crate::options::PluginOptions;
+use crate::worlds::{Exports, Pre};
 
 /// Bytes that a filter may keep between calls (`memory.save`): some counters and averages.
 const KEPT_BYTES_MAX: usize = 64 << 10;
 /// Log lines of one call, and characters of one line.
 const LOG_LINES_MAX: u32 = 20;
 const LOG_CHARS_MAX: usize = 500;
-
-/// Which world a component is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum World {
-    /// Drops rows and adds columns.
-    Filter,
-    /// Edits values and keys.
-    Redactor,
-}
-
-impl World {
-    /// The name in the contract.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            World::Filter => "filter",
-            World::Redactor => "redactor",
-        }
-    }
-}
 
 /// Bounds of a call.
 #[derive(Clone, Copy, Debug)]
@@ -88,6 +68,21 @@ pub(crate) enum Speech {
     Heard,
 }
 
+/// What ends a call before its own bounds do: the query that it belongs to.
+#[derive(Debug, Default)]
+pub(crate) struct Interrupt {
+    /// The end of the query's time.
+    pub(crate) until: Option<Instant>,
+    /// Nobody waits for the answer any more.
+    pub(crate) stopped: AtomicBool,
+}
+
+impl Interrupt {
+    pub(crate) fn is_over(&self) -> bool {
+        self.stopped.load(Ordering::Relaxed) || self.until.is_some_and(|until| Instant::now() >= until)
+    }
+}
+
 /// The host's side of an instance.
 pub(crate) struct State {
     bounds: Bounds,
@@ -96,6 +91,7 @@ pub(crate) struct State {
     memory_refused: Option<Refused>,
     cpu_until: Duration,
     wall_until: Instant,
+    interrupt: Option<Arc<Interrupt>>,
     passed: Option<Failure>,
     pub(crate) counters: Vec<u64>,
     log_lines: u32,
@@ -138,8 +134,7 @@ impl bindings::host::Host for State {
         if self.speech == Speech::Withheld || self.log_lines > LOG_LINES_MAX {
             return Ok(());
         }
-        let message: String =
-            message.chars().take(LOG_CHARS_MAX).map(|c| if c.is_control() { ' ' } else { c }).collect();
+        let message = one_line(&message);
         use bindings::host::Level;
         match level {
             Level::Debug => tracing::debug!(target: "prism_plugin::guest", plugin = %self.name, "{message}"),
@@ -181,42 +176,7 @@ impl bindings::memory::Host for State {
 impl base::Host for State {}
 impl bindings::columns::Host for State {}
 impl batches::Host for State {}
-
-/// A component whose imports are resolved.
-#[derive(Clone)]
-pub(crate) enum Pre {
-    Filter(filter::FilterPre<State>),
-    Redactor(redactor::RedactorPre<State>),
-}
-
-impl Pre {
-    /// Resolves the imports of a component of this world.
-    pub(crate) fn new(engine: &Engine, component: &Component, world: World) -> wasmtime::Result<Pre> {
-        let mut linker = Linker::<State>::new(engine);
-        match world {
-            World::Filter => {
-                filter::Filter::add_to_linker::<_, HasSelf<State>>(&mut linker, |s| s)?;
-                Ok(Pre::Filter(filter::FilterPre::new(linker.instantiate_pre(component)?)?))
-            }
-            World::Redactor => {
-                redactor::Redactor::add_to_linker::<_, HasSelf<State>>(&mut linker, |s| s)?;
-                Ok(Pre::Redactor(redactor::RedactorPre::new(linker.instantiate_pre(component)?)?))
-            }
-        }
-    }
-
-    fn engine(&self) -> &Engine {
-        match self {
-            Pre::Filter(pre) => pre.engine(),
-            Pre::Redactor(pre) => pre.engine(),
-        }
-    }
-}
-
-enum Exports {
-    Filter(filter::Filter),
-    Redactor(redactor::Redactor),
-}
+impl bindings::functions::Host for State {}
 
 /// What an instance is made with.
 pub(crate) struct Birth<'a> {
@@ -265,8 +225,8 @@ impl From<Failure> for NoAnswer {
 
 /// An instance. Dropped after any failure.
 pub(crate) struct Instance {
-    store: Store<State>,
-    exports: Exports,
+    pub(crate) store: Store<State>,
+    pub(crate) exports: Exports,
 }
 
 impl Instance {
@@ -281,6 +241,7 @@ impl Instance {
                 memory_refused: None,
                 cpu_until: Duration::MAX,
                 wall_until: Instant::now(),
+                interrupt: None,
                 passed: None,
                 counters: vec![0; birth.counters],
                 log_lines: 0,
@@ -293,6 +254,10 @@ impl Instance {
         store.set_hostcall_fuel(birth.bounds.output_bytes);
         store.epoch_deadline_callback(|mut context| {
             let state = context.data_mut();
+            if state.interrupt.as_ref().is_some_and(|interrupt| interrupt.is_over()) {
+                state.passed = Some(Failure::Interrupted);
+                return Ok(UpdateDeadline::Interrupt);
+            }
             if thread_cpu_time() > state.cpu_until {
                 state.passed = Some(Failure::CpuTime { limit_ms: state.bounds.cpu.as_millis() as u64 });
                 return Ok(UpdateDeadline::Interrupt);
@@ -304,11 +269,7 @@ impl Instance {
             Ok(UpdateDeadline::Continue(1))
         });
         arm(&mut store);
-        let exports = match birth.pre {
-            Pre::Filter(pre) => pre.instantiate(&mut store).map(Exports::Filter),
-            Pre::Redactor(pre) => pre.instantiate(&mut store).map(Exports::Redactor),
-        };
-        match exports {
+        match birth.pre.instantiate(&mut store) {
             Ok(exports) => Ok(Instance { store, exports }),
             Err(error) if error.is::<wasmtime::PoolConcurrencyLimitError>() => Err(NoAnswer::Full(Full::Instances)),
             Err(error) => Err(failure_of(&mut store, &error)),
@@ -318,26 +279,14 @@ impl Instance {
     /// `meta.describe`, not yet checked.
     pub(crate) fn describe(&mut self) -> Result<Metadata, NoAnswer> {
         arm(&mut self.store);
-        let answer = match &self.exports {
-            Exports::Filter(e) => e.prism_plugin_meta().call_describe(&mut self.store).map(Metadata::from),
-            Exports::Redactor(e) => e.prism_plugin_meta().call_describe(&mut self.store).map(Metadata::from),
-        };
+        let answer = self.exports.describe(&mut self.store);
         answer.map_err(|e| failure_of(&mut self.store, &e))
     }
 
     /// `meta.init`, needs not yet checked.
     pub(crate) fn init(&mut self, config: &str) -> Result<Vec<Need>, NoAnswer> {
         arm(&mut self.store);
-        let answer = match &self.exports {
-            Exports::Filter(e) => e
-                .prism_plugin_meta()
-                .call_init(&mut self.store, config)
-                .map(|a| a.map(|needs| needs.into_iter().map(Need::from).collect())),
-            Exports::Redactor(e) => e
-                .prism_plugin_meta()
-                .call_init(&mut self.store, config)
-                .map(|a| a.map(|needs| needs.into_iter().map(Need::from).collect())),
-        };
+        let answer = self.exports.init(&mut self.store, config);
         // Nothing but the configuration has been seen: the guest's words may be shown.
         answer.map_err(|e| failure_of(&mut self.store, &e))?.map_err(|e| answered(e, true).into())
     }
@@ -366,6 +315,11 @@ impl Instance {
         answer.map_err(|e| failure_of(&mut self.store, &e))?.map_err(|e| answered(e, false).into())
     }
 
+    /// What else ends its calls from now on.
+    pub(crate) fn interrupted_by(&mut self, interrupt: Option<Arc<Interrupt>>) {
+        self.store.data_mut().interrupt = interrupt;
+    }
+
     /// Bytes of its linear memory, which never shrinks.
     pub(crate) fn memory_bytes(&self) -> usize {
         self.store.data().memory_bytes
@@ -381,7 +335,7 @@ impl Instance {
 }
 
 /// Starts the clocks of a call.
-fn arm(store: &mut Store<State>) {
+pub(crate) fn arm(store: &mut Store<State>) {
     let state = store.data_mut();
     state.cpu_until = thread_cpu_time() + state.bounds.cpu;
     state.wall_until = Instant::now() + state.bounds.wall;
@@ -390,7 +344,7 @@ fn arm(store: &mut Store<State>) {
     store.set_epoch_deadline(1);
 }
 
-fn failure_of(store: &mut Store<State>, error: &wasmtime::Error) -> NoAnswer {
+pub(crate) fn failure_of(store: &mut Store<State>, error: &wasmtime::Error) -> NoAnswer {
     let state = store.data_mut();
     if let Some(failure) = state.passed.take() {
         return failure.into();
@@ -410,7 +364,12 @@ fn failure_of(store: &mut Store<State>, error: &wasmtime::Error) -> NoAnswer {
     }
 }
 
-fn answered(error: base::Error, may_show: bool) -> Failure {
+/// A guest's words as they may stand in a log or on a screen.
+fn one_line(text: &str) -> String {
+    text.chars().take(LOG_CHARS_MAX).map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+pub(crate) fn answered(error: base::Error, may_show: bool) -> Failure {
     let (kind, text) = match error {
         base::Error::BadConfig(text) => ("bad-config", text),
         base::Error::BadInput(text) => ("bad-input", text),
@@ -418,7 +377,7 @@ fn answered(error: base::Error, may_show: bool) -> Failure {
         base::Error::Retryable(text) => ("retryable", text),
         base::Error::Internal(text) => ("internal", text),
     };
-    Failure::Answered { kind, text: may_show.then(|| text.chars().take(LOG_CHARS_MAX).collect()) }
+    Failure::Answered { kind, text: may_show.then(|| one_line(&text)) }
 }
 
 /// What [`crate::error`] makes of a guest that failed at upload or when it is bound.

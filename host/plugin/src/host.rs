@@ -13,9 +13,13 @@ use crate::chain::Chain;
 use crate::compile::Compiler;
 use crate::engine::{Ticker, engine};
 use crate::error::PluginError;
-use crate::guest::{Instance, MemoryBudget, Pre, World};
+use crate::functions::Functions;
+use crate::guest::{Instance, MemoryBudget};
 use crate::metadata::Metadata;
 use crate::options::PluginOptions;
+use crate::signature::Signature;
+use crate::slots::{Slot, Slots};
+use crate::worlds::{Pre, World};
 
 /// A component that has passed the upload gate.
 pub struct Plugin {
@@ -24,6 +28,7 @@ pub struct Plugin {
     pub(crate) metadata: Metadata,
     pub(crate) validator: jsonschema::Validator,
     pub(crate) pre: Pre,
+    pub(crate) signatures: Vec<Signature>,
 }
 
 impl Plugin {
@@ -35,6 +40,11 @@ impl Plugin {
     /// The world that it is for.
     pub fn world(&self) -> World {
         self.world
+    }
+
+    /// The functions or aggregates that queries may call; none of a filter or redactor.
+    pub fn signatures(&self) -> &[Signature] {
+        &self.signatures
     }
 
     /// What it says about itself, checked.
@@ -53,7 +63,7 @@ impl std::fmt::Debug for Plugin {
     }
 }
 
-/// A plugin that is bound to a tenant's ingest, with its configuration.
+/// A plugin that is bound to a tenant's data or queries, with its configuration.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Binding {
@@ -64,7 +74,7 @@ pub struct Binding {
     /// Its configuration, which fits the plugin's schema.
     #[serde(default = "empty_config")]
     pub config: serde_json::Value,
-    /// The signals that it sees; empty for all.
+    /// The signals that it sees; empty for all, and for functions and aggregates, which queries call.
     #[serde(default)]
     pub signals: Vec<Signal>,
 }
@@ -80,7 +90,10 @@ pub struct PluginHost {
     pub(crate) compiler: Compiler,
     pub(crate) budget: Arc<MemoryBudget>,
     idle: Mutex<VecDeque<(u64, Instance)>>,
-    running: Mutex<HashMap<TenantId, u32>>,
+    ingesting: Arc<Slots>,
+    /// Calls of functions that run, and instances that wait with accumulators for more rows.
+    pub(crate) calling: Arc<Slots>,
+    pub(crate) holding: Arc<Slots>,
     plugins: Mutex<HashMap<String, Weak<Plugin>>>,
     next_stage: AtomicU64,
     // Last, so that deadlines pass until everything else is gone.
@@ -103,14 +116,16 @@ impl PluginHost {
         let budget = Arc::new(MemoryBudget { used: AtomicUsize::new(0), max: options.memory_total_bytes_max });
         let ticker = Ticker::start(&engine)?;
         Ok(Arc::new(PluginHost {
-            options,
             engine,
             compiler,
             budget,
             idle: Mutex::default(),
-            running: Mutex::default(),
+            ingesting: Slots::new(options.tenant_instances_max),
+            calling: Slots::new(options.tenant_instances_max),
+            holding: Slots::new(options.tenant_instances_max),
             plugins: Mutex::default(),
             next_stage: AtomicU64::new(0),
+            options,
             _ticker: ticker,
         }))
     }
@@ -120,12 +135,12 @@ impl PluginHost {
     /// # Errors
     /// [`PluginError::ComponentTooLarge`], or [`PluginError::Refused`] with the rule that it breaks (kind fix);
     /// [`PluginError::Busy`] where no instance is free to try it.
-    pub fn load(&self, component: &[u8]) -> Result<Arc<Plugin>, PluginError> {
+    pub fn load(self: &Arc<Self>, component: &[u8]) -> Result<Arc<Plugin>, PluginError> {
         let hash = crate::gate::hash_of(component);
         if let Some(plugin) = self.plugins.lock().get(&hash).and_then(Weak::upgrade) {
             return Ok(plugin);
         }
-        let plugin = Arc::new(crate::gate::admit(self, component)?);
+        let plugin = crate::gate::admit(self, component)?;
         let mut plugins = self.plugins.lock();
         plugins.retain(|_, plugin| plugin.strong_count() > 0);
         plugins.insert(hash, Arc::downgrade(&plugin));
@@ -188,32 +203,34 @@ impl PluginHost {
     }
 
     /// A slot to run one chain for a tenant.
-    pub(crate) fn slot(&self, tenant: &TenantId) -> Result<Slot<'_>, PluginError> {
-        let max = self.options.tenant_instances_max;
-        let mut running = self.running.lock();
-        let count = running.entry(tenant.clone()).or_default();
-        if *count >= max {
-            return Err(PluginError::Busy { limit: max.into(), setting: "tenant_instances_max" });
-        }
-        *count += 1;
-        Ok(Slot { host: self, tenant: tenant.clone() })
+    pub(crate) fn slot(&self, tenant: &TenantId) -> Result<Slot, PluginError> {
+        self.ingesting.take(tenant).ok_or_else(|| self.busy())
     }
-}
 
-/// A tenant's right to run one guest; given back on drop.
-pub(crate) struct Slot<'h> {
-    host: &'h PluginHost,
-    tenant: TenantId,
-}
+    /// What a tenant is told that has all that it may have at once.
+    pub(crate) fn busy(&self) -> PluginError {
+        PluginError::Busy { limit: self.options.tenant_instances_max.into(), setting: "tenant_instances_max" }
+    }
 
-impl Drop for Slot<'_> {
-    fn drop(&mut self) {
-        let mut running = self.host.running.lock();
-        if let Some(count) = running.get_mut(&self.tenant) {
-            *count -= 1;
-            if *count == 0 {
-                running.remove(&self.tenant);
-            }
+    /// The functions that a tenant's queries may call: those of the bindings whose plugins are functions or aggregates. A
+    /// binding that cannot be started has an error for whoever calls it, and no other suffers.
+    pub fn functions(self: &Arc<Self>, tenant: &TenantId, bindings: &[(Binding, Arc<Plugin>)]) -> Functions {
+        Functions::new(self.clone(), tenant.clone(), bindings)
+    }
+
+    /// Checks a binding as it will run, whatever its world.
+    ///
+    /// # Errors
+    /// [`PluginError::BadBinding`], as [`PluginHost::chain`].
+    pub fn try_binding(
+        self: &Arc<Self>,
+        tenant: &TenantId,
+        binding: &Binding,
+        plugin: &Arc<Plugin>,
+    ) -> Result<(), PluginError> {
+        if plugin.world.is_called() {
+            return crate::functions::try_binding(self, binding, plugin);
         }
+        self.chain(tenant, &[(binding.clone(), plugin.clone())]).map(|_| ())
     }
 }

@@ -4,7 +4,7 @@ use prism_model::TableKind;
 use serde_json::Value as Json;
 
 use crate::bindings::base::{Dtype, Place, Role};
-use crate::bindings::{filter, redactor};
+use crate::bindings::{aggregator, filter, redactor, scalar};
 use crate::error::{Failure, lied};
 
 /// Bytes of a schema or a configuration: they are checked and compiled on each node.
@@ -130,6 +130,8 @@ macro_rules! from_guest {
 }
 from_guest!(filter);
 from_guest!(redactor);
+from_guest!(scalar);
+from_guest!(aggregator);
 
 impl Metadata {
     /// Checks what the guest said, and compiles its schema.

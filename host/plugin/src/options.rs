@@ -26,7 +26,8 @@ pub struct PluginOptions {
     pub instances_max: u32,
     /// Idle instances kept for their bindings, at most half of `instances_max`.
     pub idle_instances_max: u32,
-    /// Instances that run for one tenant at once, so that its looping guests leave room for others.
+    /// Instances that run for one tenant at once, so that its looping guests leave room for others: batches that pass the
+    /// chain, calls of its queries, and threads of queries that keep groups in guests, each counted apart.
     pub tenant_instances_max: u32,
     /// Bytes of a memory slot that stay resident between instances: saves page faults for small guests.
     pub resident_bytes_per_slot: usize,

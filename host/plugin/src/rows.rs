@@ -138,7 +138,7 @@ fn validity_of(nulls: Option<&NullBuffer>) -> Option<Buffer> {
     nulls.filter(|n| n.null_count() > 0).map(|n| bits(n.inner()))
 }
 
-fn plain_column(field: u32, array: &ArrayRef) -> ViewColumn {
+pub(crate) fn plain_column(field: u32, array: &ArrayRef) -> ViewColumn {
     let validity = validity_of(array.logical_nulls().as_ref());
     if let (Some(dictionary), Some((values, _))) = (array.as_dictionary_opt::<UInt32Type>(), text_entries(array)) {
         let keys = dictionary.keys();

@@ -14,7 +14,7 @@ use crate::change::Change;
 use crate::edit::{self, Found};
 use crate::entries::EntriesBuilder;
 use crate::error::{Failure, PluginError, lied};
-use crate::guest::{Birth, Bounds, Full, Instance, NoAnswer, Speech, World};
+use crate::guest::{Birth, Bounds, Full, Instance, Interrupt, NoAnswer, Speech};
 use crate::host::{Plugin, PluginHost};
 use crate::metadata::{Access, Need, check_needs};
 use crate::remember::{Remembered, Said};
@@ -22,6 +22,7 @@ use crate::rows;
 use crate::source::{Entries, Source, Sources, Target, collect, prepare};
 use crate::verdict;
 use crate::view::{Map, View};
+use crate::worlds::World;
 
 /// Bytes of a batch in one call that shows rows, as a multiple of `call_bytes_max`: not all of it is shown.
 const ROWS_BYTES_FACTOR: usize = 4;
@@ -95,6 +96,9 @@ impl Stage {
         let started = stage.fresh(host, plugin).and_then(|mut instance| {
             let needs = instance.init(&stage.config)?;
             check_needs(&needs)?;
+            if plugin.world.is_called() && !needs.is_empty() {
+                return Err(lied("a function gets what queries hand it: expected no needs").into());
+            }
             Ok((instance, needs))
         });
         match started {
@@ -136,6 +140,18 @@ impl Stage {
         }
     }
 
+    /// The same, which also ends its calls when something else does.
+    pub(crate) fn interruptible(
+        &self,
+        host: &PluginHost,
+        plugin: &Plugin,
+        interrupt: Option<Arc<Interrupt>>,
+    ) -> Result<Instance, Stopped> {
+        let mut instance = self.instance(host, plugin)?;
+        instance.interrupted_by(interrupt);
+        Ok(instance)
+    }
+
     /// An instance to call: one that was used before, only if the plugin is deterministic, or a fresh one.
     fn instance(&self, host: &PluginHost, plugin: &Plugin) -> Result<Instance, Stopped> {
         if plugin.metadata.deterministic
@@ -150,7 +166,7 @@ impl Stage {
         Ok(instance)
     }
 
-    fn give_back(&self, host: &PluginHost, plugin: &Plugin, instance: Instance) {
+    pub(crate) fn give_back(&self, host: &PluginHost, plugin: &Plugin, instance: Instance) {
         if plugin.metadata.deterministic {
             host.put_idle(self.number, instance);
         }
@@ -186,6 +202,9 @@ impl Stage {
             (World::Redactor, Access::Entries) => run.redact_entries()?,
             (World::Redactor, Access::Rows) => run.by_parts(Run::redact_rows)?,
             (World::Filter, _) => run.by_parts(Run::filter)?,
+            (World::ScalarFunction | World::Aggregator, _) => {
+                return Err(Stopped::Bug("a function among the plugins of ingest".into()));
+            }
         }
         Ok(run.ran)
     }
@@ -248,7 +267,8 @@ impl Run<'_> {
         let sources = collect(&shown, needs).map_err(Stopped::Bug)?;
         let view = rows::view(&shown, needs, &sources, None).map_err(Stopped::Bug)?;
         let verdict = self.ask(&view, |instance, batch, call| instance.apply(batch, call))?;
-        let checked = verdict::check(verdict, batch.rows(), self.plugin.metadata.labels.len())?;
+        let checked =
+            verdict::check(verdict, batch.rows(), self.plugin.metadata.labels.len(), self.stage.bounds.output_bytes)?;
         for (label, count) in &checked.dropped {
             *self.ran.dropped.entry(*label).or_default() += count;
         }

@@ -3,21 +3,17 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{
-    Array, ArrayRef, BinaryArray, BooleanArray, DictionaryArray, Float64Array, Int64Array, StringArray, UInt32Array,
-    new_null_array,
-};
-use arrow::buffer::{BooleanBuffer, Buffer, NullBuffer};
+use arrow::array::{Array, ArrayRef, Float64Array, UInt32Array, new_null_array};
+use arrow::buffer::{BooleanBuffer, Buffer};
 use arrow::compute::kernels::zip::zip;
-use arrow::compute::{cast, is_not_null, nullif, take};
+use arrow::compute::{cast, is_not_null};
 use arrow::datatypes::DataType;
 use prism_model::{AttrType, Batch, Column, ColumnId, Intrinsic, Table, TableKind};
 
 use crate::bindings::base::{Dtype, Place, Role};
-use crate::bindings::columns::ValuesResult;
 use crate::bindings::filter::exports::prism::plugin::filtering::{Addition, Verdict};
-use crate::edit::{check_offsets, check_texts};
 use crate::error::{Failure, lied};
+use crate::returned::{Returned, check_bitmap};
 
 /// Columns that one verdict may add: each is stored for good.
 const ADDITIONS_MAX: usize = 64;
@@ -33,11 +29,11 @@ pub(crate) struct Checked {
     add: Vec<Column>,
 }
 
-/// Checks a verdict about `rows` rows.
+/// Checks a verdict about `rows` rows, of which a column may take `bytes_max`.
 ///
 /// # Errors
 /// The first rule that it breaks; then none of it may be used.
-pub(crate) fn check(verdict: Verdict, rows: usize, labels: usize) -> Result<Checked, Failure> {
+pub(crate) fn check(verdict: Verdict, rows: usize, labels: usize, bytes_max: usize) -> Result<Checked, Failure> {
     let mut dropped = BTreeMap::new();
     let keep = match verdict.keep {
         None => None,
@@ -71,7 +67,7 @@ pub(crate) fn check(verdict: Verdict, rows: usize, labels: usize) -> Result<Chec
     }
     let mut add: Vec<Column> = Vec::new();
     for addition in verdict.add {
-        let column = check_addition(addition, rows)?;
+        let column = check_addition(addition, rows, bytes_max)?;
         if add.iter().any(|c| c.id == column.id) {
             return Err(lied(format!("`{}` is added twice", column.id)));
         }
@@ -80,49 +76,19 @@ pub(crate) fn check(verdict: Verdict, rows: usize, labels: usize) -> Result<Chec
     Ok(Checked { keep, dropped, add })
 }
 
-fn check_bitmap(what: &str, bitmap: &[u8], rows: usize) -> Result<(), Failure> {
-    let expected = rows.div_ceil(8);
-    if bitmap.len() == expected {
-        Ok(())
-    } else {
-        Err(lied(format!("expected {expected} bytes of `{what}`, found {}", bitmap.len())))
-    }
-}
-
-fn check_addition(addition: Addition, rows: usize) -> Result<Column, Failure> {
+fn check_addition(addition: Addition, rows: usize, bytes_max: usize) -> Result<Column, Failure> {
     let field = addition.field;
     if !matches!(field.place, None | Some(Place::Item)) {
         return Err(lied("columns can be added to items only"));
     }
-    if let Some(validity) = &addition.validity {
-        check_bitmap("validity", validity, rows)?;
-    }
-    let validity = addition.validity.map(|v| NullBuffer::new(BooleanBuffer::new(Buffer::from_vec(v), 0, rows)));
-    let entries = match &addition.keys {
-        None => rows,
-        Some(keys) => {
-            if keys.len() != rows {
-                return Err(lied(format!("expected {rows} keys, found {}", keys.len())));
-            }
-            entries_of(&addition.values).ok_or_else(|| lied("a dictionary of this type cannot be added"))?
-        }
-    };
-    let (ty, values) = check_values(addition.values, entries, field.dtype)?;
-    let array = match addition.keys {
-        None => with_validity(&values, validity)?,
-        Some(keys) => {
-            let valid = |row: usize| validity.as_ref().is_none_or(|v| v.is_valid(row));
-            if let Some((_, key)) = keys.iter().enumerate().find(|(row, key)| valid(*row) && **key as usize >= entries)
-            {
-                return Err(lied(format!("key {key} of {entries}")));
-            }
-            let keys: UInt32Array = keys.iter().enumerate().map(|(row, &key)| valid(row).then_some(key)).collect();
-            if ty == AttrType::Str && is_distinct(&values) {
-                Arc::new(DictionaryArray::try_new(keys, values).map_err(|e| lied(e.to_string()))?) as ArrayRef
-            } else {
-                take(&values, &keys, None).map_err(|e| lied(e.to_string()))?
-            }
-        }
+    let returned = Returned { validity: addition.validity, keys: addition.keys, values: addition.values };
+    let array = returned.check(rows, field.dtype, bytes_max)?;
+    let ty = match field.dtype {
+        Dtype::Utf8 => AttrType::Str,
+        Dtype::Binary => AttrType::Bytes,
+        Dtype::Int64 => AttrType::Int,
+        Dtype::Float64 => AttrType::Double,
+        _ => AttrType::Bool,
     };
     match field.role {
         Role::Attribute if field.name.len() > KEY_BYTES_MAX => {
@@ -139,68 +105,6 @@ fn check_addition(addition: Addition, rows: usize) -> Result<Column, Failure> {
             Ok(Column { id: Intrinsic::SamplingWeight.into(), array })
         }
         _ => Err(lied("only attributes and `sampling_weight` can be added")),
-    }
-}
-
-/// A dictionary that a guest made need not hold distinct values; the model's must.
-fn is_distinct(values: &ArrayRef) -> bool {
-    let Some(texts) = values.as_any().downcast_ref::<StringArray>() else { return false };
-    let mut seen = std::collections::HashSet::with_capacity(texts.len());
-    texts.iter().all(|t| seen.insert(t))
-}
-
-fn entries_of(values: &ValuesResult) -> Option<usize> {
-    match values {
-        ValuesResult::Utf8(v) | ValuesResult::Binary(v) => Some(v.offsets.len().saturating_sub(1)),
-        ValuesResult::S64s(v) => Some(v.len()),
-        ValuesResult::F64s(v) => Some(v.len()),
-        _ => None,
-    }
-}
-
-fn check_values(values: ValuesResult, count: usize, dtype: Dtype) -> Result<(AttrType, ArrayRef), Failure> {
-    let counted = |found: usize| {
-        if found == count { Ok(()) } else { Err(lied(format!("expected {count} values, found {found}"))) }
-    };
-    match (values, dtype) {
-        (ValuesResult::Utf8(bytes), Dtype::Utf8) => {
-            let texts = check_texts(&bytes.offsets, &bytes.data, count)?;
-            Ok((AttrType::Str, Arc::new(StringArray::from_iter_values(texts))))
-        }
-        (ValuesResult::Binary(bytes), Dtype::Binary) => {
-            check_offsets(&bytes.offsets, bytes.data.len(), count)?;
-            let slices = bytes.offsets.windows(2).map(|o| &bytes.data[o[0] as usize..o[1] as usize]);
-            Ok((AttrType::Bytes, Arc::new(BinaryArray::from_iter_values(slices))))
-        }
-        (ValuesResult::S64s(ints), Dtype::Int64) => {
-            counted(ints.len())?;
-            Ok((AttrType::Int, Arc::new(Int64Array::from(ints))))
-        }
-        (ValuesResult::F64s(doubles), Dtype::Float64) => {
-            counted(doubles.len())?;
-            Ok((AttrType::Double, Arc::new(Float64Array::from(doubles))))
-        }
-        (ValuesResult::Bools(bitmap), Dtype::Boolean) => {
-            check_bitmap("bools", &bitmap, count)?;
-            Ok((
-                AttrType::Bool,
-                Arc::new(BooleanArray::new(BooleanBuffer::new(Buffer::from_vec(bitmap), 0, count), None)),
-            ))
-        }
-        _ => Err(lied("the values of an addition are not of its field's type")),
-    }
-}
-
-fn with_validity(values: &ArrayRef, validity: Option<NullBuffer>) -> Result<ArrayRef, Failure> {
-    match validity {
-        None => Ok(values.clone()),
-        // Not only marked as null but written anew, so that no value lies hidden under a null.
-        Some(valid) => {
-            let invalid = BooleanArray::new(!valid.inner(), None);
-            nullif(values, &invalid)
-                .and_then(|a| take(&a, &UInt32Array::from_iter_values(0..a.len() as u32), None))
-                .map_err(|e| lied(e.to_string()))
-        }
     }
 }
 

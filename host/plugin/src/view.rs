@@ -91,7 +91,7 @@ pub(crate) enum Values {
 }
 
 impl Values {
-    fn lower(&self) -> columns::ValuesParam<'_> {
+    pub(crate) fn lower(&self) -> columns::ValuesParam<'_> {
         use columns::ValuesParam as P;
         let bytes = |offsets, data| columns::BytesColParam { offsets, data };
         match self {

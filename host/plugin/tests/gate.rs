@@ -19,7 +19,7 @@ fn what_is_no_component_of_a_world_is_refused() {
     for (bytes, words) in [
         (&b"hello"[..], "expected a WebAssembly component, found something else"),
         (b"\0asm\x01\0\0\0", "found a core module"),
-        (b"\0asm\x0d\0\x01\0", "exports neither"),
+        (b"\0asm\x0d\0\x01\0", "exports none of"),
         (b"\0asm\x0d\0\x01\0junk", "not a valid component"),
     ] {
         let message = refused(bytes);

@@ -52,6 +52,12 @@ fn pl_1_a_guest_that_returns_too_much_is_stopped_before_the_host_holds_it() {
 }
 
 #[test]
+fn pl_1_what_a_filter_shares_between_rows_counts_for_each_of_them() {
+    // 8 rows of 3 MiB, of which the guest returns 6.
+    assert_eq!(failure("hostile-filter", "add-spread"), Failure::Output { limit: 8 << 20 });
+}
+
+#[test]
 fn pl_1_small_answers_of_many_calls_cannot_add_up() {
     let options = PluginOptions { call_values_max: 4, output_bytes_max: 5 << 20, ..options() };
     let host = PluginHost::new(options).unwrap();

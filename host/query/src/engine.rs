@@ -13,6 +13,7 @@ use datafusion::prelude::SessionConfig;
 use parking_lot::Mutex;
 use prism_dsl::Query;
 use prism_model::TenantId;
+use prism_plugin::{Functions, PluginError};
 use prism_store::{Reader, StoreError};
 
 use crate::answer::{Answer, AnswerColumn, Stats};
@@ -23,6 +24,7 @@ use crate::error::QueryError;
 use crate::explain::{Calibration, Explained};
 use crate::finish::finish;
 use crate::memory::{OfQuery, Total};
+use crate::plugins::Plugins;
 use crate::ran::{Ran, unknown_fields};
 use crate::scan::{Bound, Deadline, Scan};
 use crate::series::earlier_plan;
@@ -102,11 +104,17 @@ pub struct EngineLoad {
     pub memory_bytes: usize,
     /// Queries that were given up before their end, since whoever asked went away.
     pub given_up: u64,
+    /// Time that queries spent in guests of plugins, nanoseconds.
+    pub plugin_nanos: u64,
+    /// Calls of them.
+    pub plugin_calls: u64,
 }
 
 /// How one query is run.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct RunOptions {
+    /// What the tenant's plugins offer; without them `plugin.name(…)` means nothing. See [`calls_plugins`].
+    pub functions: Option<Arc<Functions>>,
     /// A field that no row in the range has is an error instead of a warning.
     pub strict: bool,
     /// Read every frame of the range: for tests of QU-2.
@@ -129,6 +137,14 @@ pub struct Engine {
     pub(crate) turns: Arc<Turns>,
     memory: Arc<Total>,
     given_up: Arc<AtomicU64>,
+    guests: Arc<Guests>,
+}
+
+/// What guests of plugins took for all queries so far.
+#[derive(Debug, Default)]
+struct Guests {
+    nanos: AtomicU64,
+    calls: AtomicU64,
 }
 
 impl Engine {
@@ -140,6 +156,7 @@ impl Engine {
             turns: Turns::new(options.threads),
             memory: Total::new(options.memory_total_bytes_max),
             given_up: Arc::default(),
+            guests: Arc::default(),
             options: Arc::new(options),
         }
     }
@@ -148,7 +165,14 @@ impl Engine {
     pub fn load(&self) -> EngineLoad {
         let (frames_running, frames_waiting) = self.turns.now();
         let given_up = self.given_up.load(Ordering::Relaxed);
-        EngineLoad { frames_running, frames_waiting, memory_bytes: self.memory.used(), given_up }
+        EngineLoad {
+            frames_running,
+            frames_waiting,
+            memory_bytes: self.memory.used(),
+            given_up,
+            plugin_nanos: self.guests.nanos.load(Ordering::Relaxed),
+            plugin_calls: self.guests.calls.load(Ordering::Relaxed),
+        }
     }
 
     /// Answers a query for one tenant (QU-1: every scan is bound to it and to a range).
@@ -170,7 +194,10 @@ impl Engine {
         let started = Instant::now();
         let page = query.cursor.as_ref().map(|text| Cursor::read(text, query)).transpose()?;
         let now_unix_nanos = page.as_ref().map_or(now_unix_nanos, |page| page.now);
-        let mut settled = plan(query, now_unix_nanos, self.options.limit_max)?;
+        let (limit, setting) = self.time_of(tenant, query);
+        let plugins = Plugins::of(options.functions.clone(), started.checked_add(limit));
+        let _stop = plugins.until_dropped();
+        let mut settled = plan(query, now_unix_nanos, self.options.limit_max, &plugins)?;
         if let Some(page) = page {
             settled.turn_to(&page.after);
         }
@@ -178,14 +205,7 @@ impl Engine {
             let last = show::duration(RANGE_DEFAULT_NANOS);
             settled.warnings.push(format!("the query names no range: it was answered for the last {last}"));
         }
-        let own =
-            query.budget.and_then(|b| b.time).and_then(|nanos| u64::try_from(nanos).ok()).map(Duration::from_nanos);
         let of_tenant = self.options.tenants.get(tenant);
-        let all = match of_tenant.and_then(|limits| limits.time_max) {
-            Some(limit) => (limit, "query.tenants"),
-            None => (self.options.time_max, "query.time_max_ms"),
-        };
-        let (limit, setting) = own.map(|own| (own, "budget.time")).into_iter().chain([all]).min().unwrap_or(all);
         let bytes_max = match of_tenant.and_then(|limits| limits.bytes_max) {
             Some(limit) => Some((limit, "query.tenants")),
             None => self.options.bytes_max.map(|limit| (limit, "query.bytes_max")),
@@ -208,16 +228,33 @@ impl Engine {
         let unanswered = Unanswered(Some(&self.given_up));
         let answered = tokio::time::timeout(limit, Box::pin(self.answer(settled, asked))).await;
         unanswered.answered();
+        let spent = plugins.spent();
+        self.guests.nanos.fetch_add(spent.nanos, Ordering::Relaxed);
+        self.guests.calls.fetch_add(spent.calls, Ordering::Relaxed);
         let mut answer = match answered {
+            // Its guests were stopped when its time was over.
+            Ok(Err(QueryError::Plugin(PluginError::Interrupted))) => return Err(QueryError::Time { limit, setting }),
             Ok(answer) => answer?,
             Err(_) => return Err(QueryError::Time { limit, setting }),
         };
+        (answer.stats.plugin_nanos, answer.stats.plugin_calls) = (spent.nanos, spent.calls);
         if let Some(explained) = explained {
             let mut explained = std::mem::take(&mut *explained.lock());
             explained.memory_bytes_max = self.options.memory_bytes_max as u64;
             answer.explain(explained);
         }
         Ok(answer)
+    }
+
+    /// How long a query may take, and what says so.
+    fn time_of(&self, tenant: &TenantId, query: &Query) -> (Duration, &'static str) {
+        let own =
+            query.budget.and_then(|b| b.time).and_then(|nanos| u64::try_from(nanos).ok()).map(Duration::from_nanos);
+        let all = match self.options.tenants.get(tenant).and_then(|limits| limits.time_max) {
+            Some(limit) => (limit, "query.tenants"),
+            None => (self.options.time_max, "query.time_max_ms"),
+        };
+        own.map(|own| (own, "budget.time")).into_iter().chain([all]).min().unwrap_or(all)
     }
 
     /// What is read may move to a colder tier meanwhile. Nothing was answered by then, so that the query begins anew, once.

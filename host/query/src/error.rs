@@ -2,6 +2,7 @@
 
 use prism_dsl::{DslError, Pos};
 use prism_model::{Classify, Kind};
+use prism_plugin::{Failure, PluginError};
 use prism_store::StoreError;
 
 /// A query that could not be answered.
@@ -88,6 +89,9 @@ pub enum QueryError {
     /// The rows could not be read.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A plugin that it calls failed, or could not be asked.
+    #[error(transparent)]
+    Plugin(PluginError),
     /// An invariant of the engine does not hold.
     #[error("the engine failed: {0}")]
     Engine(String),
@@ -123,6 +127,9 @@ impl QueryError {
             QueryError::Time { .. } => code::TIME,
             QueryError::Bytes { .. } | QueryError::Estimate { .. } => code::BUDGET,
             QueryError::MemoryFull { .. } => code::MEMORY_FULL,
+            QueryError::Plugin(PluginError::Busy { .. }) => code::PLUGINS_BUSY,
+            QueryError::Plugin(PluginError::Interrupted) => code::TIME,
+            QueryError::Plugin(_) => code::PLUGIN,
             QueryError::FillRows { .. } => code::FILL_ROWS,
             QueryError::Memory { .. } | QueryError::Spans { .. } | QueryError::Rows { .. } => code::MEMORY,
             QueryError::Combinations { .. } => code::COMBINATIONS,
@@ -142,6 +149,11 @@ impl QueryError {
                 Some("ask for a shorter range, or put conditions into `match` that fewer traces fulfil")
             }
             QueryError::Combinations { .. } => Some("tie the spans by `>>` or `>`, or narrow the conditions of each"),
+            // Its own words say what it expects.
+            QueryError::Plugin(PluginError::Call { failure: Failure::Answered { .. }, .. }) => None,
+            QueryError::Plugin(PluginError::Call { .. }) => {
+                Some("the rest of the query works without it; whoever made the plugin can mend it and bind it anew")
+            }
             QueryError::Memory { .. } => Some("group by fewer fields, or by fields with fewer values"),
             QueryError::FillRows { .. } => Some("ask for a shorter range or wider bins, or group by fewer fields"),
             _ => None,
@@ -188,6 +200,7 @@ impl Classify for QueryError {
             // Others end.
             QueryError::MemoryFull { .. } => Kind::Retry,
             QueryError::Store(error) => error.kind(),
+            QueryError::Plugin(error) => error.kind(),
             QueryError::Engine(_) => Kind::Bug,
         }
     }
@@ -195,7 +208,13 @@ impl Classify for QueryError {
 
 impl From<arrow::error::ArrowError> for QueryError {
     fn from(error: arrow::error::ArrowError) -> QueryError {
-        QueryError::Engine(error.to_string())
+        match error {
+            arrow::error::ArrowError::ExternalError(inner) => match inner.downcast::<PluginError>() {
+                Ok(error) => QueryError::Plugin(*error),
+                Err(other) => QueryError::Engine(other.to_string()),
+            },
+            other => QueryError::Engine(other.to_string()),
+        }
     }
 }
 
@@ -209,6 +228,12 @@ pub mod code {
     pub const UNKNOWN_FIELD: &str = "query_unknown_field";
     /// A field outside of an aggregate that is no group.
     pub const UNGROUPED: &str = "query_ungrouped_field";
+    /// A function that the tenant's plugins do not have.
+    pub const UNKNOWN_PLUGIN: &str = "query_unknown_plugin";
+    /// A plugin failed.
+    pub const PLUGIN: &str = "query_plugin_failed";
+    /// All that the tenant's plugins may use is in use.
+    pub const PLUGINS_BUSY: &str = "query_plugins_busy";
     /// A regular expression that is none, or too large.
     pub const REGEX: &str = "query_regex";
     /// Took too long.

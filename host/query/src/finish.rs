@@ -67,6 +67,12 @@ pub(crate) fn grouped(
     let Shape::Groups { spec, outputs, .. } = &first.plan.shape else {
         return Err(QueryError::Engine("groups of plain rows".into()));
     };
+    let joined = || first.joined.iter().map(|joined| joined.get().cloned()).collect();
+    if ran.iter().all(|ran| ran.parts.is_empty()) {
+        // Only explained: nothing was read, and no guest is asked about it.
+        let columns = vec![Vals::nulls(0); spec.keys.len() + outputs.len()];
+        return Ok(Some(Grouped { rows: 0, columns, joined: joined() }));
+    }
     let limit = first.memory_bytes_max;
     let mut groups = Groups::new(spec);
     for part in ran.iter().flat_map(|ran| &ran.parts) {
@@ -78,9 +84,8 @@ pub(crate) fn grouped(
     *used += groups.bytes();
     warnings.extend(groups.warnings());
     let limit = fill_rows_max;
-    let (rows, columns) = groups.finish(spec, outputs, limit).ok_or(QueryError::FillRows { limit })?;
-    let joined = first.joined.iter().map(|joined| joined.get().cloned()).collect();
-    Ok(Some(Grouped { rows, columns, joined }))
+    let (rows, columns) = groups.finish(spec, outputs, limit)?.ok_or(QueryError::FillRows { limit })?;
+    Ok(Some(Grouped { rows, columns, joined: joined() }))
 }
 
 fn groups(plan: &Plan, ran: &[Ran], earlier: &[Ran], fill_rows_max: usize) -> Result<Finished, QueryError> {

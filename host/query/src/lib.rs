@@ -1,7 +1,7 @@
 //! Answers queries over spans, log records and metric points.
 //!
 //! ```text
-//! Ast -> bind (names to fields, operators to nodes) -> ran (one scan: snapshot, explain (what it will cost), turns (who is next), scan (prune, read, filter: frame, field, eval) -> sink, group -> exec)
+//! Ast -> bind (names to fields, operators to nodes; plugins: the tenant's own functions) -> ran (one scan: snapshot, explain (what it will cost), turns (who is next), scan (prune, read, filter: frame, field, eval) -> sink, group -> exec)
 //!     (rows of all kinds: events, a scan for each; rows of other signals beside: joins, scans before or behind)
 //!     -> series (earlier range, fill, functions over bins) -> finish (formulas, having, order, limit) -> answer (JSON, NDJSON, Arrow)        trace, fields
 //! ```
@@ -13,6 +13,7 @@ pub mod error;
 mod stack;
 mod names;
 mod show;
+mod plugins;
 mod eval;
 mod encode;
 mod field;
@@ -30,6 +31,7 @@ mod turns;
 mod memory;
 mod cost;
 mod reading;
+mod seat;
 mod scan;
 mod explain;
 mod cursor;
@@ -50,4 +52,5 @@ pub use engine::{Engine, EngineLoad, EngineOptions, RunOptions, TenantLimits};
 pub use error::QueryError;
 pub use explain::{Explained, ScanExplained};
 pub use fields::{FieldInfo, FieldValue};
+pub use plugins::calls_plugins;
 pub use trace::TraceAnswer;

@@ -271,8 +271,9 @@ impl Reading<'_> {
     /// Evaluates conditions, the cheap ones first. `None`: no row fulfils them; `Some(None)`: all do.
     fn fulfilling(&mut self, conditions: &[Node]) -> Result<Option<Option<BooleanBuffer>>, QueryError> {
         let plan = &self.scan.plan;
+        let (guests, own): (Vec<&Node>, Vec<&Node>) = conditions.iter().partition(|node| node.calls_plugin());
         let (cheap, dear): (Vec<&Node>, Vec<&Node>) =
-            conditions.iter().partition(|node| is_interned(plan, self.frame, node));
+            own.into_iter().partition(|node| is_interned(plan, self.frame, node));
         let mut mask: Option<BooleanBuffer> = None;
         for step in [cheap, dear] {
             if step.is_empty() {
@@ -299,7 +300,33 @@ impl Reading<'_> {
                 return Ok(None);
             }
         }
-        Ok(Some(mask))
+        self.asking(&guests, mask)
+    }
+
+    /// The same of conditions that call plugins, which are asked last, and only of rows that fulfil all others.
+    fn asking(
+        &mut self,
+        guests: &[&Node],
+        mut mask: Option<BooleanBuffer>,
+    ) -> Result<Option<Option<BooleanBuffer>>, QueryError> {
+        if guests.is_empty() {
+            return Ok(Some(mask));
+        }
+        self.load(guests.iter().copied())?;
+        for condition in guests {
+            let left = mask.as_ref().map(|mask| UInt32Array::from_iter_values(mask.set_indices().map(|i| i as u32)));
+            let columns = self.rows(left.as_ref())?;
+            let found = eval::mask_at(condition, Level::Row, &columns)?;
+            let Some(left) = left else {
+                mask = Some(found);
+                continue;
+            };
+            let all = mask.as_ref().map_or(0, BooleanBuffer::len);
+            let mut fulfil = vec![false; all];
+            found.set_indices().for_each(|at| fulfil[left.value(at) as usize] = true);
+            mask = Some(BooleanBuffer::from(fulfil));
+        }
+        Ok(mask.filter(|mask| mask.count_set_bits() > 0).map(Some))
     }
 
     /// QU-1: rows outside of the range, of which a frame may hold some.

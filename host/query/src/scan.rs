@@ -33,6 +33,7 @@ use crate::prune;
 use crate::reading::{Matching, Reading};
 use crate::rollup::{Cells, Fit};
 use crate::running::{Superseded, has_running};
+use crate::seat::Seat;
 use crate::sink::Sink;
 use crate::structure::Structure;
 use crate::turns::{Taker, Turn};
@@ -70,6 +71,8 @@ pub(crate) struct Scan {
     /// Off only in tests of QU-2.
     pub(crate) prune: bool,
     next: AtomicUsize,
+    /// Partitions that keep groups in guests.
+    pub(crate) working: AtomicUsize,
     /// The time that a row must beat to be among the first, where the order begins with time.
     pub(crate) bound: Option<Arc<Bound>>,
     /// Rows of other scans may bound it too.
@@ -155,6 +158,7 @@ impl Scan {
             restarts: false,
             prune,
             next: AtomicUsize::new(0),
+            working: AtomicUsize::new(0),
             bound,
             bound_is_shared: false,
         }
@@ -208,6 +212,12 @@ impl Scan {
 
     /// One partition: takes frames until none is left.
     pub(crate) fn work(&self, context: &TaskContext) -> Result<RecordBatch, QueryError> {
+        // Before any turn: whoever waits for it holds nothing that others need to come to an end.
+        let _held = match self.seat()? {
+            Seat::Free => None,
+            Seat::Held(held, _working) => Some((held, _working)),
+            Seat::Others => return Ok(RecordBatch::new_empty(self.schema())),
+        };
         let reservation = MemoryConsumer::new("groups").register(context.memory_pool());
         let mut sink = Sink::new(&self.plan);
         let mut since_check = 0;

@@ -100,7 +100,7 @@ impl Sink {
     /// The form in which they go on.
     pub(crate) fn into_batch(self, plan: &Plan, schema: SchemaRef) -> Result<RecordBatch, QueryError> {
         match (self, &plan.shape) {
-            (Sink::Groups(groups), Shape::Groups { spec, .. }) => Ok(groups.to_batch(spec)?),
+            (Sink::Groups(groups), Shape::Groups { spec, .. }) => Ok(groups.into_batch(spec)?),
             (Sink::First(first), _) => {
                 let keys = BinaryArray::from_iter_values(first.into_keys());
                 Ok(RecordBatch::try_new(schema, vec![Arc::new(keys)])?)

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
+use prism_plugin::ValueType;
 use prism_store::Frame;
 
 use crate::bind::query::{Plan, Shape};
@@ -10,6 +11,7 @@ use crate::eval::vals::Scalar;
 use crate::field::{Field, From, shown_types};
 use crate::group::{AccumulatorKind, Output};
 use crate::joins::{JOINED_FIRST, Joined};
+use crate::plugins::Called;
 use crate::scan::Scan;
 use crate::series::{EARLIER, SERIES_FIRST};
 use crate::stack::with_room;
@@ -55,6 +57,7 @@ pub(crate) fn of_column(plan: &Plan, frames: &[Frame], joined: &Tables, node: &N
         match (accumulator.kind, output) {
             (_, Output::Mean | Output::Quantile(_) | Output::PerSecond(_)) => Some("double"),
             (AccumulatorKind::Moments, _) => Some("double"),
+            (AccumulatorKind::Plugin, _) => accumulator.plugin.as_ref().map(|called| returned(called)),
             (
                 AccumulatorKind::Count
                 | AccumulatorKind::Distinct
@@ -105,6 +108,22 @@ fn one(types: Vec<&'static str>) -> Option<&'static str> {
     }
 }
 
+/// The type that a plugin's signature promises.
+fn returned(called: &Called) -> &'static str {
+    match called.function.signature().returns {
+        ValueType::Boolean => "bool",
+        ValueType::Int64 => "int",
+        ValueType::Float64 => "double",
+        ValueType::Utf8 => "string",
+        ValueType::Binary => "bytes",
+    }
+}
+
+/// The type of an expression over rows to which nothing is joined, by those of its fields.
+pub(crate) fn of_expression(node: &Node, field: &dyn Fn(usize) -> Option<&'static str>) -> Option<&'static str> {
+    of_node(node, field, &|_, _| None)
+}
+
 type OfField<'f> = &'f dyn Fn(usize) -> Option<&'static str>;
 type OfJoin<'f> = &'f dyn Fn(usize, usize) -> Option<&'static str>;
 
@@ -152,6 +171,7 @@ fn type_of(node: &Node, field: OfField<'_>, joined: OfJoin<'_>) -> Option<&'stat
             Function::Log2 | Function::Log10 | Function::Sqrt => Some("double"),
             Function::Abs | Function::Floor | Function::Ceil | Function::Round => of_node(args.first()?, field, joined),
             Function::Bucket | Function::Bin(_) => of_node(args.first()?, field, joined),
+            Function::Plugin(called) => Some(returned(called)),
             Function::Number | Function::Pow | Function::Identity => None,
         },
         _ => Some("bool"),

@@ -15,7 +15,7 @@ use prism_ingest::{Accepted, Chains, Pipeline, Request};
 use prism_model::window::TimeRange;
 use prism_model::{Signal, TenantId};
 use prism_plugin::PluginHost;
-use prism_query::{Engine, QueryError, RunOptions, Stats};
+use prism_query::{Engine, QueryError, RunOptions, Stats, calls_plugins};
 use prism_store::life::{Storage, Worker};
 use prism_store::{Store, Token};
 
@@ -84,6 +84,8 @@ pub(crate) struct App {
     /// Taken out to be stopped.
     worker: Mutex<Option<Worker>>,
     pipeline: Arc<Pipeline>,
+    /// What each tenant has bound.
+    chains: Arc<Chains>,
     engine: Engine,
     seats: Arc<Seats>,
     ready: AtomicBool,
@@ -109,7 +111,8 @@ impl App {
         let access = Access::new(log.clone(), config.auth.dev, reload, clock.clone(), Used::new(root));
         let host = PluginHost::new(config.plugin_options()).context("the plugin host cannot start")?;
         let chains = Chains::new(root.clone(), host, clock.clone());
-        let pipeline = Pipeline::new(store.clone(), chains, config.limits.clone(), config.ingest.clone(), clock);
+        let pipeline =
+            Pipeline::new(store.clone(), chains.clone(), config.limits.clone(), config.ingest.clone(), clock);
         let engine = Engine::new(storage.reader.clone(), config.query.engine_options());
         let to_self = &config.telemetry.to_self;
         if !to_self.is_empty() && !access::read(&log)?.1.tenants.keys().any(|tenant| tenant.as_str() == to_self) {
@@ -128,6 +131,7 @@ impl App {
             storage,
             worker: Mutex::new(None),
             pipeline,
+            chains,
             engine,
             seats: Seats::new(&config.query),
             ready: AtomicBool::new(false),
@@ -190,6 +194,16 @@ impl App {
             "Queries that ended because whoever asked went away.",
             load.given_up as f64,
         );
+        for (name, help, value) in [
+            (
+                "prism_query_plugin_seconds_total",
+                "Time that queries spent in guests of plugins.",
+                load.plugin_nanos as f64 / 1e9,
+            ),
+            ("prism_query_plugin_calls_total", "Calls of guests of plugins by queries.", load.plugin_calls as f64),
+        ] {
+            text.one(name, Type::Counter, help, value);
+        }
         if let Some(tls) = &self.tls {
             tls.expose(&mut text);
         }
@@ -301,9 +315,13 @@ impl App {
         &self,
         tenant: &TenantId,
         query: &Query,
-        options: RunOptions,
+        mut options: RunOptions,
         form: Form,
     ) -> Result<Vec<u8>, Failure> {
+        if calls_plugins(query) {
+            let functions = self.chains.functions(tenant).await;
+            options.functions = Some(functions.map_err(|error| Failure::of(&error))?);
+        }
         let _seat = self.seat(tenant).await?;
         let began = Instant::now();
         let answer = self.engine.run(tenant, query, now_unix_nanos(), options).await;

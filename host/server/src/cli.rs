@@ -376,7 +376,8 @@ pub(crate) enum PluginCommand {
         #[arg(long, value_name = "NAME")]
         tenant: Option<TenantId>,
     },
-    /// Run a tenant's data through a plugin, within a second on every server
+    /// Run a tenant's data through a plugin, or make its functions known to the tenant's queries, within a second on every
+    /// server
     Bind {
         /// Name of a bundled plugin, or a component file
         plugin: String,
@@ -389,7 +390,7 @@ pub(crate) enum PluginCommand {
         /// Configuration as JSON, or `@FILE`
         #[arg(long, value_name = "JSON")]
         config: Option<String>,
-        /// Which signals: spans, logs, metrics; all by default
+        /// Which signals of the data: spans, logs, metrics; all by default
         #[arg(long, value_delimiter = ',')]
         signals: Vec<Signal>,
     },

@@ -10,7 +10,7 @@ use crate::component::componentize;
 use crate::toolchain::{TARGET, Toolchain, clean, ensure_toolchain, run};
 
 /// The plugins that Prism ships, by the name of their package and component.
-pub const FIRST_PARTY: [&str; 2] = ["drop-filter", "redact-pii"];
+pub const FIRST_PARTY: [&str; 4] = ["drop-filter", "redact-pii", "apdex", "url-template"];
 
 /// Part of every stamp: a component is encoded anew after an update of the encoder or of the way it is called.
 const ENCODER: &str = "wit-component 0.258, 1";
@@ -20,7 +20,7 @@ pub fn components_dir() -> PathBuf {
     guests_dir(&checkout()).join("components")
 }
 
-/// Builds both first-party plugins into `out_dir` as `<name>.wasm`; returns their paths in the order of [`FIRST_PARTY`].
+/// Builds the first-party plugins into `out_dir` as `<name>.wasm`; returns their paths in the order of [`FIRST_PARTY`].
 ///
 /// Costs a fraction of a second when nothing changed. The first call compiles for some tens of seconds, and says so on
 /// standard error.

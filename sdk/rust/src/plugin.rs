@@ -85,6 +85,12 @@ impl Description {
         self
     }
 
+    /// What goes to the host.
+    #[doc(hidden)]
+    pub fn into_metadata(self) -> Metadata {
+        self.0
+    }
+
     /// What goes to the host; for tests.
     pub fn metadata(&self) -> &Metadata {
         &self.0
@@ -145,8 +151,20 @@ pub fn init<P: Plugin>(slot: &Slot<P>, config: &str) -> Result<Vec<Need>, Error>
     Ok(needs)
 }
 
+/// Starts a plugin that asks for nothing.
 #[doc(hidden)]
-pub fn with<P: Plugin, T>(slot: &Slot<P>, work: impl FnOnce(&mut P) -> Result<T, Error>) -> Result<T, Error> {
+pub fn start<P, C: DeserializeOwned>(
+    slot: &Slot<P>,
+    config: &str,
+    new: impl FnOnce(C) -> Result<P, Error>,
+) -> Result<Vec<Need>, Error> {
+    let config = serde_json::from_str(config).map_err(|e| Error::BadConfig(e.to_string()))?;
+    *slot.borrow_mut() = Some(new(config)?);
+    Ok(Vec::new())
+}
+
+#[doc(hidden)]
+pub fn with<P, T>(slot: &Slot<P>, work: impl FnOnce(&mut P) -> Result<T, Error>) -> Result<T, Error> {
     match slot.borrow_mut().as_mut() {
         Some(plugin) => work(plugin),
         None => Err(Error::Internal("called before init".to_owned())),

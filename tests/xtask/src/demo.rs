@@ -65,10 +65,13 @@ pub(crate) fn run_with(options: &Options, bin: &Path) -> anyhow::Result<()> {
     let server = Server::start(bin, &data, usual("127.0.0.1:4318"), usual("127.0.0.1:4317"))?;
     say(&format!("   {}, gRPC on {}  (data in {})", server.url, server.grpc, data.display()));
 
-    heading("plugins of tenant `default`: a filter, then a redactor, each in its sandbox");
+    heading(
+        "plugins of tenant `default`: a filter, then a redactor, and an aggregate for queries, each in its sandbox",
+    );
     let bind = ["plugin", "bind", "--tenant", "default"];
     say(server.operate(&[&bind[..], &["drop-filter", "--config", DROP_HEALTH_CHECKS]].concat())?.trim_end());
     say(server.operate(&[&bind[..], &["redact-pii"]].concat())?.trim_end());
+    say(server.operate(&[&bind[..], &["apdex"]].concat())?.trim_end());
     say(server.operate(&["plugin", "list", "--tenant", "default"])?.trim_end());
 
     if options.replay.is_empty() {
@@ -110,6 +113,11 @@ const SHOP_QUERIES: &[(&str, &str)] = &[
         "from spans last 1h where kind = server by service.name, name \
          select count() as n, count() where status = error as errors, errors / n as error_rate, p50(duration) as p50, p95(duration) as p95 \
          having n > 5 order p95 desc limit 10",
+    ),
+    (
+        "How content are those who wait? (an aggregate of a plugin)",
+        "from spans last 1h where kind = server by service.name \
+         select plugin.apdex(duration, 50ms) as apdex, count() as n order apdex limit 10",
     ),
     (
         "Why do checkouts fail?",

@@ -15,6 +15,11 @@ pub fn at_most(values: &[i64], max: i64) -> Vec<u8> {
     keep
 }
 
+/// Nanoseconds as milliseconds, to the nearest half.
+pub fn millis(values: &[f64]) -> Vec<f64> {
+    values.iter().map(|value| (value / 1e6 * 2.0).round() / 2.0).collect()
+}
+
 /// Bit per text: whether it does not hold the needle.
 pub fn without(finder: &memchr::memmem::Finder<'_>, offsets: &[u32], data: &[u8]) -> Vec<u8> {
     let mut keep = vec![0; (offsets.len() - 1).div_ceil(8)];

@@ -24,7 +24,7 @@ fn folder(name: &str) -> PathBuf {
 pub fn guest(name: &str, upload: &str) -> Vec<u8> {
     static BUILT: OnceLock<Vec<(String, Vec<u8>)>> = OnceLock::new();
     let built = BUILT.get_or_init(|| {
-        ["hostile-redactor", "hostile-filter"]
+        ["hostile-redactor", "hostile-filter", "hostile-scalar", "hostile-aggregator"]
             .map(|name| {
                 let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/guests").join(name);
                 let path = prism_componentize::build_guest(&manifest, &folder("guests")).unwrap();

@@ -97,6 +97,10 @@ pub struct Stats {
     pub finish_nanos: u64,
     /// Time that threads worked on it, nanoseconds.
     pub cpu_nanos: u64,
+    /// Time in guests of plugins, copies into and out of them included, nanoseconds, all threads together.
+    pub plugin_nanos: u64,
+    /// Calls of them.
+    pub plugin_calls: u64,
     /// All rows before this time, unix nanoseconds, that were acknowledged are in the answer.
     pub complete_through: i64,
     /// The names of `match` whose spans are the rows; empty without `match`.
@@ -256,6 +260,8 @@ impl Stats {
             "tiers": self.tiers_json(),
             "elapsed_ns": self.elapsed_nanos,
             "cpu_ns": self.cpu_nanos,
+            "plugin_ns": self.plugin_nanos,
+            "plugin_calls": self.plugin_calls,
             "complete_through": show::time(self.complete_through),
             "warnings": self.warnings,
             "partial": partial,

@@ -180,7 +180,7 @@ impl Binder<'_> {
         }
         let filter = call.where_.as_deref().map(|e| self.condition(e)).transpose()?;
         let unit = bound.as_ref().map_or(Unit::Plain, |a| a.unit);
-        Ok(Accumulator { kind, arg: bound.map(|a| a.node), filter, unit, beside, level })
+        Ok(Accumulator { kind, arg: bound.map(|a| a.node), filter, unit, beside, level, plugin: None })
     }
 
     /// Who asks for a quantile of buckets means that of what they count.

@@ -226,6 +226,7 @@ pub(super) fn position(expr: &Expr) -> (Pos, usize) {
         Expr::Field(field) => (field.pos, field.name.chars().count()),
         Expr::Call(call) => (call.pos, call.name.chars().count()),
         Expr::Aggregate(call) => (call.pos, call.func.chars().count()),
+        Expr::Plugin(call) => (call.pos, crate::plugins::width(call)),
         Expr::Binary { left, .. } => position(left),
         _ => (Pos::NONE, 1),
     }

@@ -5,7 +5,8 @@
 
 use prism_dsl::functions::{self, Kind as FunctionKind};
 use prism_dsl::{
-    Aggregate, By, Call, Expr, Field as AstField, Join, JoinKey, Literal, Of, Pos, Query, Scope, Select, Source,
+    Aggregate, By, Call, Expr, Field as AstField, Join, JoinKey, Literal, Of, PluginCall, Pos, Query, Scope, Select,
+    Source,
 };
 use prism_model::Signal;
 
@@ -26,54 +27,43 @@ impl<'q> Binder<'q> {
             return Err(QueryError::at(code::TYPE, field.pos, name.chars().count(), message)
                 .with_hint(format!("write `{0}.first.{own}`, `{0}.max.{own}` or `{0}.count`", source.name())));
         };
-        self.joined_value(source, aggregate, &name)
+        self.joined_value(source, Expr::Aggregate(aggregate), &name)
     }
 
     /// An aggregate over joined rows; `None` for one over the query's own.
     pub(super) fn joined_aggregate(&mut self, call: &Aggregate) -> Result<Option<Bound>, QueryError> {
-        let mut source = None;
-        let (mut others, mut first) = (false, None);
-        let exprs = call.args.iter().chain(call.where_.as_deref());
-        exprs.for_each(|expr| {
-            expr.walk(&mut |part| {
-                let Expr::Field(field) = part else { return };
-                match field.of {
-                    Some(Of::Joined(of)) if member(field).is_none() && source.is_none_or(|known| known == of) => {
-                        source = Some(of);
-                        first = first.or(Some(field));
-                    }
-                    _ => others = true,
-                }
-            });
-        });
-        let (Some(source), Some(first)) = (source, first) else { return Ok(None) };
-        if others {
-            let name = shown(first);
-            let message = format!("expected fields of {} alone beside `{name}`", source.name());
-            return Err(QueryError::at(code::TYPE, first.pos, name.chars().count(), message)
-                .with_hint("an aggregate is over the rows of one signal; join two aggregates by a formula"));
-        }
+        let Some(source) = source_of(call.args.iter().chain(call.where_.as_deref()))? else { return Ok(None) };
         let own = Aggregate {
             args: call.args.iter().map(of_joined_row).collect(),
             where_: call.where_.as_deref().map(|condition| Box::new(of_joined_row(condition))),
             ..call.clone()
         };
-        self.joined_value(source, own, &call.func).map(Some)
+        self.joined_value(source, Expr::Aggregate(own), &call.func).map(Some)
     }
 
-    fn joined_value(&mut self, source: Source, aggregate: Aggregate, name: &str) -> Result<Bound, QueryError> {
+    /// The same for an aggregate of a plugin.
+    pub(super) fn joined_plugin(&mut self, call: &PluginCall) -> Result<Option<Bound>, QueryError> {
+        let Some(source) = source_of(call.args.iter().chain(call.where_.as_deref()))? else { return Ok(None) };
+        let own = of_joined_row(&Expr::Plugin(call.clone()));
+        self.joined_value(source, own, &call.name).map(Some)
+    }
+
+    fn joined_value(&mut self, source: Source, expr: Expr, name: &str) -> Result<Bound, QueryError> {
         let query = self.query;
         let found = query.joins.iter().enumerate().find(|(_, join)| join.source == source);
         let Some((number, join)) = found else {
             return Err(QueryError::Engine(format!("a field of {} that are not joined", source.name())));
         };
-        let missing = match aggregate.func.as_str() {
+        let (func, pos) = match &expr {
+            Expr::Aggregate(aggregate) => (aggregate.func.as_str(), aggregate.pos),
+            Expr::Plugin(call) => ("", call.pos),
+            _ => ("", Pos::NONE),
+        };
+        let missing = match func {
             "count" | "count_distinct" | "sum" => Scalar::Int(0),
             "rate" => Scalar::Double(0.0),
             _ => Scalar::Null,
         };
-        let pos = aggregate.pos;
-        let expr = Expr::Aggregate(aggregate);
         self.joined_outputs.resize(query.joins.len(), Vec::new());
         let output = match self.joined_outputs[number].iter().position(|(known, _)| *known == expr) {
             Some(known) => known,
@@ -203,7 +193,7 @@ impl<'q> Binder<'q> {
             Source::Metrics => Signal::Metrics,
             _ => Signal::Spans,
         };
-        let mut binder = Binder::new(query, signal, self.now);
+        let mut binder = Binder::new(query, signal, self.now, &self.plugins);
         if signal == Signal::Metrics && join.on.contains(&JoinKey::Trace) {
             // Points have traces by their exemplars.
             binder.level = Level::Exemplar;
@@ -240,6 +230,32 @@ pub(super) fn member(field: &AstField) -> Option<Aggregate> {
     Some(Aggregate { func: func.to_owned(), args, where_: None, exact: false, pos: field.pos })
 }
 
+/// The signal whose joined rows an aggregate is over; `None` for the query's own rows.
+fn source_of<'e>(exprs: impl Iterator<Item = &'e Expr>) -> Result<Option<Source>, QueryError> {
+    let mut source = None;
+    let (mut others, mut first) = (false, None);
+    exprs.for_each(|expr| {
+        expr.walk(&mut |part| {
+            let Expr::Field(field) = part else { return };
+            match field.of {
+                Some(Of::Joined(of)) if member(field).is_none() && source.is_none_or(|known| known == of) => {
+                    source = Some(of);
+                    first = first.or(Some(field));
+                }
+                _ => others = true,
+            }
+        });
+    });
+    let (Some(source), Some(first)) = (source, first) else { return Ok(None) };
+    if others {
+        let name = shown(first);
+        let message = format!("expected fields of {} alone beside `{name}`", source.name());
+        return Err(QueryError::at(code::TYPE, first.pos, name.chars().count(), message)
+            .with_hint("an aggregate is over the rows of one signal; join two aggregates by a formula"));
+    }
+    Ok(Some(source))
+}
+
 /// An expression over joined rows as one over rows of their own.
 fn of_joined_row(expr: &Expr) -> Expr {
     let all = |parts: &[Expr]| parts.iter().map(of_joined_row).collect::<Vec<_>>();
@@ -257,6 +273,10 @@ fn of_joined_row(expr: &Expr) -> Expr {
             Expr::Between { expr: boxed(expr), low: boxed(low), high: boxed(high), negated: *negated }
         }
         Expr::Call(call) => Expr::Call(Call { args: all(&call.args), ..call.clone() }),
+        Expr::Plugin(call) => {
+            let where_ = call.where_.as_deref().map(boxed);
+            Expr::Plugin(PluginCall { args: all(&call.args), where_, ..call.clone() })
+        }
         other => other.clone(),
     }
 }

@@ -11,6 +11,7 @@ pub(crate) mod query;
 mod value;
 mod series;
 mod aggregate;
+mod plugin;
 mod condition;
 mod words;
 mod join;
@@ -28,6 +29,7 @@ use crate::field::{Field, From};
 use crate::group::{Accumulator, Output};
 use crate::joins::OfGroup;
 use crate::names::{Fixed, fixed_field, row_fields};
+use crate::plugins::Plugins;
 use crate::series::functions::Series;
 use crate::stack::with_room;
 
@@ -70,6 +72,7 @@ enum Place {
 /// Binds the expressions of one query.
 pub(crate) struct Binder<'q> {
     query: &'q prism_dsl::Query,
+    plugins: Plugins,
     signal: Signal,
     /// What is counted as a row.
     level: Level,
@@ -106,9 +109,10 @@ const DEPTH_MAX: usize = 160;
 const NODES_MAX: usize = 20_000;
 
 impl<'q> Binder<'q> {
-    pub(crate) fn new(query: &'q prism_dsl::Query, signal: Signal, now: i64) -> Binder<'q> {
+    pub(crate) fn new(query: &'q prism_dsl::Query, signal: Signal, now: i64, plugins: &Plugins) -> Binder<'q> {
         Binder {
             query,
+            plugins: plugins.clone(),
             signal,
             level: Level::Row,
             kind: None,
@@ -131,8 +135,8 @@ impl<'q> Binder<'q> {
     }
 
     /// A binder of one kind of rows of the envelope.
-    pub(crate) fn of_kind(query: &'q prism_dsl::Query, kind: Kind, now: i64) -> Binder<'q> {
-        Binder { level: kind.level(), kind: Some(kind), ..Binder::new(query, kind.signal(), now) }
+    pub(crate) fn of_kind(query: &'q prism_dsl::Query, kind: Kind, now: i64, plugins: &Plugins) -> Binder<'q> {
+        Binder { level: kind.level(), kind: Some(kind), ..Binder::new(query, kind.signal(), now, plugins) }
     }
 
     /// A field of the rows, made known once.

@@ -13,6 +13,7 @@ use crate::field::Field;
 use crate::field::From;
 use crate::group::{GroupSpec, Output};
 use crate::joins::JoinPlan;
+use crate::plugins::Plugins;
 use crate::series::Stage;
 use crate::structure::ask::{Alternative, Ask};
 
@@ -108,7 +109,7 @@ impl Plan {
 ///
 /// # Errors
 /// `Fix`, with position and hint.
-pub(crate) fn plan(query: &Query, now: i64, limit_max: usize) -> Result<Plan, QueryError> {
+pub(crate) fn plan(query: &Query, now: i64, limit_max: usize, plugins: &Plugins) -> Result<Plan, QueryError> {
     if query.matches.is_some() && !matches!(query.from, Source::Spans | Source::Traces) {
         let message =
             format!("expected `from spans` or `from traces` with `match`, found `from {}`", query.from.name());
@@ -117,10 +118,10 @@ pub(crate) fn plan(query: &Query, now: i64, limit_max: usize) -> Result<Plan, Qu
     let signal = match query.from {
         Source::Logs => Signal::Logs,
         Source::Metrics => Signal::Metrics,
-        Source::Events => return crate::events::plan(query, now, limit_max),
+        Source::Events => return crate::events::plan(query, now, limit_max, plugins),
         _ => Signal::Spans,
     };
-    plan_of(Binder::new(query, signal, now), limit_max)
+    plan_of(Binder::new(query, signal, now, plugins), limit_max)
 }
 
 /// Settles the clauses of a binder's query.
@@ -149,10 +150,11 @@ pub(crate) fn plan_of(mut binder: Binder<'_>, limit_max: usize) -> Result<Plan, 
         }
         Some(limit) => limit as usize,
     };
+    let aggregates = |expr: &Expr| has_aggregate(expr, &binder.plugins);
     let grouped = !query.by.is_empty()
-        || query.select.iter().any(|s| has_aggregate(&s.expr))
-        || query.order.iter().any(|o| has_aggregate(&o.expr))
-        || query.having.as_ref().is_some_and(has_aggregate);
+        || query.select.iter().any(|s| aggregates(&s.expr))
+        || query.order.iter().any(|o| aggregates(&o.expr))
+        || query.having.as_ref().is_some_and(aggregates);
     let (shape, columns, order) =
         if grouped { groups(&mut binder, &shown_time, range)? } else { rows(&mut binder, &shown_time)? };
     let mut ask = Ask {
@@ -387,18 +389,15 @@ fn is_word(expr: &Expr, name: &str) -> bool {
 }
 
 /// Whether an expression holds an aggregate or a function over bins anywhere.
-fn has_aggregate(expr: &Expr) -> bool {
-    match expr {
-        Expr::Aggregate(_) => true,
-        Expr::Literal(_) | Expr::Field(_) | Expr::Binding(_) => false,
-        Expr::List(all) | Expr::And(all) | Expr::Or(all) => all.iter().any(has_aggregate),
-        Expr::Not(inner) | Expr::Neg(inner) => has_aggregate(inner),
-        Expr::Binary { left, right, .. } | Expr::Relation { left, right, .. } => {
-            has_aggregate(left) || has_aggregate(right)
-        }
-        Expr::In { expr, list, .. } => has_aggregate(expr) || list.iter().any(has_aggregate),
-        Expr::Between { expr, low, high, .. } => has_aggregate(expr) || has_aggregate(low) || has_aggregate(high),
-        Expr::Call(call) => is_series(&call.name) || call.args.iter().any(has_aggregate),
-        Expr::Plugin(call) => call.args.iter().any(has_aggregate),
-    }
+fn has_aggregate(expr: &Expr, plugins: &Plugins) -> bool {
+    let mut found = false;
+    expr.walk(&mut |part| {
+        found |= match part {
+            Expr::Aggregate(_) => true,
+            Expr::Call(call) => is_series(&call.name),
+            Expr::Plugin(call) => plugins.aggregates(call),
+            _ => false,
+        };
+    });
+    found
 }

@@ -2,6 +2,7 @@
 
 use chrono_tz::Tz;
 use prism_dsl::{Call, Expr, Fill, Literal, Pos, Query};
+use prism_plugin::ValueType;
 
 use super::query::OutputColumn;
 use super::{Binder, Bound, Place};
@@ -154,6 +155,11 @@ fn zero(accumulator: &Accumulator, output: Output) -> Option<Scalar> {
     match (accumulator.kind, output) {
         (_, Output::Top(_) | Output::Histogram(_) | Output::Heatmap(_) | Output::Exemplars(_)) => None,
         (_, Output::Mean | Output::Quantile(_) | Output::PerSecond(_)) | (Moments, _) => Some(Scalar::Double(0.0)),
+        (AccumulatorKind::Plugin, _) => match accumulator.plugin.as_ref()?.function.signature().returns {
+            ValueType::Int64 => Some(Scalar::Int(0)),
+            ValueType::Float64 => Some(Scalar::Double(0.0)),
+            _ => None,
+        },
         // Of texts there is none: the values tell.
         (First | Last | Min | Max, _) => Some(Scalar::Null),
         _ => Some(Scalar::Int(0)),

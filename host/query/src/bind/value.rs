@@ -45,10 +45,7 @@ impl Binder<'_> {
                         .with_hint("aggregates stand in `select`, `having` and `order`"))
                 }
             },
-            Expr::Plugin(call) => {
-                let what = format!("the plugin function `{}`", call.name);
-                Err(unsupported(&what, call.pos, call.name.len() + "plugin.".len()))
-            }
+            Expr::Plugin(call) => self.plugin(call),
             Expr::Binding(binding) => Err(unsupported("structure between spans", binding.pos, binding.name.len())),
             Expr::Relation { .. } => Err(unsupported("structure between spans", Pos::NONE, 1)),
             Expr::List(_) => Err(QueryError::at(code::TYPE, Pos::NONE, 1, "expected a value, found a list")
@@ -389,6 +386,7 @@ fn first_child_field(expr: &Expr) -> Option<(&'static str, Pos)> {
             _ => None,
         },
         Expr::Call(call) => call.args.iter().find_map(first_child_field),
+        Expr::Plugin(call) => call.args.iter().find_map(first_child_field),
         Expr::Binary { left, right, .. } => first_child_field(left).or_else(|| first_child_field(right)),
         Expr::Neg(inner) => first_child_field(inner),
         _ => None,

@@ -95,7 +95,7 @@ impl Binder<'_> {
             _ => Signal::Spans,
         };
         let kept = matches!(aggregate.func.as_str(), "first" | "last" | "min" | "max") && own.path.is_empty();
-        match Binder::new(self.query, signal, self.now).settle(own)?.from {
+        match Binder::new(self.query, signal, self.now, &self.plugins).settle(own)?.from {
             From::Fixed { fixed, .. } if kept && has_words(fixed) => {
                 Ok(Some((self.joined(source, field)?.node, fixed)))
             }

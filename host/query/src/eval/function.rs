@@ -15,11 +15,12 @@ use super::zone::{self, TimeBin};
 use crate::identity;
 use crate::show;
 
-/// A function of plain values; conditionals are evaluated by the caller, which knows conditions from values.
+/// A function of plain values; conditionals and plugins are evaluated by the caller, which knows conditions from values
+/// and constants from columns.
 pub(crate) fn call(function: &Function, args: &[Vals], len: usize) -> Result<Vals, ArrowError> {
     let [first, ..] = args else { return Ok(Vals::nulls(len)) };
     match function {
-        Function::If | Function::Case => Ok(Vals::nulls(len)),
+        Function::If | Function::Case | Function::Plugin(_) => Ok(Vals::nulls(len)),
         Function::Coalesce => Vals::coalesce(args),
         Function::Lower => map_text(first, |t| Some(t.to_lowercase())),
         Function::Upper => map_text(first, |t| Some(t.to_uppercase())),

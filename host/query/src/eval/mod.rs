@@ -14,6 +14,7 @@ pub(crate) mod text;
 pub(crate) mod arithmetic;
 pub(crate) mod zone;
 pub(crate) mod function;
+pub(crate) mod plugin;
 
 use arrow::array::UInt32Array;
 use arrow::buffer::BooleanBuffer;
@@ -97,6 +98,7 @@ fn vals_of(node: &Node, rows: &dyn Rows) -> Result<At<Vals>, ArrowError> {
             bins(args, rows)
         }
         Node::Call { function: function @ (Function::If | Function::Case), args } => choose(function, args, rows),
+        Node::Call { function: Function::Plugin(called), args } => plugin::call(called, args, rows),
         Node::Call { function, args: nodes } => {
             let (level, args) = args(nodes, rows)?;
             Ok(At { level, of: function::call(function, &args, rows.len(level))? })

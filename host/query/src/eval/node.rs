@@ -1,6 +1,7 @@
 //! An expression whose names and types are settled, ready to be evaluated over columns.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use chrono_tz::Tz;
 use prism_model::TableKind;
@@ -8,6 +9,7 @@ use regex::Regex;
 
 use super::vals::Scalar;
 use super::zone::TimeBin;
+use crate::plugins::Called;
 
 /// What one value of a column belongs to. Evaluation stays at the lowest level for as long as it can: a condition on a
 /// resource attribute is decided once a resource, not once a row.
@@ -257,6 +259,47 @@ impl Node {
         }
     }
 
+    /// Visits this node and every part of it.
+    fn each(&self, visit: &mut impl FnMut(&Node)) {
+        visit(self);
+        match self {
+            Node::Const(_) | Node::Field(_) => {}
+            Node::Compare { left, right, .. }
+            | Node::TextPair { left, right, .. }
+            | Node::Arithmetic { left, right, .. } => {
+                left.each(visit);
+                right.each(visit);
+            }
+            Node::InSet { expr, .. }
+            | Node::TextTest { expr, .. }
+            | Node::Exists(expr)
+            | Node::Not(expr)
+            | Node::Negate(expr)
+            | Node::Path { expr, .. }
+            | Node::First { expr, .. }
+            | Node::Some { condition: expr, .. } => expr.each(visit),
+            Node::And(all) | Node::Or(all) | Node::Call { args: all, .. } | Node::Joined { keys: all, .. } => {
+                all.iter().for_each(|n| n.each(visit));
+            }
+        }
+    }
+
+    /// Who calls plugins in it.
+    pub(crate) fn plugin_calls(&self, visit: &mut impl FnMut(&Arc<Called>)) {
+        self.each(&mut |node| {
+            if let Node::Call { function: Function::Plugin(called), .. } = node {
+                visit(called);
+            }
+        });
+    }
+
+    /// Whether it calls a plugin: that is dear, may fail, and is known by its answers alone.
+    pub(crate) fn calls_plugin(&self) -> bool {
+        let mut calls = false;
+        self.plugin_calls(&mut |_| calls = true);
+        calls
+    }
+
     /// The numbers of all fields.
     pub(crate) fn field_set(&self) -> HashSet<usize> {
         let mut set = HashSet::new();
@@ -396,4 +439,6 @@ pub(crate) enum Function {
     Hour(Option<Tz>),
     /// In UTC, or in a named zone.
     Weekday(Option<Tz>),
+    /// The tenant's own.
+    Plugin(Arc<Called>),
 }

@@ -24,13 +24,14 @@ use crate::eval::node::{Level, Node};
 use crate::eval::vals::Scalar;
 use crate::eval::{self, At, Rows, Vals};
 use crate::field::{Field, From};
+use crate::plugins::Plugins;
 use crate::stack::with_room;
 
 /// The plans of a query over all kinds: the first, with the others beside it. Kinds that it keeps no rows of have none.
-pub(crate) fn plan(query: &Query, now: i64, limit_max: usize) -> Result<Plan, QueryError> {
+pub(crate) fn plan(query: &Query, now: i64, limit_max: usize, plugins: &Plugins) -> Result<Plan, QueryError> {
     let mut plans = Vec::new();
     for kind in Kind::ALL {
-        plans.push(plan_of(Binder::of_kind(query, kind, now), limit_max)?);
+        plans.push(plan_of(Binder::of_kind(query, kind, now, plugins), limit_max)?);
     }
     let mut first = plans.remove(0);
     plans.iter_mut().for_each(|plan| plan.warnings.clear());
@@ -88,13 +89,15 @@ fn known_of(node: &Node, fields: &[Field]) -> Option<bool> {
         Node::InSet { expr, .. } | Node::TextTest { expr, .. } | Node::Exists(expr) if missing(expr) => Some(false),
         Node::Const(Scalar::Bool(holds)) => Some(*holds),
         _ if missing(node) => Some(false),
+        // What a plugin says is not known before it is asked, and it is asked of rows alone.
+        _ if node.calls_plugin() => None,
         _ if node.field_set().is_empty() => Some(eval::mask(node, &NoRows).ok()?.of.value(0)),
         _ => None,
     }
 }
 
 /// Nothing to take values from.
-struct NoRows;
+pub(crate) struct NoRows;
 
 impl Rows for NoRows {
     fn field(&self, _: usize) -> Result<At<Vals>, ArrowError> {

@@ -269,7 +269,13 @@ fn shape(plan: &Plan, field: &dyn Fn(usize) -> (String, Unit)) -> (Vec<String>, 
 
 fn aggregates(spec: &GroupSpec, field: &dyn Fn(usize) -> (String, Unit)) -> Vec<String> {
     let of = |accumulator: &crate::group::Accumulator| {
-        let mut words = format!("{:?}", accumulator.kind).to_ascii_lowercase();
+        let mut words = match &accumulator.plugin {
+            Some(called) => {
+                let args: Vec<String> = accumulator.beside.iter().map(|arg| words::of(arg, field)).collect();
+                format!("plugin.{}({})", called.function.signature().name, args.join(", "))
+            }
+            None => format!("{:?}", accumulator.kind).to_ascii_lowercase(),
+        };
         if let Some(arg) = &accumulator.arg {
             words.push_str(&format!("({})", words::of(arg, field)));
         }

@@ -63,6 +63,9 @@ fn words(node: &Node, name: &dyn Fn(usize) -> (String, Unit)) -> String {
             }
             _ => format!("bucket({})", list(args, ", ")),
         },
+        Node::Call { function: Function::Plugin(called), args } => {
+            format!("plugin.{}({})", called.function.signature().name, list(args, ", "))
+        }
         Node::Call { function, args } => format!("{}({})", function_name(function), list(args, ", ")),
         Node::Joined { join, output, keys } => {
             format!("value {} of join {} by {}", output + 1, join + 1, list(keys, ", "))

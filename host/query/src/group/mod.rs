@@ -18,6 +18,7 @@ mod buckets;
 pub(crate) mod distribution;
 mod concurrency;
 mod exemplars;
+mod guest;
 mod shape;
 pub(crate) mod state;
 
@@ -37,6 +38,8 @@ use crate::eval::node::{Level, Node, Unit};
 use crate::eval::vals::Scalar;
 use crate::eval::zone::TimeBin;
 use crate::eval::{self, Rows, Vals};
+use crate::plugins::Called;
+use guest::{Guest, Sessions};
 use kept::{Kept, KeptRows};
 use keys::Keys;
 use state::State;
@@ -66,6 +69,8 @@ pub(crate) enum AccumulatorKind {
     Concurrency,
     /// Traces beside typical values.
     Exemplars,
+    /// The tenant's own.
+    Plugin,
 }
 
 impl AccumulatorKind {
@@ -96,6 +101,8 @@ pub(crate) struct Accumulator {
     pub(crate) beside: Vec<Node>,
     /// Whose values they are: the row's, or one of its exemplars'.
     pub(crate) level: Level,
+    /// Who aggregates, where that is a plugin: what it is given stands beside.
+    pub(crate) plugin: Option<Arc<Called>>,
 }
 
 /// What is taken of an accumulator.
@@ -176,12 +183,17 @@ impl GroupSpec {
 pub(crate) struct Groups {
     keys: Keys,
     states: Vec<State>,
+    sessions: Sessions,
 }
 
 impl Groups {
     pub(crate) fn new(spec: &GroupSpec) -> Groups {
-        let states = spec.accumulators.iter().map(|a| State::new(a.kind)).collect();
-        Groups { keys: Keys::new(spec.keys.len()), states }
+        let mut sessions = Sessions::default();
+        let states = spec.accumulators.iter().map(|a| match &a.plugin {
+            Some(called) => State::Guest(Guest::new(a, called, &mut sessions)),
+            None => State::new(a.kind),
+        });
+        Groups { keys: Keys::new(spec.keys.len()), states: states.collect(), sessions }
     }
 
     /// Groups so far.
@@ -191,7 +203,7 @@ impl Groups {
 
     /// Bytes in memory, about.
     pub(crate) fn bytes(&self) -> usize {
-        self.keys.bytes() + self.states.iter().map(State::bytes).sum::<usize>()
+        self.keys.bytes() + self.states.iter().map(State::bytes).sum::<usize>() + self.sessions.bytes()
     }
 
     /// Adds the rows of a frame, or those that each stand for `many`.
@@ -220,6 +232,10 @@ impl Groups {
         for (accumulator, state) in spec.accumulators.iter().zip(&mut self.states) {
             state.grow(count);
             let filter = accumulator.filter.as_ref().map(|f| eval::mask_at(f, Level::Row, rows)).transpose()?;
+            if let (State::Guest(guest), Some(called)) = (&mut *state, &accumulator.plugin) {
+                guest.add(accumulator, called, rows, groups, filter.as_ref())?;
+                continue;
+            }
             if let State::Kept(kept) = state {
                 keep(kept.as_mut(), accumulator, rows, groups, filter.as_ref(), times.as_ref())?;
                 continue;
@@ -238,7 +254,7 @@ impl Groups {
     }
 
     /// The groups as they travel to where they are merged.
-    pub(crate) fn to_batch(&self, spec: &GroupSpec) -> Result<RecordBatch, ArrowError> {
+    pub(crate) fn into_batch(mut self, spec: &GroupSpec) -> Result<RecordBatch, ArrowError> {
         let mut columns: Vec<arrow::array::ArrayRef> = Vec::with_capacity(spec.keys.len() + self.states.len() + 1);
         for key in 0..spec.keys.len() {
             let mut builder = BinaryBuilder::new();
@@ -247,17 +263,22 @@ impl Groups {
             }
             columns.push(Arc::new(builder.finish()));
         }
-        for state in &self.states {
+        let len = self.len();
+        for state in &mut self.states {
+            if let State::Guest(guest) = state {
+                columns.push(Arc::new(guest.states(len)?));
+                continue;
+            }
             let mut builder = BinaryBuilder::new();
             let mut bytes = Vec::new();
-            for group in 0..self.len() {
+            for group in 0..len {
                 bytes.clear();
                 state.write(group, &mut bytes);
                 builder.append_value(&bytes);
             }
             columns.push(Arc::new(builder.finish()));
         }
-        columns.push(Arc::new(UInt32Array::from_iter_values(0..self.len() as u32)));
+        columns.push(Arc::new(UInt32Array::from_iter_values(0..len as u32)));
         RecordBatch::try_new(spec.schema(), columns)
     }
 
@@ -274,6 +295,10 @@ impl Groups {
         for (i, state) in self.states.iter_mut().enumerate() {
             state.grow(count);
             let bytes = batch.column(spec.keys.len() + i).as_binary::<i32>();
+            if let State::Guest(guest) = state {
+                guest.merge(groups.as_deref(), bytes)?;
+                continue;
+            }
             for row in 0..len {
                 let group = groups.as_ref().map_or(0, |g| g[row] as usize);
                 state
@@ -300,12 +325,12 @@ impl Groups {
         spec: &GroupSpec,
         outputs: &[(usize, Output, Unit)],
         bins_max: usize,
-    ) -> Option<(usize, Vec<Vals>)> {
+    ) -> Result<Option<(usize, Vec<Vals>)>, ArrowError> {
         if spec.keys.is_empty() && self.len() == 0 {
             self.keys.groups(&[], 1);
             self.states.iter_mut().for_each(|s| s.grow(1));
         }
-        let at_once = concurrency::in_bins(&mut self.keys, &self.states, spec, bins_max)?;
+        let Some(at_once) = concurrency::in_bins(&mut self.keys, &self.states, spec, bins_max) else { return Ok(None) };
         let len = self.len();
         self.states.iter_mut().for_each(|state| state.grow(len));
         let mut columns = Vec::with_capacity(spec.keys.len() + outputs.len());
@@ -315,6 +340,10 @@ impl Groups {
             columns.push(builder.finish());
         }
         for (state, output, _) in outputs {
+            if let State::Guest(guest) = &mut self.states[*state] {
+                columns.push(guest.outputs(len)?);
+                continue;
+            }
             let mut builder = ValsBuilder::new();
             let accumulator = &spec.accumulators[*state];
             match (&self.states[*state], at_once.get(state)) {
@@ -334,7 +363,7 @@ impl Groups {
             let sums = matches!((&self.states[*state], output), (State::Sum(_) | State::Kept(_), Output::Value));
             columns.push(if sums && column.double.is_some() { as_doubles(&column) } else { column });
         }
-        Some((len, columns))
+        Ok(Some((len, columns)))
     }
 }
 

@@ -13,6 +13,7 @@ use super::counter::Counter;
 use super::distinct::Distinct;
 use super::distribution::Distribution;
 use super::exemplars::Exemplars;
+use super::guest::Guest;
 use super::hashes::hashes;
 use super::kept::Kept;
 use super::shape::{Values, heatmap, histograms};
@@ -69,6 +70,8 @@ pub(crate) enum State {
     Top(Vec<HashMap<Bytes, u64>>),
     /// What is settled when all groups are there.
     Kept(Box<dyn Kept>),
+    /// What a plugin keeps.
+    Guest(Guest),
 }
 
 impl State {
@@ -90,6 +93,8 @@ impl State {
             AccumulatorKind::Distribution => State::Kept(Box::<Distribution>::default()),
             AccumulatorKind::Concurrency => State::Kept(Box::<Concurrency>::default()),
             AccumulatorKind::Exemplars => State::Kept(Box::<Exemplars>::default()),
+            // Made with the plugin that it is: see `Groups::new`.
+            AccumulatorKind::Plugin => State::Count(Vec::new()),
         }
     }
 
@@ -107,6 +112,7 @@ impl State {
             State::End(_, of) => of.resize(groups, End::default()),
             State::Top(of) => of.resize_with(groups, HashMap::new),
             State::Kept(of) => of.grow(groups),
+            State::Guest(of) => of.grow(groups),
         }
     }
 
@@ -124,6 +130,8 @@ impl State {
             State::End(_, of) => of.iter().map(|e| e.value.len() + 40).sum(),
             State::Top(of) => of.iter().map(|m| m.capacity() * 64 + 48).sum(),
             State::Kept(of) => of.bytes(),
+            // Its instance's memory is counted once for all that share it.
+            State::Guest(_) => 0,
         }
     }
 
@@ -199,8 +207,8 @@ impl State {
                     end.offer(*better, time, &bytes);
                 });
             }
-            // Sees more than its argument: see `Groups::keep`.
-            State::Kept(_) => {}
+            // See more than an argument: see `keep` and `Guest::add`.
+            State::Kept(_) | State::Guest(_) => {}
             State::Top(tops) => {
                 let Some(arg) = arg else { return };
                 let mut bytes = Vec::new();
@@ -300,6 +308,8 @@ impl State {
                 }
             }
             State::Kept(of) => of.write(group, out),
+            // All of its groups at once: see `Guest::states`.
+            State::Guest(_) => {}
         }
     }
 
@@ -347,6 +357,7 @@ impl State {
                 }
             }
             State::Kept(of) => of.merge(group, from)?,
+            State::Guest(_) => return None,
         }
         Some(())
     }

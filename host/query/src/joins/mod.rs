@@ -68,7 +68,9 @@ pub(crate) fn hopeless(scan: &Scan, frame: &Frame) -> bool {
 fn holds_of_nothing(condition: &Node) -> bool {
     let alone = condition.without_joined();
     // What else it asks of the row is not known.
-    !alone.field_set().is_empty() || eval::mask(&alone, &Nothing).map_or(true, |mask| mask.of.value(0))
+    !alone.field_set().is_empty()
+        || alone.calls_plugin()
+        || eval::mask(&alone, &Nothing).map_or(true, |mask| mask.of.value(0))
 }
 
 /// One row to which nothing is joined.

@@ -168,6 +168,8 @@ fn tells_of(node: &Node, plan: &Plan) -> bool {
         | Node::Path { expr, .. } => tells(expr, plan),
         Node::And(nodes) | Node::Or(nodes) => all(nodes),
         Node::Some { .. } | Node::Joined { .. } | Node::First { .. } => false,
+        // Cells tell of no row what a guest would be asked.
+        Node::Call { function: Function::Plugin(_), .. } => false,
         Node::Call { function, args } => {
             let of_time = || args.first().and_then(|arg| kept_of(in_minutes(arg), plan)) == Some(Kept::Minutes);
             match (function, args.get(1)) {

@@ -2,16 +2,19 @@
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::path::Path;
+use std::sync::{Arc, Mutex, OnceLock};
 
 use arrow::array::{
     Array, ArrayRef, BinaryArray, BooleanArray, FixedSizeBinaryArray, Float64Array, Int32Array, Int64Array,
     StringArray, UInt8Array, UInt32Array,
 };
 use arrow::datatypes::DataType;
+use prism_dsl::Query;
 use prism_model::{
     AttrType, Batch, Cleared, Column, ColumnId, Intrinsic, Origin, Signal, Table, TableKind, TenantId, Value,
 };
+use prism_plugin::{Binding, Functions, PluginHost, PluginOptions};
 use prism_query::{Answer, Engine, EngineOptions, QueryError, RunOptions};
 use prism_store::disk::RealDisk;
 use prism_store::{Store, StoreOptions, Surroundings};
@@ -272,6 +275,8 @@ pub fn cleared(batch: Batch) -> Cleared {
 pub struct Lab {
     pub store: Arc<Store>,
     pub engine: Engine,
+    /// What queries may call.
+    pub functions: Option<Arc<Functions>>,
     _root: tempfile::TempDir,
 }
 
@@ -286,7 +291,7 @@ impl Lab {
             Surroundings { disk: Arc::new(RealDisk), clock: Arc::new(|| NOW), writer: 1, keys: Default::default() };
         let store = Store::open_in(root.path(), store, around);
         let engine = Engine::new(store.reader(), engine);
-        Lab { store, engine, _root: root }
+        Lab { store, engine, functions: None, _root: root }
     }
 
     /// One frame (or more, where the batch is of several windows).
@@ -299,9 +304,60 @@ impl Lab {
     }
 
     pub async fn ask_with(&self, text: &str, options: RunOptions) -> Result<Answer, QueryError> {
-        let query = prism_dsl::parse_text(text)?;
-        self.engine.run(&tenant(), &query, NOW, options).await
+        self.run(&prism_dsl::parse_text(text)?, options).await
     }
+
+    pub async fn run(&self, query: &Query, options: RunOptions) -> Result<Answer, QueryError> {
+        let functions = options.functions.clone().or_else(|| self.functions.clone());
+        self.engine.run(&tenant(), query, NOW, RunOptions { functions, ..options }).await
+    }
+}
+
+/// A host with small bounds, so that what breaks them breaks them soon.
+pub fn plugin_host() -> &'static Arc<PluginHost> {
+    static HOST: OnceLock<Arc<PluginHost>> = OnceLock::new();
+    HOST.get_or_init(|| {
+        let compiled = Path::new(env!("CARGO_TARGET_TMPDIR")).join("compiled");
+        let options = PluginOptions { cpu_ms_max: 400, cache_dir: Some(compiled), ..PluginOptions::default() };
+        PluginHost::new(options).unwrap()
+    })
+}
+
+/// The plugin in a folder below this crate's parent, built once.
+fn component(folder: &str) -> Vec<u8> {
+    static BUILT: Mutex<BTreeMap<String, Vec<u8>>> = Mutex::new(BTreeMap::new());
+    let mut built = BUILT.lock().unwrap();
+    let build = || {
+        let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(folder);
+        let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join("guests");
+        std::fs::read(prism_componentize::build_guest(&manifest, &out).unwrap()).unwrap()
+    };
+    built.entry(folder.to_owned()).or_insert_with(build).clone()
+}
+
+/// The functions of bindings: name, folder of the plugin below this crate's parent, configuration.
+pub fn functions(host: &Arc<PluginHost>, bound: &[(&str, &str, serde_json::Value)]) -> Arc<Functions> {
+    let bindings = bound.iter().map(|(name, folder, config)| {
+        let plugin = host.load(&component(folder)).unwrap();
+        let (name, hash, config) = ((*name).to_owned(), plugin.hash().to_owned(), config.clone());
+        let binding = Binding { name, plugin: hash, config, signals: Vec::new() };
+        host.try_binding(&tenant(), &binding, &plugin).unwrap();
+        (binding, plugin)
+    });
+    Arc::new(host.functions(&tenant(), &bindings.collect::<Vec<_>>()))
+}
+
+/// Those of the first-party plugins.
+pub fn first_party() -> Arc<Functions> {
+    use serde_json::json;
+    functions(
+        plugin_host(),
+        &[
+            ("apdex", "../plugins/apdex", json!({})),
+            ("url-template", "../plugins/url-template", json!({})),
+            ("apdex-strict", "../plugins/apdex", json!({ "tolerated": 1 })),
+        ],
+    )
 }
 
 /// The columns and rows of an answer as a table, and its warnings.

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context as _, bail};
 use prism_ingest::bindings::{self, NewBinding};
 use prism_model::TenantId;
-use prism_plugin::{Binding, PluginHost};
+use prism_plugin::{Binding, Plugin, PluginHost};
 
 use crate::access;
 use crate::bundled;
@@ -30,12 +30,13 @@ pub(crate) fn run(command: &PluginCommand, config: &Config, screen: &Screen) -> 
             let host = PluginHost::new(config.plugin_options())?;
             let new = NewBinding { name: name.clone(), config: given, signals: signals.clone() };
             let bound = bindings::bind(&config.data_dir, &host, tenant, &component, new)?;
-            Ok(format!(
-                "bound `{}` ({}) to tenant `{tenant}`, {}; servers run it within a second\n",
-                bound.name,
-                &bound.plugin[..HASH_SHOWN.min(bound.plugin.len())],
-                signals_of(&bound)
-            ))
+            let hash = &bound.plugin[..HASH_SHOWN.min(bound.plugin.len())];
+            let plugin = host.load(&component)?;
+            let how = match plugin.world().is_called() {
+                false => format!("{}; servers run it within a second", signals_of(&bound)),
+                true => format!("for queries: {}; servers know it within a second", called(&bound, &plugin)),
+            };
+            Ok(format!("bound `{}` ({hash}) to tenant `{tenant}`, {how}\n", bound.name))
         }
         PluginCommand::Unbind { name, tenant } => {
             must_exist(tenant, config)?;
@@ -55,12 +56,20 @@ fn list(tenant: Option<&TenantId>, config: &Config, screen: &Screen) -> anyhow::
         ));
     }
     let columns =
-        [("binding", Align::Left), ("plugin", Align::Left), ("signals", Align::Left), ("config", Align::Left)];
+        [("binding", Align::Left), ("plugin", Align::Left), ("signals or calls", Align::Left), ("config", Align::Left)];
     let mut grid = Grid::new(columns.map(|(name, align)| (name.to_owned(), align)));
+    let host = PluginHost::new(config.plugin_options())?;
     for binding in bound {
+        // One that cannot be loaded is listed all the same: whoever lists them may look for what is wrong.
+        let component = bindings::component(&config.data_dir, tenant, &binding).ok();
+        let loaded = component.and_then(|component| host.load(&component).ok());
+        let seen = match loaded.filter(|plugin| plugin.world().is_called()) {
+            Some(plugin) => called(&binding, &plugin).replace('`', ""),
+            None => signals_of(&binding),
+        };
         let hash = binding.plugin.get(..HASH_SHOWN).unwrap_or_default();
         let plugin = bundled_name(&binding.plugin).map_or_else(|| hash.to_owned(), |name| format!("{name} {hash}"));
-        grid.push(vec![binding.name.clone(), plugin, signals_of(&binding), clean(&binding.config.to_string())]);
+        grid.push(vec![binding.name.clone(), plugin, seen, clean(&binding.config.to_string())]);
     }
     Ok(grid.render(screen))
 }
@@ -94,6 +103,19 @@ fn bundle(config: &Config, screen: &Screen) -> anyhow::Result<String> {
         ]);
     }
     Ok(format!("{}\nbindings of a tenant: prism plugin list --tenant NAME\n", grid.render(screen)))
+}
+
+/// How queries call a binding's functions.
+fn called(binding: &Binding, plugin: &Plugin) -> String {
+    let name = |function: &str| match plugin.signatures() {
+        [one] if one.name != binding.name.replace('-', "_") => binding.name.replace('-', "_"),
+        _ => function.to_owned(),
+    };
+    let all = plugin.signatures().iter().map(|signature| {
+        let text = signature.to_string();
+        format!("`plugin.{}{}`", name(&signature.name), text.strip_prefix(signature.name.as_str()).unwrap_or_default())
+    });
+    all.collect::<Vec<_>>().join(", ")
 }
 
 fn bundled_name(hash: &str) -> Option<&'static str> {

@@ -125,7 +125,7 @@ fn double(n: f64) -> String {
     }
 }
 
-/// `3 rows in 12ms  ·  read 1,234 rows, 4.1kB in 7 frames, 120 pruned`
+/// `3 rows in 12ms  ·  read 1,234 rows, 4.1kB in 7 frames, 120 pruned  ·  plugins 2ms in 7 calls`
 fn footer(answer: &Value, rows: usize, took_ns: i64) -> String {
     let stats = answer.get("stats").unwrap_or(&Value::Null);
     let number = |name: &str| stats.get(name).and_then(Value::as_i64);
@@ -152,6 +152,10 @@ fn footer(answer: &Value, rows: usize, took_ns: i64) -> String {
     }
     if let Some(n) = number("index_reads").filter(|n| *n > 0) {
         out.push_str(&format!("  ·  {}", of(n, "index read", "index reads")));
+    }
+    if let Some(calls) = number("plugin_calls").filter(|n| *n > 0) {
+        let took = duration(number("plugin_ns").unwrap_or(0));
+        out.push_str(&format!("  ·  plugins {took} in {}", of(calls, "call", "calls")));
     }
     for (tier, found) in stats["tiers"].as_object().into_iter().flatten() {
         let number = |name: &str| found[name].as_i64().unwrap_or(0);
@@ -199,6 +203,7 @@ mod tests {
             "stats": {
                 "rows_scanned": 12390, "bytes_read": 4096, "frames_read": 7, "frames_pruned": 120,
                 "rollups_read": 2, "rows_from_rollups": 5000, "index_reads": 1,
+                "plugin_ns": 1_250_000, "plugin_calls": 3,
                 "tiers": {"hot": {"parts": 1, "bytes_read": 96}, "cold": {"parts": 3, "bytes_read": 4000}},
                 "warnings": ["limit 5000 is clamped to 1000"],
                 "partial": [{"what": "segment x from byte 5", "why": "damaged"}]
@@ -213,7 +218,7 @@ service.name  minute                                   n     p95     err
 checkout      2026-01-02 03:04:00                 12,345  12.3ms  0.0156
 ·             2026-01-02 03:05:00  9,007,199,254,740,993   850ns     NaN
 
-2 rows in 12ms  ·  read 12,390 rows, 4.1kB, 7 frames, 120 pruned  ·  2 rollups tell of 5,000 rows  ·  1 index read  ·  hot: 96B of 1 part  ·  cold: 4kB of 3 parts
+2 rows in 12ms  ·  read 12,390 rows, 4.1kB, 7 frames, 120 pruned  ·  2 rollups tell of 5,000 rows  ·  1 index read  ·  plugins 1.25ms in 3 calls  ·  hot: 96B of 1 part  ·  cold: 4kB of 3 parts
 warning: limit 5000 is clamped to 1000
 warning: segment x from byte 5 could not be read and is missing: damaged
 "

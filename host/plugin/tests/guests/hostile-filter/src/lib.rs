@@ -158,6 +158,13 @@ impl Filtering for Hostile {
                 a.keys = Some(vec![0; rows - 1]);
                 one(a)
             }
+            // Small for the guest, large for whoever writes it out: the same text twice is no dictionary.
+            "add-spread" => {
+                let text = "x".repeat(3 << 20);
+                let mut a = add("a", Dtype::Utf8, texts([text.as_str(), text.as_str()].into_iter()));
+                a.keys = Some(vec![1; rows]);
+                one(a)
+            }
             "add-to-resource" => {
                 let mut a = add("a", Dtype::Int64, Values::S64s(vec![0; rows]));
                 a.field.place = Some(Place::Resource);
