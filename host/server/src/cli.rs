@@ -48,6 +48,8 @@ pub(crate) enum Command {
     Serve(Serve),
     /// Ask a server, in the query language
     Query(Query),
+    /// Show new rows as they come
+    Tail(Tail),
     /// Show a trace as spans over time
     Trace(Trace),
     /// Load recorded OTLP: protobuf or JSON, plain, gzip or zstd
@@ -140,6 +142,31 @@ pub(crate) struct Query {
     /// Which server, with which key.
     #[command(flatten)]
     pub(crate) remote: Remote,
+}
+
+/// `prism tail`
+#[derive(Debug, Args)]
+pub(crate) struct Tail {
+    /// Query of plain rows as text or JSON, `@FILE`, or `-` for standard input; `from logs` where nothing is said
+    pub(crate) query: Vec<String>,
+    /// Begin with the rows of a while before now, such as 5m
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) last: Option<String>,
+    /// How rows are printed
+    #[arg(long, short, default_value = "lines", value_name = "FORM")]
+    pub(crate) output: TailOutput,
+    /// Which server, with which key.
+    #[command(flatten)]
+    pub(crate) remote: Remote,
+}
+
+/// How the rows of a tail are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum TailOutput {
+    /// For reading, one a row
+    Lines,
+    /// An object a row
+    Ndjson,
 }
 
 /// How an answer is printed.

@@ -24,10 +24,17 @@ pub(crate) struct Answer {
     pub(crate) missing: Option<String>,
 }
 
-/// A refused request, as it is shown.
+/// A refused request, as it is shown, and its status.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub(crate) struct Refused(pub(crate) String);
+pub(crate) struct Refused(pub(crate) String, pub(crate) u16);
+
+impl Refused {
+    /// Whether the same may be taken later.
+    pub(crate) fn passes(&self) -> bool {
+        matches!(self.1, 429 | 500..=599)
+    }
+}
 
 /// `GET path`
 ///
@@ -42,7 +49,7 @@ pub(crate) fn get(remote: &Remote, path: &str) -> anyhow::Result<Answer> {
 /// # Errors
 /// As [`get`].
 pub(crate) fn post(remote: &Remote, path: &str, query: &str, accept: &str) -> anyhow::Result<Answer> {
-    let media_type = if query.trim_start().starts_with('{') { "application/json" } else { "text/plain; charset=utf-8" };
+    let media_type = media_type(query);
     let build = |client: &reqwest::blocking::Client, base: &str| {
         client
             .post(format!("{base}{path}"))
@@ -73,7 +80,45 @@ fn ask(
     if status.is_success() {
         return Ok(Answer { text, took, missing });
     }
-    bail!(Refused(refusal(status.as_u16(), &text)));
+    bail!(Refused(refusal(status.as_u16(), &text), status.as_u16()));
+}
+
+/// `POST path` with a query, for an NDJSON answer that is read while it comes. It breaks off where nothing comes for `silent`.
+///
+/// # Errors
+/// As [`get`].
+pub(crate) async fn stream(
+    remote: &Remote,
+    path: &str,
+    query: &str,
+    silent: Duration,
+) -> anyhow::Result<reqwest::Response> {
+    let base = remote.url.trim_end_matches('/');
+    let mut builder = reqwest::Client::builder().read_timeout(silent).connect_timeout(CONNECT_TIMEOUT);
+    if let Some(authorities) = authorities(&remote.url, remote.ca_file.as_deref())? {
+        builder = builder.tls_certs_only(authorities);
+    }
+    let client = builder.build().context("TLS cannot be set up")?;
+    let mut request = client
+        .post(format!("{base}{path}"))
+        .header("content-type", media_type(query))
+        .header("accept", "application/x-ndjson")
+        .body(query.to_owned());
+    if let Some(key) = &remote.key {
+        request = request.bearer_auth(key.trim());
+    }
+    let response = request.send().await.map_err(|error| unreachable(base, &error))?;
+    let status = response.status();
+    if status.is_success() {
+        return Ok(response);
+    }
+    let text = response.text().await.with_context(|| format!("the answer of {base} broke off"))?;
+    bail!(Refused(refusal(status.as_u16(), &text), status.as_u16()));
+}
+
+/// Of a query: a document or text.
+fn media_type(query: &str) -> &'static str {
+    if query.trim_start().starts_with('{') { "application/json" } else { "text/plain; charset=utf-8" }
 }
 
 /// Whom the command believes to be the server: authorities of `--ca-file` alone, else those of this machine.
@@ -82,10 +127,18 @@ pub(crate) fn trusting(
     url: &str,
     ca_file: Option<&Path>,
 ) -> anyhow::Result<reqwest::blocking::ClientBuilder> {
+    Ok(match authorities(url, ca_file)? {
+        Some(authorities) => builder.tls_certs_only(authorities),
+        None => builder,
+    })
+}
+
+/// The only authorities that are believed; `None` for those of this machine.
+fn authorities(url: &str, ca_file: Option<&Path>) -> anyhow::Result<Option<Vec<reqwest::Certificate>>> {
     let Some(path) = ca_file else {
         // Nothing to believe without TLS, and small images hold no authorities.
         let plain = url.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case("http://"));
-        return Ok(if plain { builder.tls_certs_only([]) } else { builder });
+        return Ok(plain.then(Vec::new));
     };
     let shown = path.display();
     let bytes =
@@ -94,7 +147,7 @@ pub(crate) fn trusting(
     if authorities.is_empty() {
         bail!("expected certificates in PEM form with --ca-file, found none in `{shown}`");
     }
-    Ok(builder.tls_certs_only(authorities))
+    Ok(Some(authorities))
 }
 
 /// What is said where no server answers.

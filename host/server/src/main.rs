@@ -15,6 +15,7 @@ mod serve;
 mod storage;
 mod app;
 mod seats;
+mod tails;
 mod tls;
 mod grpc;
 mod http;
@@ -56,6 +57,7 @@ fn run(cli: &cli::Cli) -> anyhow::Result<ExitCode> {
         cli::Command::Tenant(command) => commands::access::tenant(command, config, &screen)?,
         cli::Command::Key(command) => commands::access::key(command, config, &screen)?,
         cli::Command::Query(command) => commands::ask::query(command, &screen)?,
+        cli::Command::Tail(command) => return commands::tail::run(command, &screen),
         cli::Command::Trace(command) => commands::ask::trace(command, &screen)?,
         cli::Command::Ingest(command) => return report(commands::ingest::run(command, config, &screen)?),
         cli::Command::Replay(command) => return report(commands::replay::run(command, config, &screen)?),

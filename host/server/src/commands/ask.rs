@@ -76,7 +76,11 @@ fn settled(command: &Query, text: String, screen: &Screen) -> anyhow::Result<Str
     Ok(query.to_json().to_string())
 }
 
-fn read_query(argument: &str) -> anyhow::Result<String> {
+/// The query that an argument means: itself, `@FILE`, or `-` for standard input.
+///
+/// # Errors
+/// What cannot be read.
+pub(super) fn read_query(argument: &str) -> anyhow::Result<String> {
     let mut text = String::new();
     match argument.strip_prefix('@') {
         Some(path) => {

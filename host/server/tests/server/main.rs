@@ -23,5 +23,6 @@ mod storage;
 mod load;
 mod commands;
 mod ask;
+mod tail;
 mod bucket;
 mod conditions;
