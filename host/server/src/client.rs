@@ -10,9 +10,13 @@ use crate::cli::Remote;
 use crate::show::clean;
 
 /// The server gives up before (`http.answer_timeout_ms`).
-const TIMEOUT: Duration = Duration::from_secs(180);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(180);
 /// A server that does not take a connection by then is not there.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Forms of answers.
+pub(crate) const JSON: &str = "application/json";
+pub(crate) const NDJSON: &str = "application/x-ndjson";
 
 /// An answer with status 200.
 pub(crate) struct Answer {
@@ -41,7 +45,15 @@ impl Refused {
 /// # Errors
 /// No answer, or a refusal as [`Refused`].
 pub(crate) fn get(remote: &Remote, path: &str) -> anyhow::Result<Answer> {
-    ask(remote, |client, base| client.get(format!("{base}{path}")))
+    ask(remote, TIMEOUT, |client, base| client.get(format!("{base}{path}")))
+}
+
+/// The same, where nobody waits for long.
+///
+/// # Errors
+/// As [`get`].
+pub(crate) fn get_within(remote: &Remote, path: &str, timeout: Duration) -> anyhow::Result<Answer> {
+    ask(remote, timeout, |client, base| client.get(format!("{base}{path}")))
 }
 
 /// `POST path` with a query, for an answer of a media type.
@@ -57,15 +69,16 @@ pub(crate) fn post(remote: &Remote, path: &str, query: &str, accept: &str) -> an
             .header("accept", accept)
             .body(query.to_owned())
     };
-    ask(remote, build)
+    ask(remote, TIMEOUT, build)
 }
 
 fn ask(
     remote: &Remote,
+    timeout: Duration,
     build: impl Fn(&reqwest::blocking::Client, &str) -> reqwest::blocking::RequestBuilder,
 ) -> anyhow::Result<Answer> {
     let base = remote.url.trim_end_matches('/');
-    let builder = reqwest::blocking::Client::builder().timeout(TIMEOUT).connect_timeout(CONNECT_TIMEOUT);
+    let builder = reqwest::blocking::Client::builder().timeout(timeout).connect_timeout(CONNECT_TIMEOUT);
     let client = trusting(builder, &remote.url, remote.ca_file.as_deref())?.build().context("TLS cannot be set up")?;
     let mut request = build(&client, base);
     if let Some(key) = &remote.key {
@@ -83,14 +96,15 @@ fn ask(
     bail!(Refused(refusal(status.as_u16(), &text), status.as_u16()));
 }
 
-/// `POST path` with a query, for an NDJSON answer that is read while it comes. It breaks off where nothing comes for `silent`.
+/// `GET path`, or `POST path` with a query for an answer of a media type, whose answer is read while it comes. It breaks off where
+/// nothing comes for `silent`.
 ///
 /// # Errors
 /// As [`get`].
-pub(crate) async fn stream(
+pub(crate) async fn send(
     remote: &Remote,
     path: &str,
-    query: &str,
+    query: Option<(&str, &str)>,
     silent: Duration,
 ) -> anyhow::Result<reqwest::Response> {
     let base = remote.url.trim_end_matches('/');
@@ -99,11 +113,13 @@ pub(crate) async fn stream(
         builder = builder.tls_certs_only(authorities);
     }
     let client = builder.build().context("TLS cannot be set up")?;
-    let mut request = client
-        .post(format!("{base}{path}"))
-        .header("content-type", media_type(query))
-        .header("accept", "application/x-ndjson")
-        .body(query.to_owned());
+    let url = format!("{base}{path}");
+    let mut request = match query {
+        None => client.get(url),
+        Some((query, accept)) => {
+            client.post(url).header("content-type", media_type(query)).header("accept", accept).body(query.to_owned())
+        }
+    };
     if let Some(key) = &remote.key {
         request = request.bearer_auth(key.trim());
     }

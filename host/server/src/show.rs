@@ -26,5 +26,5 @@ pub(crate) use row::row;
 pub(crate) use screen::{Ink, Screen};
 pub(crate) use spent::spent;
 pub(crate) use table::{Align, Grid};
-pub(crate) use units::{bytes, clean, count, duration, time};
+pub(crate) use units::{bytes, clean, count, duration, encoded, time};
 pub(crate) use waterfall::waterfall;

@@ -55,7 +55,7 @@ pub struct Halfway {
 }
 
 /// What tells a query from others: where it begins and when it ends may differ.
-fn fingerprint(query: &Query) -> u64 {
+pub(super) fn fingerprint(query: &Query) -> u64 {
     let same = Query { cursor: None, limit: None, range: None, ..query.clone() };
     xxh3_64(same.to_string().as_bytes())
 }

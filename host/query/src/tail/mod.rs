@@ -110,9 +110,9 @@ impl Tail {
         &self.query
     }
 
-    /// Whether the same frame may show other rows at another time.
-    pub fn is_timed(&self) -> bool {
-        self.timed
+    /// A number that tails have in common which show the same rows of any frame; none where those depend on the time.
+    pub fn alike(&self) -> Option<u64> {
+        (!self.timed).then(|| cursor::fingerprint(&self.query))
     }
 
     /// The rows of a frame that match and whose event time is not before `from_unix_nanos`, by their times; always in the same

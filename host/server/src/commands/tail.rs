@@ -52,7 +52,11 @@ enum Ended {
     Broken(String),
 }
 
-async fn follow(command: &Tail, screen: &Screen) -> anyhow::Result<()> {
+/// Follows until the server has no more to say.
+///
+/// # Errors
+/// No answer at first, or a refusal.
+pub(crate) async fn follow(command: &Tail, screen: &Screen) -> anyhow::Result<()> {
     let text = match command.query.join(" ") {
         empty if empty.trim().is_empty() => QUERY_DEFAULT.to_owned(),
         text => super::ask::read_query(&text)?,
@@ -64,25 +68,27 @@ async fn follow(command: &Tail, screen: &Screen) -> anyhow::Result<()> {
     let (mut wait, mut connected) = (WAIT_FIRST, false);
     loop {
         let again = std::mem::replace(&mut connected, false);
-        let broken = match client::stream(&command.remote, "/v1/tail", &place.document(), SILENT_MAX).await {
-            Ok(response) => {
-                if wait > WAIT_FIRST {
-                    shown.say(Ink::Dim, &place.back());
+        let document = place.document();
+        let broken =
+            match client::send(&command.remote, "/v1/tail", Some((&document, client::NDJSON)), SILENT_MAX).await {
+                Ok(response) => {
+                    if wait > WAIT_FIRST {
+                        shown.say(Ink::Dim, &place.back());
+                    }
+                    (wait, connected) = (WAIT_FIRST, true);
+                    match read(response, &mut place, &mut shown).await? {
+                        Ended::Done => return Ok(()),
+                        Ended::Broken(why) => why,
+                    }
                 }
-                (wait, connected) = (WAIT_FIRST, true);
-                match read(response, &mut place, &mut shown).await? {
-                    Ended::Done => return Ok(()),
-                    Ended::Broken(why) => why,
-                }
-            }
-            // A wrong address is told at once, and a server that was there is waited for.
-            Err(error) if place.cursor.is_none() && !again && wait == WAIT_FIRST => return Err(error),
-            Err(error) => match error.downcast::<Refused>() {
-                Ok(refused) if !refused.passes() => bail!(refused),
-                Ok(refused) => refused.to_string(),
-                Err(error) => format!("{error:#}"),
-            },
-        };
+                // A wrong address is told at once, and a server that was there is waited for.
+                Err(error) if place.cursor.is_none() && !again && wait == WAIT_FIRST => return Err(error),
+                Err(error) => match error.downcast::<Refused>() {
+                    Ok(refused) if !refused.passes() => bail!(refused),
+                    Ok(refused) => refused.to_string(),
+                    Err(error) => format!("{error:#}"),
+                },
+            };
         let first = broken.lines().next().unwrap_or_default();
         shown.say(Ink::Yellow, &format!("warning: {}; again in {} s", clean(first), wait.as_secs_f32()));
         tokio::time::sleep(wait).await;

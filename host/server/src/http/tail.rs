@@ -195,11 +195,21 @@ async fn next(mut of: Streaming) -> Option<(Result<Bytes, Infallible>, Streaming
             of.reader = Some(reader);
             return Some((Ok(said.into()), of));
         }
-        match of.wait().await {
-            Waited::News => of.reader = Some(reader),
+        let mut reader = reader;
+        let waited = loop {
+            match of.wait().await {
+                // Nothing is new: only whether it must end is looked at.
+                Waited::Check => match of.ended(&reader).await {
+                    Some(ended) => return Some((Ok(last_words(&reader, &ended).into()), of)),
+                    None => continue,
+                },
+                waited => break waited,
+            }
+        };
+        match waited {
+            Waited::News | Waited::Check => of.reader = Some(reader),
             Waited::Beat => {
                 let work = tokio::task::spawn_blocking(move || {
-                    let mut reader = reader;
                     let said = reader.beat();
                     (reader, said)
                 });
@@ -220,6 +230,7 @@ fn last_words(reader: &Reader, ended: &Ended) -> String {
 
 enum Waited {
     News,
+    Check,
     Beat,
 }
 
@@ -247,9 +258,9 @@ impl Streaming {
         let rung = select_all(self.bells.iter_mut().map(|bell| Box::pin(bell.changed())));
         tokio::select! {
             _ = rung => Waited::News,
-            _ = self.stopping.wait_for(|stopping| *stopping) => Waited::News,
+            _ = self.stopping.wait_for(|stopping| *stopping) => Waited::Check,
             () = tokio::time::sleep_until(beat.min(check)) => {
-                if Instant::now() >= beat { Waited::Beat } else { Waited::News }
+                if Instant::now() >= beat { Waited::Beat } else { Waited::Check }
             }
         }
     }

@@ -10,7 +10,7 @@ use prism_store::{Listener, News, StoreError};
 use tokio::sync::watch;
 
 use super::Counts;
-use super::ring::{Event, Ring};
+use super::ring::{Event, Found, Ring};
 use crate::app::now_unix_nanos;
 use crate::error::Failure;
 
@@ -81,7 +81,7 @@ impl Followed {
         if let Some(since) = news.gap_since {
             ring.push(Event::Gap(since, now_unix_nanos()), now);
         }
-        news.frames.into_iter().for_each(|placed| ring.push(Event::Frame(placed), now));
+        news.frames.into_iter().for_each(|placed| ring.push(Event::Frame(Found::new(placed)), now));
         drop(ring);
         self.bell.send_modify(|number| *number += 1);
     }

@@ -7,13 +7,13 @@ use std::sync::atomic::Ordering::Relaxed;
 use chrono::{DateTime, SecondsFormat};
 use prism_model::Signal;
 use prism_query::{Before, Halfway, QueryError, Tail, TailCursor, TailRows};
-use prism_store::{Frame, Place, Placed, Position};
+use prism_store::{Place, Placed, Position};
 use serde_json::json;
 use tokio::sync::watch;
 
 use super::begin::{Backlog, Piece};
 use super::follow::Followed;
-use super::ring::{At, Event, Next};
+use super::ring::{At, Event, Found, Next};
 use super::{Counts, Form, Seat};
 use crate::app::now_unix_nanos;
 use crate::error::Failure;
@@ -62,9 +62,13 @@ pub(crate) struct Reader {
     _seat: Seat,
 }
 
+fn some(rows: TailRows) -> Option<Arc<TailRows>> {
+    (!rows.is_empty()).then(|| Arc::new(rows))
+}
+
 /// A frame that is being said.
 struct Current {
-    rows: TailRows,
+    rows: Arc<TailRows>,
     next: usize,
     /// Rows that the cursor counts as taken.
     base: usize,
@@ -118,9 +122,6 @@ impl Reader {
         if !std::mem::replace(&mut self.begun, true) {
             self.form.columns(&self.tail.columns(), &mut out);
             self.said_at_rest(&mut out);
-        }
-        for source in &mut self.sources {
-            source.bell.mark_unchanged();
         }
         while out.len() < SAID_BYTES {
             if self.limit.is_some_and(|limit| self.shown >= limit) {
@@ -238,12 +239,19 @@ impl Reader {
     fn go_on(&mut self, out: &mut String) -> Result<bool, Failure> {
         if let Some(piece) = self.backlog.pieces.pop_front() {
             match piece {
-                Piece::Old(frame) => self.load(&frame, None, self.backlog.from, out)?,
+                Piece::Old(frame) => {
+                    let rows = self.tail.rows(&frame, now_unix_nanos(), self.backlog.from).map(some);
+                    self.load(rows, frame.rows(), None, 0, now_unix_nanos(), out)?;
+                }
                 Piece::Gap(from, to) => self.gap(from, to, out),
                 Piece::Placed(number, Placed { frame, place }) => {
                     let bound = self.backlog.until.get(number).is_some_and(|until| until.passed(&place));
                     let from = if bound { self.backlog.from } else { i64::MIN };
-                    self.load(&frame, Some((number, place)), from, out)?;
+                    // Rows that were taken before are counted as `now()` was then.
+                    let taken = self.skip.take_if(|(first, _)| *first == place).map(|(_, rows)| rows);
+                    let now = if taken.is_some() { self.skip_at } else { now_unix_nanos() };
+                    let rows = self.tail.rows(&frame, now, from).map(some);
+                    self.load(rows, frame.rows(), Some((number, place)), taken.unwrap_or(0), now, out)?;
                 }
             }
             return Ok(true);
@@ -266,9 +274,7 @@ impl Reader {
             match next {
                 Next::Nothing => {}
                 Next::Event(Event::Gap(from, to)) => self.gap(from, to, out),
-                Next::Event(Event::Frame(Placed { frame, place })) => {
-                    self.load(&frame, Some((number, place)), i64::MIN, out)?;
-                }
+                Next::Event(Event::Frame(found)) => self.found(number, &found, out)?,
                 Next::Late => self.late(number, out),
             }
         }
@@ -300,29 +306,41 @@ impl Reader {
         self.form.told("gap", &json!({ "from": time(from), "to": time(to), "hint": hint }), out);
     }
 
-    /// Begins with the rows of a frame, where some match.
-    fn load(&mut self, frame: &Frame, of: Option<(usize, Place)>, from: i64, out: &mut String) -> Result<(), Failure> {
-        self.counts.frames.fetch_add(1, Relaxed);
-        let taken = self.skip.filter(|(place, _)| of.is_some_and(|(_, of)| of == *place)).map(|(_, rows)| rows);
-        if taken.is_some() {
-            self.skip = None;
-        }
-        let now = if taken.is_some() { self.skip_at } else { now_unix_nanos() };
-        let rows = match self.tail.rows(frame, now, from) {
+    /// A frame that all tails of its rows are told of.
+    fn found(&mut self, number: usize, found: &Found, out: &mut String) -> Result<(), Failure> {
+        let (Placed { frame, place }, now) = (&found.placed, now_unix_nanos());
+        let rows = found.rows(self.tail.alike(), || {
+            self.counts.frames.fetch_add(1, Relaxed);
+            self.tail.rows(frame, now, i64::MIN)
+        });
+        self.load(rows, frame.rows(), Some((number, *place)), 0, now, out)
+    }
+
+    /// Begins with the rows of a frame of so many, where some match, behind those that were taken.
+    fn load(
+        &mut self,
+        rows: Result<Option<Arc<TailRows>>, QueryError>,
+        of_rows: usize,
+        of: Option<(usize, Place)>,
+        taken: u64,
+        now: i64,
+        out: &mut String,
+    ) -> Result<(), Failure> {
+        let rows = match rows {
             Ok(rows) => rows,
             Err(QueryError::Store(error)) => {
-                tracing::warn!(frame = frame.name(), %error, "a frame cannot be read for a tail");
+                tracing::warn!(%error, "a frame cannot be read for a tail");
                 self.passed(of);
-                self.skipped(frame.rows() as u64, "they cannot be read", out);
+                self.skipped(of_rows as u64, "they cannot be read", out);
                 return Ok(());
             }
             Err(error) => return Err(Failure::of_query(&error)),
         };
-        let next = usize::try_from(taken.unwrap_or(0)).unwrap_or(usize::MAX);
-        if next >= rows.len() {
+        let next = usize::try_from(taken).unwrap_or(usize::MAX);
+        let Some(rows) = rows.filter(|rows| next < rows.len()) else {
             self.passed(of);
             return Ok(());
-        }
+        };
         let halfway = of.and_then(|(number, place)| {
             Some(Halfway { signal: self.sources.get(number)?.signal, place, rows: next as u64 })
         });

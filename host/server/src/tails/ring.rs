@@ -1,8 +1,11 @@
 //! The newest frames of a tenant's signal, in the order in which they were found: tails take them from here, each at its pace.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
+use prism_query::TailRows;
 use prism_store::Placed;
 
 /// A frame is kept for so long at most: half of the shortest time in which its file may go.
@@ -12,9 +15,55 @@ const KEPT_MAX: Duration = Duration::from_secs(15);
 #[derive(Clone, Debug)]
 pub(super) enum Event {
     /// A frame.
-    Frame(Placed),
+    Frame(Arc<Found>),
     /// Between these times (unix nanoseconds) nobody looked for so long that rows may be missing.
     Gap(i64, i64),
+}
+
+/// A frame, and what is known of its rows.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub(super) placed: Placed,
+    /// By what queries have in common that show the same rows. Rows are kept for as long as a tail shows them, and not longer.
+    rows: Mutex<HashMap<u64, Known>>,
+}
+
+/// What is known of the rows that match a query.
+#[derive(Debug)]
+enum Known {
+    /// There are none.
+    Nothing,
+    Rows(Weak<TailRows>),
+}
+
+impl Found {
+    pub(super) fn new(placed: Placed) -> Arc<Found> {
+        Arc::new(Found { placed, rows: Mutex::default() })
+    }
+
+    /// The rows that match a query, as a tail that asked the same found them, else as `find` does. `None` where there are none.
+    /// Tails that ask the same wait for the one that came first.
+    pub(super) fn rows<E>(
+        &self,
+        alike: Option<u64>,
+        find: impl FnOnce() -> Result<TailRows, E>,
+    ) -> Result<Option<Arc<TailRows>>, E> {
+        let some = |rows: TailRows| (!rows.is_empty()).then(|| Arc::new(rows));
+        let Some(alike) = alike else { return find().map(some) };
+        let mut known = self.rows.lock();
+        match known.get(&alike) {
+            Some(Known::Nothing) => return Ok(None),
+            Some(Known::Rows(rows)) => {
+                if let Some(rows) = rows.upgrade() {
+                    return Ok(Some(rows));
+                }
+            }
+            None => {}
+        }
+        let rows = some(find()?);
+        known.insert(alike, rows.as_ref().map_or(Known::Nothing, |rows| Known::Rows(Arc::downgrade(rows))));
+        Ok(rows)
+    }
 }
 
 /// See the module.
@@ -103,7 +152,7 @@ impl Ring {
 
 fn rows(event: &Event) -> u64 {
     match event {
-        Event::Frame(placed) => placed.frame.rows() as u64,
+        Event::Frame(found) => found.placed.frame.rows() as u64,
         Event::Gap(..) => 0,
     }
 }

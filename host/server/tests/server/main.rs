@@ -24,5 +24,6 @@ mod load;
 mod commands;
 mod ask;
 mod tail;
+mod shell;
 mod bucket;
 mod conditions;
