@@ -158,7 +158,7 @@ async fn each_row_is_told_once_whatever_happens_to_it() {
         let mut random = Random(seed);
         let house = House::new();
         let silent = house.process();
-        let mut processes = vec![house.process(), house.process()];
+        let mut processes = [house.process(), house.process()];
         let mut listener = house.listener(&silent);
         let mut told = of(&listener.look().unwrap().frames);
         let mut next = 0;

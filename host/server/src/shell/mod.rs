@@ -56,11 +56,8 @@ pub(crate) fn run(shell: &Shell, screen: &Screen) -> anyhow::Result<ExitCode> {
         strict: shell.strict,
         query: None,
     };
-    println!(
-        "{}",
-        screen
-            .ink(Ink::Dim, &format!("prism {} at {}; {GREETING}", env!("CARGO_PKG_VERSION"), clean(&shell.remote.url)))
-    );
+    let greeting = format!("prism {} at {}; {GREETING}", env!("CARGO_PKG_VERSION"), clean(&shell.remote.url));
+    crate::print(&(screen.ink(Ink::Dim, &greeting) + "\n"));
     loop {
         let text = match editor::read(&history, &server, screen).context("expected a terminal to talk with")? {
             Typed::Text(text) => text,

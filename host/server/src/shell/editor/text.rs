@@ -93,7 +93,7 @@ impl Text {
         }
         self.at -= 1;
         self.home();
-        self.to_column(column);
+        self.go_to_column(column);
         true
     }
 
@@ -105,7 +105,7 @@ impl Text {
             return false;
         }
         self.at += 1;
-        self.to_column(column);
+        self.go_to_column(column);
         true
     }
 
@@ -113,7 +113,7 @@ impl Text {
         self.text[..self.at].chars().rev().take_while(|c| *c != '\n').count()
     }
 
-    fn to_column(&mut self, column: usize) {
+    fn go_to_column(&mut self, column: usize) {
         let line = self.text[self.at..].chars().take_while(|c| *c != '\n').take(column);
         self.at += line.map(char::len_utf8).sum::<usize>();
     }
