@@ -27,6 +27,17 @@ pub(crate) fn too_deep(limit: usize, what: &str) -> DslError {
 
 /// Refuses text that pest should not see. The error has its place but no snippet.
 pub(crate) fn text(text: &str) -> Result<(), DslError> {
+    match begun(text)?.pop() {
+        Some((bracket, at)) => {
+            let place = Lines::new(text).at(at);
+            Err(DslError::new(code::SYNTAX, format!("`{bracket}` is not closed")).at(place, 1))
+        }
+        None => Ok(()),
+    }
+}
+
+/// The brackets that are open at the end of a text, within the bounds.
+pub(crate) fn begun(text: &str) -> Result<Vec<(char, usize)>, DslError> {
     size(text.len())?;
     let lines = Lines::new(text);
     let mut open: Vec<(char, usize)> = Vec::new();
@@ -47,12 +58,7 @@ pub(crate) fn text(text: &str) -> Result<(), DslError> {
         }
         at += length;
     }
-    match open.pop() {
-        Some((bracket, at)) => {
-            Err(DslError::new(code::SYNTAX, format!("`{bracket}` is not closed")).at(lines.at(at), 1))
-        }
-        None => Ok(()),
-    }
+    Ok(open)
 }
 
 /// The length of the string or quoted name that begins at `start`.

@@ -28,6 +28,16 @@ pub(crate) fn parse(entry: Rule, text: &str) -> Result<Pair<'_, Rule>, DslError>
     }
 }
 
+/// Where a text stops being a query, and which rules would go on there; `None` where it is one. Its bounds were checked.
+pub(crate) fn waits_for(text: &str) -> Option<(usize, Vec<Rule>)> {
+    let error = with_room(|| parser::GrammarParser::parse(Rule::query, text)).err()?;
+    let (InputLocation::Pos(at) | InputLocation::Span((at, _))) = error.location;
+    match error.variant {
+        ErrorVariant::ParsingError { positives, .. } => Some((at, positives)),
+        ErrorVariant::CustomError { .. } => None,
+    }
+}
+
 fn explain(error: &pest::error::Error<Rule>, text: &str) -> DslError {
     let offset = match error.location {
         InputLocation::Pos(at) | InputLocation::Span((at, _)) => at,
@@ -48,7 +58,7 @@ fn explain(error: &pest::error::Error<Rule>, text: &str) -> DslError {
 }
 
 /// The token that begins at `offset`: a word, a string, a run of operator signs, or one character.
-fn token(text: &str, offset: usize) -> &str {
+pub(crate) fn token(text: &str, offset: usize) -> &str {
     let rest = text.get(offset..).unwrap_or_default();
     let Some(first) = rest.chars().next() else { return "" };
     let run = |belongs: fn(char) -> bool| rest.find(|c| !belongs(c)).unwrap_or(rest.len());
@@ -62,7 +72,7 @@ fn token(text: &str, offset: usize) -> &str {
     &rest[..length]
 }
 
-fn is_value(rule: Rule) -> bool {
+pub(crate) fn is_value(rule: Rule) -> bool {
     matches!(
         rule,
         Rule::time
@@ -80,16 +90,16 @@ fn is_value(rule: Rule) -> bool {
 }
 
 /// Rules that begin with a value: pest names them instead of the many that they could begin with.
-fn begins_with_value(rule: Rule) -> bool {
+pub(crate) fn begins_with_value(rule: Rule) -> bool {
     matches!(rule, Rule::expr | Rule::wide | Rule::key | Rule::column | Rule::group_by)
 }
 
-fn is_operator(rule: Rule) -> bool {
+pub(crate) fn is_operator(rule: Rule) -> bool {
     matches!(rule, Rule::symbol | Rule::logic | Rule::verb | Rule::not_verb)
 }
 
 /// The clause word that a rule waits for.
-fn clause(rule: Rule) -> Option<&'static str> {
+pub(crate) fn clause_word(rule: Rule) -> Option<&'static str> {
     Some(match rule {
         Rule::last | Rule::kw_last => "last",
         Rule::range | Rule::kw_from => "from",
@@ -133,7 +143,7 @@ fn words(expected: &[Rule]) -> String {
     if expected.iter().any(|rule| is_operator(*rule)) {
         add("an operator");
     }
-    let clauses: Vec<&str> = expected.iter().filter_map(|rule| clause(*rule)).collect();
+    let clauses: Vec<&str> = expected.iter().filter_map(|rule| clause_word(*rule)).collect();
     for rule in expected {
         match rule {
             Rule::name | Rule::bind | Rule::define | Rule::part | Rule::bare | Rule::quoted if values == 0 => {
@@ -172,7 +182,7 @@ fn words(expected: &[Rule]) -> String {
 fn hint(expected: &[Rule], found: &str, before: &str) -> Option<String> {
     let before = before.trim_end();
     let operator = expected.iter().any(|rule| is_operator(*rule));
-    let clauses = expected.iter().any(|rule| clause(*rule).is_some());
+    let clauses = expected.iter().any(|rule| clause_word(*rule).is_some());
     let say = |hint: &str| Some(hint.to_owned());
     if found.starts_with(|c: char| c.is_alphabetic() || c == '_') {
         // What a reserved word stands in the way of is a value or a name, which pest does not always list then.
@@ -183,7 +193,7 @@ fn hint(expected: &[Rule], found: &str, before: &str) -> Option<String> {
         }
         return (operator || clauses).then(|| other_language(found)).flatten().or_else(|| {
             let operators = lexis::WORD_OPERATORS.iter().copied().filter(|_| operator);
-            let clauses = expected.iter().filter_map(|rule| clause(*rule));
+            let clauses = expected.iter().filter_map(|rule| clause_word(*rule));
             let small = [(Rule::kw_as, "as"), (Rule::kw_desc, "desc"), (Rule::kw_to, "to"), (Rule::kw_on, "on")];
             let small = small.iter().filter(|(rule, _)| expected.contains(rule)).map(|(_, word)| *word);
             did_you_mean(found, operators.chain(clauses).chain(small))

@@ -70,6 +70,7 @@ pub mod ast;
 mod print;
 mod print_json;
 pub mod functions;
+pub mod complete;
 mod nearest;
 pub mod error;
 

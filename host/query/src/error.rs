@@ -246,6 +246,8 @@ pub mod code {
     pub const FILL_ROWS: &str = "query_over_fill_rows";
     /// Over the combinations of spans that conditions may compare.
     pub const COMBINATIONS: &str = "query_over_combinations";
+    /// A query whose rows cannot be told one by one as they arrive.
+    pub const TAIL: &str = "query_not_for_tail";
     /// A cursor that is none, or belongs to another query.
     pub const CURSOR: &str = "query_cursor";
     /// No memory is left for queries at the moment.

@@ -1,13 +1,25 @@
-//! Which fields rows have, of which types and how often: from the statistics of frames, without reading rows.
+//! Which fields rows have, of which types and how often: from the statistics of frames. Keys without a column (the tail) are read,
+//! the newest frames first, up to a bound.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+
+use arrow::array::UInt8Array;
 
 use prism_model::window::TimeRange;
-use prism_model::{AttrType, ColumnId, Signal, TableKind, TenantId};
+use prism_model::{AttrType, ColumnId, Intrinsic, Signal, TableKind, TenantId, Value};
+use prism_store::Frame;
 
 use crate::engine::{Engine, blocking};
 use crate::error::QueryError;
+use crate::eval::vals::Text;
 use crate::names::row_fields;
+
+/// Bytes of tails, compressed, that are read for a list of fields: some hundred milliseconds. Rare keys of older frames are not
+/// listed then.
+const TAIL_BYTES_MAX: u64 = 16 << 20;
+
+/// Types and number of values by name and scope.
+type Found = BTreeMap<(String, &'static str, Signal), (BTreeSet<AttrType>, u64)>;
 
 /// A field and what is known of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,16 +46,15 @@ pub struct FieldValue {
 }
 
 impl Engine {
-    /// The fields of a tenant's rows in a range, by name, scope and signal. No payload is read; keys that have no
-    /// column of their own (the tail) are not listed.
+    /// The fields of a tenant's rows in a range, by name, scope and signal. Of rows only the keys that have
+    /// no column of their own (the tail) are read, of the newest frames up to a bound.
     ///
     /// # Errors
     /// `Retry` where the store cannot be listed.
     pub async fn fields(&self, tenant: &TenantId, range: TimeRange) -> Result<Vec<FieldInfo>, QueryError> {
         let (reader, tenant) = (self.reader.clone(), tenant.clone());
         blocking(move || {
-            let mut found: BTreeMap<(String, &'static str, Signal), (std::collections::BTreeSet<AttrType>, u64)> =
-                BTreeMap::new();
+            let mut found = Found::new();
             let mut fixed = Vec::new();
             for signal in Signal::ALL {
                 let snapshot = reader.snapshot(&tenant, signal, range)?;
@@ -63,6 +74,7 @@ impl Engine {
                         }
                     }
                 }
+                add_tails(signal, &snapshot.frames, &mut found);
             }
             let mut fields: Vec<FieldInfo> = found
                 .into_iter()
@@ -119,6 +131,45 @@ impl Engine {
         let answer = self.run(tenant, &query, range.to, crate::RunOptions::default()).await?;
         let value = |row| FieldValue { value: answer.cell(row, 0), count: answer.cell(row, 1).as_u64().unwrap_or(0) };
         Ok((0..answer.rows).map(value).collect())
+    }
+}
+
+/// Adds the keys that have no column of their own. A frame that cannot be read is left out: the list is for completion.
+fn add_tails(signal: Signal, frames: &[Frame], found: &mut Found) {
+    let columns = [Intrinsic::Of, Intrinsic::Key, Intrinsic::Value].map(ColumnId::Intrinsic);
+    let want = |table, id: &ColumnId| table == TableKind::Tail && columns.contains(id);
+    let mut tails: Vec<&Frame> = frames.iter().filter(|frame| frame.table_rows(TableKind::Tail) > 0).collect();
+    tails.sort_by_key(|frame| std::cmp::Reverse(frame.stats().time_max));
+    let mut left = TAIL_BYTES_MAX;
+    for frame in tails {
+        let Some(rest) = left.checked_sub(frame.cost(&want).bytes) else { return };
+        left = rest;
+        let Ok((batch, _)) = frame.read(&want) else { continue };
+        let column = |i: Intrinsic| batch.table(TableKind::Tail)?.intrinsic(i).cloned();
+        let (Some(of), Some(keys)) = (column(Intrinsic::Of), column(Intrinsic::Key)) else { continue };
+        let (Some(of), Some(keys)) = (of.as_any().downcast_ref::<UInt8Array>(), Text::from_array(&keys)) else {
+            continue;
+        };
+        let values = column(Intrinsic::Value).as_ref().and_then(Text::from_array);
+        for row in 0..keys.len() {
+            let scope = TableKind::from_u8(of.value(row)).and_then(scope_of);
+            let (Some(scope), Some(key)) = (scope, keys.get(row)) else { continue };
+            let entry = found.entry((key.to_owned(), scope, signal)).or_default();
+            entry.0.insert(type_of(values.as_ref().and_then(|values| values.get(row)).unwrap_or("null")));
+            entry.1 += 1;
+        }
+    }
+}
+
+/// The type of a column that would have the value.
+fn type_of(text: &str) -> AttrType {
+    match Value::from_text(text) {
+        Ok(Value::Str(_)) => AttrType::Str,
+        Ok(Value::Int(_)) => AttrType::Int,
+        Ok(Value::Double(_)) => AttrType::Double,
+        Ok(Value::Bool(_)) => AttrType::Bool,
+        Ok(Value::Bytes(_)) => AttrType::Bytes,
+        _ => AttrType::Json,
     }
 }
 

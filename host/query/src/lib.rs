@@ -3,7 +3,7 @@
 //! ```text
 //! Ast -> bind (names to fields, operators to nodes; plugins: the tenant's own functions) -> ran (one scan: snapshot, explain (what it will cost), turns (who is next), scan (prune, read, filter: frame, field, eval) -> sink, group -> exec)
 //!     (rows of all kinds: events, a scan for each; rows of other signals beside: joins, scans before or behind)
-//!     -> series (earlier range, fill, functions over bins) -> finish (formulas, having, order, limit) -> answer (JSON, NDJSON, Arrow)        trace, fields
+//!     -> series (earlier range, fill, functions over bins) -> finish (formulas, having, order, limit) -> answer (JSON, NDJSON, Arrow)        trace, fields, tail (each new frame on its own)
 //! ```
 //!
 //! Invariants: QU-1 every scan is bound to a tenant and a time range or an id; QU-2 pruning never loses a row. Only this
@@ -46,6 +46,7 @@ mod ran;
 mod engine;
 mod trace;
 mod fields;
+mod tail;
 
 pub use answer::{Answer, Column, Partial, Stats, TIERS, TierStats};
 pub use engine::{Engine, EngineLoad, EngineOptions, RunOptions, TenantLimits};
@@ -53,4 +54,5 @@ pub use error::QueryError;
 pub use explain::{Explained, ScanExplained};
 pub use fields::{FieldInfo, FieldValue};
 pub use plugins::calls_plugins;
+pub use tail::{Before, Halfway, Tail, TailCursor, TailRows};
 pub use trace::TraceAnswer;

@@ -356,7 +356,7 @@ impl Scan {
     }
 
     /// Whether no row of a frame fulfils the conditions.
-    fn hopeless(&self, frame: &Frame) -> bool {
+    pub(crate) fn hopeless(&self, frame: &Frame) -> bool {
         let (first, last) = times(&self.plan, frame);
         let none =
             self.plan.level.is_child() && (counted(&self.plan, frame) == 0 || !self.plan.range.touches(first, last));

@@ -315,6 +315,53 @@ async fn fields_and_values_of_metrics_are_listed() {
     assert_eq!(values("metadata.origin", 9).await, [("test".into(), 64)]);
 }
 
+/// Keys without a column are listed beside those with one: every value that was stored is counted, in its scope.
+#[tokio::test]
+async fn fields_count_every_value_also_of_keys_without_a_column() {
+    use arrow::array::AsArray as _;
+    use prism_model::{AttrType, ColumnId, Intrinsic, TableKind};
+    let scope = |table| match table {
+        // Resources and scopes are stored once for each window of their spans, and not without one.
+        TableKind::Items => Some("attr"),
+        TableKind::Events => Some("event"),
+        TableKind::Links => Some("link"),
+        _ => None,
+    };
+    let mut tails = 0;
+    for seed in 0..6 {
+        let batch = prism_model::samples::batch(Signal::Spans, 40, NOW - 1_000, seed);
+        let mut expected = std::collections::BTreeMap::<(String, &str), usize>::new();
+        for table in batch.tables() {
+            let Some(scope) = scope(table.kind()) else { continue };
+            for column in table.columns() {
+                if let ColumnId::Attr { key, .. } = &column.id {
+                    *expected.entry((key.to_string(), scope)).or_default() += table.rows() - column.array.null_count();
+                }
+            }
+        }
+        if let Some(tail) = batch.table(TableKind::Tail) {
+            let of = tail.intrinsic(Intrinsic::Of).unwrap().as_primitive::<arrow::datatypes::UInt8Type>();
+            let keys = arrow::compute::cast(tail.intrinsic(Intrinsic::Key).unwrap(), &arrow::datatypes::DataType::Utf8);
+            let keys = keys.unwrap();
+            for row in 0..tail.rows() {
+                let Some(scope) = TableKind::from_u8(of.value(row)).and_then(scope) else { continue };
+                *expected.entry((keys.as_string::<i32>().value(row).to_owned(), scope)).or_default() += 1;
+                tails += 1;
+            }
+        }
+        let lab = Lab::new();
+        lab.add(batch).await;
+        let fields = lab.engine.fields(&tenant(), TimeRange::ALL).await.unwrap();
+        let listed = fields.iter().filter(|f| ["attr", "event", "link"].contains(&f.scope));
+        let listed = listed.filter(|f| f.count > 0).map(|f| ((f.name.clone(), f.scope), f.count as usize));
+        expected.retain(|_, count| *count > 0);
+        assert_eq!(listed.collect::<std::collections::BTreeMap<_, _>>(), expected, "seed {seed}");
+        let types: Vec<&str> = [AttrType::Str, AttrType::Int, AttrType::Json].map(AttrType::as_str).to_vec();
+        assert!(fields.iter().any(|f| f.types.iter().any(|ty| types.contains(ty))));
+    }
+    assert!(tails > 0, "samples have keys without a column");
+}
+
 #[tokio::test]
 async fn lists_of_numbers_are_lists_in_every_form() {
     let lab = Lab::new();

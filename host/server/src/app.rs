@@ -18,6 +18,7 @@ use prism_plugin::PluginHost;
 use prism_query::{Engine, QueryError, RunOptions, Stats, calls_plugins};
 use prism_store::life::{Storage, Worker};
 use prism_store::{Store, Token};
+use tokio::sync::watch;
 
 use crate::access::{self, Access, Used};
 use crate::config::Config;
@@ -26,6 +27,7 @@ use crate::http::body::{BodyLimits, Held, InFlight};
 use crate::metrics::{Exposition, Requests, Type, expose_ingest, expose_life, expose_store};
 use crate::seats::{Seat, Seats};
 use crate::storage;
+use crate::tails::Tails;
 use crate::telemetry::{self, Telemetry};
 use crate::tls::Tls;
 
@@ -88,7 +90,11 @@ pub(crate) struct App {
     chains: Arc<Chains>,
     engine: Engine,
     seats: Arc<Seats>,
+    /// Live tails.
+    pub(crate) tails: Tails,
     ready: AtomicBool,
+    /// Holds true once what has no end must end.
+    stopping: watch::Sender<bool>,
 }
 
 impl App {
@@ -121,6 +127,8 @@ impl App {
             );
         }
         let telemetry = Telemetry::start(&config.telemetry, &pipeline)?;
+        let grace = Duration::from_millis(config.storage.read_grace_ms);
+        let tails = Tails::new(store.clone(), storage.reader.clone(), config.tail.clone(), grace);
         Ok(Arc::new(App {
             telemetry,
             access,
@@ -134,7 +142,9 @@ impl App {
             chains,
             engine,
             seats: Seats::new(&config.query),
+            tails,
             ready: AtomicBool::new(false),
+            stopping: watch::channel(false).0,
             config,
         }))
     }
@@ -147,6 +157,21 @@ impl App {
     /// From now on requests are taken, or no longer.
     pub(crate) fn set_ready(&self, ready: bool) {
         self.ready.store(ready, Relaxed);
+    }
+
+    /// Ends what has no end of its own.
+    pub(crate) fn stop(&self) {
+        self.stopping.send_replace(true);
+    }
+
+    /// Holds true once what has no end of its own must end.
+    pub(crate) fn stopping(&self) -> watch::Receiver<bool> {
+        self.stopping.subscribe()
+    }
+
+    /// What answers queries.
+    pub(crate) fn engine(&self) -> &Engine {
+        &self.engine
     }
 
     /// Begins what goes on beside requests: moving data to its next tier.
@@ -207,6 +232,7 @@ impl App {
         if let Some(tls) = &self.tls {
             tls.expose(&mut text);
         }
+        self.tails.expose(&mut text);
         expose_ingest(self.pipeline.metrics(), &mut text);
         expose_store(self.store.metrics(), &mut text);
         if let Some(worker) = &*self.worker.lock() {

@@ -46,8 +46,14 @@ pub(crate) struct Shared {
 pub(crate) enum Command {
     /// Run a server: OTLP in, queries out
     Serve(Serve),
-    /// Ask a server, in the query language
+    /// Ask a server, in the query language; without a query, one after the other
     Query(Query),
+    /// Ask one question after the other, with history and completion
+    Shell(Shell),
+    /// Show which fields rows have, or the values of one
+    Fields(Fields),
+    /// Show new rows as they come
+    Tail(Tail),
     /// Show a trace as spans over time
     Trace(Trace),
     /// Load recorded OTLP: protobuf or JSON, plain, gzip or zstd
@@ -113,8 +119,7 @@ pub(crate) struct Remote {
 /// `prism query`
 #[derive(Debug, Args)]
 pub(crate) struct Query {
-    /// Query as text or JSON, `@FILE`, or `-` for standard input; several words are one query
-    #[arg(required = true)]
+    /// Query as text or JSON, `@FILE`, or `-` for standard input; several words are one query. Without, a prompt on a terminal
     pub(crate) query: Vec<String>,
     /// The server's answer as it is: `--output json`
     #[arg(long, conflicts_with = "output")]
@@ -131,6 +136,9 @@ pub(crate) struct Query {
     /// End of the range; now where only --from is said, the day's end with `today` and `yesterday`
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     pub(crate) to: Option<String>,
+    /// A field that no row in the range has is an error instead of a warning
+    #[arg(long)]
+    pub(crate) strict: bool,
     /// Show what the query would read, and read nothing
     #[arg(long)]
     pub(crate) explain: bool,
@@ -140,6 +148,96 @@ pub(crate) struct Query {
     /// Which server, with which key.
     #[command(flatten)]
     pub(crate) remote: Remote,
+}
+
+/// `prism shell`
+#[derive(Debug, Args)]
+pub(crate) struct Shell {
+    /// How answers are printed
+    #[arg(long, short, default_value = "table", value_name = "FORM")]
+    pub(crate) output: Output,
+    /// Range of queries that name none, such as 15m or 1h
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) last: Option<String>,
+    /// A field that no row in the range has is an error instead of a warning
+    #[arg(long)]
+    pub(crate) strict: bool,
+    /// Remember nothing of what is asked
+    #[arg(long)]
+    pub(crate) no_history: bool,
+    /// Which server, with which key.
+    #[command(flatten)]
+    pub(crate) remote: Remote,
+}
+
+impl Query {
+    /// The shell that it is where no query is named and somebody sits at a terminal.
+    pub(crate) fn shell(&self) -> Option<Shell> {
+        let alone = self.query.is_empty() && self.from.is_none() && self.to.is_none() && self.cursor.is_none();
+        (alone && !self.explain && crate::shell::is_wanted()).then(|| Shell {
+            output: if self.json { Output::Json } else { self.output },
+            last: self.last.clone(),
+            strict: self.strict,
+            no_history: false,
+            remote: self.remote.clone(),
+        })
+    }
+}
+
+/// `prism fields`
+#[derive(Debug, Args)]
+pub(crate) struct Fields {
+    /// Only fields whose name holds this
+    pub(crate) part: Option<String>,
+    /// The most frequent values of this field instead
+    #[arg(long, value_name = "FIELD", conflicts_with = "part")]
+    pub(crate) values: Option<String>,
+    /// Only of this signal: spans, logs or metrics
+    #[arg(long)]
+    pub(crate) signal: Option<Signal>,
+    /// Range up to now, such as 15m, 1h or 2d; an hour by default
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) last: Option<String>,
+    /// How they are printed
+    #[arg(long, short, default_value = "table", value_name = "FORM")]
+    pub(crate) output: FieldsOutput,
+    /// Which server, with which key.
+    #[command(flatten)]
+    pub(crate) remote: Remote,
+}
+
+/// How fields are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum FieldsOutput {
+    /// For reading
+    Table,
+    /// The server's answer as it is
+    Json,
+}
+
+/// `prism tail`
+#[derive(Debug, Args)]
+pub(crate) struct Tail {
+    /// Query of plain rows as text or JSON, `@FILE`, or `-` for standard input; `from logs` where nothing is said
+    pub(crate) query: Vec<String>,
+    /// Begin with the rows of a while before now, such as 5m
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) last: Option<String>,
+    /// How rows are printed
+    #[arg(long, short, default_value = "lines", value_name = "FORM")]
+    pub(crate) output: TailOutput,
+    /// Which server, with which key.
+    #[command(flatten)]
+    pub(crate) remote: Remote,
+}
+
+/// How the rows of a tail are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum TailOutput {
+    /// For reading, one a row
+    Lines,
+    /// An object a row
+    Ndjson,
 }
 
 /// How an answer is printed.

@@ -10,9 +10,13 @@ use crate::cli::Remote;
 use crate::show::clean;
 
 /// The server gives up before (`http.answer_timeout_ms`).
-const TIMEOUT: Duration = Duration::from_secs(180);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(180);
 /// A server that does not take a connection by then is not there.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Forms of answers.
+pub(crate) const JSON: &str = "application/json";
+pub(crate) const NDJSON: &str = "application/x-ndjson";
 
 /// An answer with status 200.
 pub(crate) struct Answer {
@@ -24,17 +28,32 @@ pub(crate) struct Answer {
     pub(crate) missing: Option<String>,
 }
 
-/// A refused request, as it is shown.
+/// A refused request, as it is shown, and its status.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub(crate) struct Refused(pub(crate) String);
+pub(crate) struct Refused(pub(crate) String, pub(crate) u16);
+
+impl Refused {
+    /// Whether the same may be taken later.
+    pub(crate) fn passes(&self) -> bool {
+        matches!(self.1, 429 | 500..=599)
+    }
+}
 
 /// `GET path`
 ///
 /// # Errors
 /// No answer, or a refusal as [`Refused`].
 pub(crate) fn get(remote: &Remote, path: &str) -> anyhow::Result<Answer> {
-    ask(remote, |client, base| client.get(format!("{base}{path}")))
+    ask(remote, TIMEOUT, |client, base| client.get(format!("{base}{path}")))
+}
+
+/// The same, where nobody waits for long.
+///
+/// # Errors
+/// As [`get`].
+pub(crate) fn get_within(remote: &Remote, path: &str, timeout: Duration) -> anyhow::Result<Answer> {
+    ask(remote, timeout, |client, base| client.get(format!("{base}{path}")))
 }
 
 /// `POST path` with a query, for an answer of a media type.
@@ -42,7 +61,7 @@ pub(crate) fn get(remote: &Remote, path: &str) -> anyhow::Result<Answer> {
 /// # Errors
 /// As [`get`].
 pub(crate) fn post(remote: &Remote, path: &str, query: &str, accept: &str) -> anyhow::Result<Answer> {
-    let media_type = if query.trim_start().starts_with('{') { "application/json" } else { "text/plain; charset=utf-8" };
+    let media_type = media_type(query);
     let build = |client: &reqwest::blocking::Client, base: &str| {
         client
             .post(format!("{base}{path}"))
@@ -50,15 +69,16 @@ pub(crate) fn post(remote: &Remote, path: &str, query: &str, accept: &str) -> an
             .header("accept", accept)
             .body(query.to_owned())
     };
-    ask(remote, build)
+    ask(remote, TIMEOUT, build)
 }
 
 fn ask(
     remote: &Remote,
+    timeout: Duration,
     build: impl Fn(&reqwest::blocking::Client, &str) -> reqwest::blocking::RequestBuilder,
 ) -> anyhow::Result<Answer> {
     let base = remote.url.trim_end_matches('/');
-    let builder = reqwest::blocking::Client::builder().timeout(TIMEOUT).connect_timeout(CONNECT_TIMEOUT);
+    let builder = reqwest::blocking::Client::builder().timeout(timeout).connect_timeout(CONNECT_TIMEOUT);
     let client = trusting(builder, &remote.url, remote.ca_file.as_deref())?.build().context("TLS cannot be set up")?;
     let mut request = build(&client, base);
     if let Some(key) = &remote.key {
@@ -73,7 +93,48 @@ fn ask(
     if status.is_success() {
         return Ok(Answer { text, took, missing });
     }
-    bail!(Refused(refusal(status.as_u16(), &text)));
+    bail!(Refused(refusal(status.as_u16(), &text), status.as_u16()));
+}
+
+/// `GET path`, or `POST path` with a query for an answer of a media type, whose answer is read while it comes. It breaks off where
+/// nothing comes for `silent`.
+///
+/// # Errors
+/// As [`get`].
+pub(crate) async fn send(
+    remote: &Remote,
+    path: &str,
+    query: Option<(&str, &str)>,
+    silent: Duration,
+) -> anyhow::Result<reqwest::Response> {
+    let base = remote.url.trim_end_matches('/');
+    let mut builder = reqwest::Client::builder().read_timeout(silent).connect_timeout(CONNECT_TIMEOUT);
+    if let Some(authorities) = authorities(&remote.url, remote.ca_file.as_deref())? {
+        builder = builder.tls_certs_only(authorities);
+    }
+    let client = builder.build().context("TLS cannot be set up")?;
+    let url = format!("{base}{path}");
+    let mut request = match query {
+        None => client.get(url),
+        Some((query, accept)) => {
+            client.post(url).header("content-type", media_type(query)).header("accept", accept).body(query.to_owned())
+        }
+    };
+    if let Some(key) = &remote.key {
+        request = request.bearer_auth(key.trim());
+    }
+    let response = request.send().await.map_err(|error| unreachable(base, &error))?;
+    let status = response.status();
+    if status.is_success() {
+        return Ok(response);
+    }
+    let text = response.text().await.with_context(|| format!("the answer of {base} broke off"))?;
+    bail!(Refused(refusal(status.as_u16(), &text), status.as_u16()));
+}
+
+/// Of a query: a document or text.
+fn media_type(query: &str) -> &'static str {
+    if query.trim_start().starts_with('{') { "application/json" } else { "text/plain; charset=utf-8" }
 }
 
 /// Whom the command believes to be the server: authorities of `--ca-file` alone, else those of this machine.
@@ -82,10 +143,18 @@ pub(crate) fn trusting(
     url: &str,
     ca_file: Option<&Path>,
 ) -> anyhow::Result<reqwest::blocking::ClientBuilder> {
+    Ok(match authorities(url, ca_file)? {
+        Some(authorities) => builder.tls_certs_only(authorities),
+        None => builder,
+    })
+}
+
+/// The only authorities that are believed; `None` for those of this machine.
+fn authorities(url: &str, ca_file: Option<&Path>) -> anyhow::Result<Option<Vec<reqwest::Certificate>>> {
     let Some(path) = ca_file else {
         // Nothing to believe without TLS, and small images hold no authorities.
         let plain = url.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case("http://"));
-        return Ok(if plain { builder.tls_certs_only([]) } else { builder });
+        return Ok(plain.then(Vec::new));
     };
     let shown = path.display();
     let bytes =
@@ -94,7 +163,7 @@ pub(crate) fn trusting(
     if authorities.is_empty() {
         bail!("expected certificates in PEM form with --ca-file, found none in `{shown}`");
     }
-    Ok(builder.tls_certs_only(authorities))
+    Ok(Some(authorities))
 }
 
 /// What is said where no server answers.

@@ -4,6 +4,8 @@
 //! access (tenants, keys), erase, encryption, plugins (bindings): control objects of the data folder; servers notice within a second
 //! storage (what lies where, for how long, and whether it is sound): the data folder and its objects
 //! ask (query, trace): a server over HTTP, shown as text
+//! fields (what rows have)
+//! tail (new rows of a server as they come)
 //! files (recordings and progress) -> ingest (as they are) | replay (times moved, at their pace) -> send (server or data folder)
 //!   -> tally (what became of it)
 //! ```
@@ -14,6 +16,8 @@ pub(crate) mod encryption;
 pub(crate) mod plugin;
 pub(crate) mod storage;
 pub(crate) mod ask;
+pub(crate) mod tail;
+pub(crate) mod fields;
 mod files;
 pub(crate) mod ingest;
 pub(crate) mod replay;

@@ -8,6 +8,7 @@
 //! silently ignored is found in an incident. Not here: what the flags are called (`cli`).
 
 mod settings;
+mod tail;
 mod sources;
 mod print;
 
@@ -15,3 +16,4 @@ pub(crate) use settings::{
     Config, CorsSettings, HttpSettings, LogFormat, NO_ARCHIVE, QuerySettings, TelemetrySettings, TlsSettings,
 };
 pub(crate) use sources::{Flags, Loaded, load};
+pub(crate) use tail::TailSettings;

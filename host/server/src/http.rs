@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! connections (accept, bounds, order of ending) -> router -> cors (pages of other origins) -> observe (counts, log, panics) -> caller (who) -> body (bounded)
-//!   -> otlp | query | operate -> respond
+//!   -> otlp | query | tail | operate -> respond
 //! ```
 
 pub(crate) mod connections;
@@ -12,6 +12,7 @@ pub(crate) mod caller;
 pub(crate) mod body;
 pub(crate) mod otlp;
 mod query;
+mod tail;
 mod operate;
 pub(crate) mod respond;
 
@@ -36,6 +37,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/v1/metrics", post(otlp::metrics))
         .route("/v1/query", post(query::post).get(query::get))
         .route("/v1/query/explain", post(query::explain))
+        .route("/v1/tail", post(tail::post).get(tail::get))
         .route("/v1/traces/{id}", get(query::trace))
         .route("/v1/fields", get(query::fields))
         .route("/v1/fields/{name}/values", get(query::values))
@@ -59,7 +61,7 @@ async fn not_found(State(app): State<Arc<App>>, request: Request<Body>) -> Respo
         return grpc::unknown(State(app), request).await;
     }
     let failure = Failure::new(Code::NotFound, "nothing is served at this path").hint(
-        "OTLP goes to /v1/traces, /v1/logs and /v1/metrics, queries to /v1/query and /v1/query/explain; /v1/traces/{id}, /v1/fields, /health, /ready, \
+        "OTLP goes to /v1/traces, /v1/logs and /v1/metrics, queries to /v1/query, /v1/query/explain and /v1/tail; /v1/traces/{id}, /v1/fields, /health, /ready, \
          /metrics",
     );
     elsewhere(&app, request, &failure).await

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! cli -> config -> serve -> tls -> http, grpc -> access -> ingest pipeline | query engine -> error, metrics
-//!              \-> commands (tenants, keys, plugins: control objects of the data folder; storage: what lies where) | client -> show
+//!              \-> commands (tenants, keys, plugins: control objects of the data folder; storage: what lies where) | client -> show, shell
 //! ```
 //!
 //! Not here: what a request means (`prism-ingest`, `prism-query`) and where rows live (`prism-store`). Only this crate knows
@@ -15,6 +15,7 @@ mod serve;
 mod storage;
 mod app;
 mod seats;
+mod tails;
 mod tls;
 mod grpc;
 mod http;
@@ -29,6 +30,7 @@ mod client;
 mod when;
 mod doctor;
 mod show;
+mod shell;
 
 use std::process::ExitCode;
 
@@ -55,7 +57,13 @@ fn run(cli: &cli::Cli) -> anyhow::Result<ExitCode> {
         cli::Command::Config { command: None | Some(cli::ConfigCommand::Print) } => loaded.print(),
         cli::Command::Tenant(command) => commands::access::tenant(command, config, &screen)?,
         cli::Command::Key(command) => commands::access::key(command, config, &screen)?,
-        cli::Command::Query(command) => commands::ask::query(command, &screen)?,
+        cli::Command::Query(command) => match command.shell() {
+            Some(shell) => return shell::run(&shell, &screen),
+            None => commands::ask::query(command, &screen)?,
+        },
+        cli::Command::Shell(command) => return shell::run(command, &screen),
+        cli::Command::Fields(command) => commands::fields::run(command, &screen)?,
+        cli::Command::Tail(command) => return commands::tail::run(command, &screen),
         cli::Command::Trace(command) => commands::ask::trace(command, &screen)?,
         cli::Command::Ingest(command) => return report(commands::ingest::run(command, config, &screen)?),
         cli::Command::Replay(command) => return report(commands::replay::run(command, config, &screen)?),

@@ -68,6 +68,7 @@ async fn serve(config: Config) -> anyhow::Result<ExitCode> {
     let name = signals.next().await;
     tracing::info!(signal = name, "stopping");
     app.set_ready(false);
+    app.stop();
     let _listeners_are_there = stop.send(true);
     let grace = Duration::from_millis(config.shutdown_grace_ms);
     let finishing = async {

@@ -1,6 +1,7 @@
 //! `prism query`, `prism trace`: a server's answer as text.
 
 use std::io::Read as _;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use chrono::Local;
@@ -18,19 +19,38 @@ const QUERY_BYTES_MAX: u64 = 1 << 20;
 /// # Errors
 /// No answer, or the server's refusal with its place in the query.
 pub(crate) fn query(command: &Query, screen: &Screen) -> anyhow::Result<String> {
-    let text = settled(command, read_query(&command.query.join(" "))?, screen)?;
+    let text = settled(command, read_query(&argument(&command.query))?, screen)?;
     let output = if command.json { Output::Json } else { command.output };
-    let path = if command.explain { "/v1/query/explain" } else { "/v1/query" };
-    let media_type = if output == Output::Ndjson { "application/x-ndjson" } else { "application/json" };
-    let response = client::post(&command.remote, path, &text, media_type)?;
+    let path = if command.explain { "/v1/query/explain".to_owned() } else { path(command.strict) };
+    let media_type = if output == Output::Ndjson { client::NDJSON } else { client::JSON };
+    let response = client::post(&command.remote, &path, &text, media_type)?;
+    shown(&response.text, response.took, output, command.explain, screen)
+}
+
+/// Where queries are asked. `strict`: a field that no row in the range has is an error.
+pub(crate) fn path(strict: bool) -> String {
+    if strict { "/v1/query?strict=true".to_owned() } else { "/v1/query".to_owned() }
+}
+
+/// A server's answer as it is printed.
+///
+/// # Errors
+/// It is no answer to a query.
+pub(crate) fn shown(
+    text: &str,
+    took: Duration,
+    output: Output,
+    explained: bool,
+    screen: &Screen,
+) -> anyhow::Result<String> {
     if matches!(output, Output::Json | Output::Ndjson) {
-        return Ok(with_line_end(response.text));
+        return Ok(with_line_end(text.to_owned()));
     }
-    let parsed: serde_json::Value = serde_json::from_str(&response.text).context("expected a JSON answer")?;
-    if output == Output::Csv && !command.explain {
+    let parsed: serde_json::Value = serde_json::from_str(text).context("expected a JSON answer")?;
+    if output == Output::Csv && !explained {
         return Ok(csv(&parsed));
     }
-    let took_ns = i64::try_from(response.took.as_nanos()).unwrap_or(i64::MAX);
+    let took_ns = i64::try_from(took.as_nanos()).unwrap_or(i64::MAX);
     Ok(answer(&parsed, took_ns, screen))
 }
 
@@ -76,7 +96,16 @@ fn settled(command: &Query, text: String, screen: &Screen) -> anyhow::Result<Str
     Ok(query.to_json().to_string())
 }
 
-fn read_query(argument: &str) -> anyhow::Result<String> {
+/// Where no query is named, it is what a program writes to standard input.
+fn argument(words: &[String]) -> String {
+    if words.is_empty() { "-".to_owned() } else { words.join(" ") }
+}
+
+/// The query that an argument means: itself, `@FILE`, or `-` for standard input.
+///
+/// # Errors
+/// What cannot be read.
+pub(super) fn read_query(argument: &str) -> anyhow::Result<String> {
     let mut text = String::new();
     match argument.strip_prefix('@') {
         Some(path) => {

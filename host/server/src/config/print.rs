@@ -9,6 +9,7 @@ use super::settings::{
     StorageSettings, TelemetrySettings, TlsSettings,
 };
 use super::sources::{Loaded, Source};
+use super::tail::TailSettings;
 
 /// Settings in order, each with the lines of its documentation.
 type Docs<'s> = Vec<(&'s str, Vec<&'s str>)>;
@@ -93,6 +94,7 @@ fn section_docs(name: &str) -> Docs<'static> {
         "objects" => own(ObjectsSettings::DOCS),
         "storage" => own(StorageSettings::DOCS),
         "query" => own(QuerySettings::DOCS),
+        "tail" => own(TailSettings::DOCS),
         "plugin" => fields_of(PLUGIN),
         "log" => own(LogSettings::DOCS),
         "telemetry" => own(TelemetrySettings::DOCS),

@@ -14,6 +14,8 @@ use prism_store::life::{Age, Policy};
 use prism_store::seal::SealOptions;
 use serde::{Deserialize, Serialize};
 
+use super::tail::TailSettings;
+
 /// A section of the configuration: the struct, its defaults, and its doc comments as text for `prism config print`.
 macro_rules! section {
     ($(#[doc = $about:literal])* $name:ident { $($(#[doc = $doc:literal])+ $field:ident: $ty:ty = $default:expr,)+ }) => {
@@ -35,6 +37,8 @@ macro_rules! section {
         }
     };
 }
+
+pub(super) use section;
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
@@ -81,6 +85,8 @@ section! {
         storage: StorageSettings = StorageSettings::default(),
         /// What queries may use.
         query: QuerySettings = QuerySettings::default(),
+        /// Live tails.
+        tail: TailSettings = TailSettings::default(),
         /// What guests may use.
         plugin: prism_plugin::PluginOptions = prism_plugin::PluginOptions::default(),
         /// Log lines on standard error.
@@ -144,7 +150,7 @@ section! {
         /// page's key is everybody's key. `*` is refused: it would open a server without keys to every page.
         allowed_origins: Vec<String> = Vec::new(),
         /// Headers that such pages may send, beside those that need no leave.
-        allowed_headers: Vec<String> = ["authorization", "content-encoding", "content-type", "idempotency-key", "x-api-key"]
+        allowed_headers: Vec<String> = ["authorization", "content-encoding", "content-type", "idempotency-key", "last-event-id", "x-api-key"]
             .map(str::to_owned).to_vec(),
         /// Seconds for which a browser remembers the leave. Chromium keeps at most 7,200.
         max_age_s: u32 = 7_200,
@@ -433,7 +439,7 @@ impl Config {
         if !self.grpc_addr.is_empty() {
             address("grpc_addr", &self.grpc_addr)?;
         }
-        let positive: [(&str, u64); 24] = [
+        let positive: [(&str, u64); 28] = [
             ("auth.reload_ms", self.auth.reload_ms),
             ("http.connections_max", self.http.connections_max as u64),
             ("http.header_timeout_ms", self.http.header_timeout_ms),
@@ -455,6 +461,10 @@ impl Config {
             ("query.time_max_ms", self.query.time_max_ms),
             ("query.concurrent_max", self.query.concurrent_max as u64),
             ("query.tenant_concurrent_max", self.query.tenant_concurrent_max as u64),
+            ("tail.concurrent_max", self.tail.concurrent_max as u64),
+            ("tail.tenant_concurrent_max", self.tail.tenant_concurrent_max as u64),
+            ("tail.heartbeat_ms", self.tail.heartbeat_ms),
+            ("tail.frames_kept", self.tail.frames_kept as u64),
             ("limits.body_bytes_max", self.limits.body_bytes_max as u64),
             ("limits.items_max", self.limits.items_max as u64),
             ("limits.list_values_max", self.limits.list_values_max as u64),

@@ -27,6 +27,7 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 
 use self::limits::{Limits, Reason, Verdict};
+pub(crate) use self::pulse::Live;
 use self::pulse::Pulse;
 use self::stall::Stall;
 use crate::config::HttpSettings;
@@ -151,7 +152,12 @@ where
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(Peer(peer));
         let answering = listener.router.clone().oneshot(request);
-        async move { answering.await.map(|response| response.map(|body| under_way.answer(body))) }
+        async move {
+            answering.await.map(|response| {
+                let live = response.extensions().get::<Live>().is_some();
+                response.map(|body| under_way.answer(body, live))
+            })
+        }
     });
     let settings = &listener.settings;
     let send_idle = Duration::from_millis(settings.send_idle_timeout_ms);

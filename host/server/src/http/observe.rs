@@ -85,6 +85,7 @@ fn route<B>(request: &Request<B>) -> Route {
         Some("/v1/logs") => Route::Logs,
         Some("/v1/metrics") => Route::Metrics,
         Some("/v1/query") => Route::Query,
+        Some("/v1/tail") => Route::Tail,
         Some("/v1/traces/{id}") => Route::Trace,
         Some("/v1/fields" | "/v1/fields/{name}/values") => Route::Fields,
         Some("/health" | "/ready" | "/metrics") => Route::Operate,

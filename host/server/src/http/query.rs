@@ -178,9 +178,9 @@ const ALL_OF_TIME: &str = "from spans from t'1678-01-01T00:00:00Z' to t'2262-01-
 const TRACE_COLUMNS: &str = "time, service.name, name, kind, duration, self_duration, critical_duration, status, trace_id, \
     span_id, parent_id";
 /// One more than the language takes, so that its own error is answered.
-const QUERY_BYTES_MAX: usize = prism_dsl::MAX_BYTES + 1;
+pub(super) const QUERY_BYTES_MAX: usize = prism_dsl::MAX_BYTES + 1;
 
-fn parse(bytes: &[u8]) -> Result<Query, Failure> {
+pub(super) fn parse(bytes: &[u8]) -> Result<Query, Failure> {
     let text = std::str::from_utf8(bytes).map_err(|_| Failure::new(Code::BadRequest, "expected the query in UTF-8"))?;
     let parsed =
         if text.trim_start().starts_with('{') { prism_dsl::parse_json(bytes) } else { prism_dsl::parse_text(text) };
@@ -220,7 +220,7 @@ fn form(headers: &HeaderMap) -> Form {
     asked.filter_map(|media_type| Form::of(media_type.trim())).next().unwrap_or(Form::Json)
 }
 
-fn settle(app: &App, answered: Result<Response, Failure>) -> Response {
+pub(super) fn settle(app: &App, answered: Result<Response, Failure>) -> Response {
     answered.unwrap_or_else(|failure| respond::json(&failure, app.config.http.message_bytes_max))
 }
 
@@ -237,7 +237,7 @@ fn trace_id(text: &str) -> Result<[u8; 16], Failure> {
 }
 
 /// A parameter of the URL, decoded as forms are.
-fn parameter(raw: Option<&str>, name: &str) -> Result<Option<String>, Failure> {
+pub(super) fn parameter(raw: Option<&str>, name: &str) -> Result<Option<String>, Failure> {
     let pairs = raw.unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
     let mut found = pairs.filter(|(key, _)| *key == name).map(|(_, value)| value);
     let value = found.next();

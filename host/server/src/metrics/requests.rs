@@ -19,6 +19,8 @@ pub(crate) enum Route {
     Grpc,
     /// A query.
     Query,
+    /// New rows of a query; counted when it begins.
+    Tail,
     /// A trace by id.
     Trace,
     /// Names and values of fields.
@@ -30,12 +32,13 @@ pub(crate) enum Route {
 }
 
 impl Route {
-    const ALL: [Route; 9] = [
+    const ALL: [Route; 10] = [
         Route::Traces,
         Route::Logs,
         Route::Metrics,
         Route::Grpc,
         Route::Query,
+        Route::Tail,
         Route::Trace,
         Route::Fields,
         Route::Operate,
@@ -50,6 +53,7 @@ impl Route {
             Route::Metrics => "metrics",
             Route::Grpc => "grpc",
             Route::Query => "query",
+            Route::Tail => "tail",
             Route::Trace => "trace",
             Route::Fields => "fields",
             Route::Operate => "operate",

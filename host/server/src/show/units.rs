@@ -22,6 +22,18 @@ pub(crate) fn clean(text: &str) -> String {
     out
 }
 
+/// Text as a part of a URL.
+pub(crate) fn encoded(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b if b.is_ascii_alphanumeric() || b"-._~".contains(&b) => out.push(char::from(b)),
+            b => out.push_str(&format!("%{b:02X}")),
+        }
+    }
+    out
+}
+
 /// Nanoseconds as people say them: `850ns`, `12.3µs`, `245ms`, `1.25s`, `3m 20s`, `2h 5m`, `3d 4h`.
 pub(crate) fn duration(nanos: i64) -> String {
     let sign = if nanos < 0 { "-" } else { "" };

@@ -38,7 +38,7 @@ fn pages_of_named_origins_have_leave_and_no_other() {
         assert_eq!(leave.header("access-control-allow-methods"), "GET, POST");
         assert_eq!(
             leave.header("access-control-allow-headers"),
-            "authorization, content-encoding, content-type, idempotency-key, x-api-key"
+            "authorization, content-encoding, content-type, idempotency-key, last-event-id, x-api-key"
         );
         assert_eq!((leave.header("access-control-max-age"), leave.header("vary")), ("60", "origin"));
     }

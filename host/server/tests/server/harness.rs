@@ -91,8 +91,17 @@ impl Server {
     }
 
     /// The same by a command of [`prism`].
-    pub(crate) fn start_by(mut prism: Command, args: &[&str]) -> Server {
-        let ports = ["serve", "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0"];
+    pub(crate) fn start_by(prism: Command, args: &[&str]) -> Server {
+        Server::serve(prism, "127.0.0.1:0", args)
+    }
+
+    /// `prism serve --dev` at an address that another one had.
+    pub(crate) fn at(data: &Path, address: &str) -> Server {
+        Server::serve(prism(data), address, &["--dev"])
+    }
+
+    fn serve(mut prism: Command, address: &str, args: &[&str]) -> Server {
+        let ports = ["serve", "--http", address, "--grpc", "127.0.0.1:0"];
         let mut child =
             prism.args(ports).args(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("starts");
         let mut log = BufReader::new(child.stderr.take().expect("piped"));

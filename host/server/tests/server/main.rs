@@ -23,5 +23,7 @@ mod storage;
 mod load;
 mod commands;
 mod ask;
+mod tail;
+mod shell;
 mod bucket;
 mod conditions;

@@ -89,6 +89,7 @@ impl LaneFiles {
             Ok(token) => {
                 Metrics::add(&shared.metrics.batches, replies.len() as u64);
                 Metrics::add(&shared.metrics.rows, rows);
+                shared.ears.stored(&self.tenant, &token);
                 // A client that has gone does not want its answer.
                 replies.into_iter().for_each(|r| drop(r.send(Ok(token.clone()))));
             }

@@ -40,7 +40,7 @@ const INDEX_CACHE_BYTES: usize = 32 << 20;
 
 /// For so long it is believed that what was not there when nobody else wrote is not there now: another writer has a lease while
 /// it writes, and one that came and went since leaves its segments.
-const ALONE_MAX: Duration = Duration::from_secs(1);
+pub(super) const ALONE_MAX: Duration = Duration::from_secs(1);
 
 /// How far one has looked at a tenant's signal. A new one has seen nothing.
 #[derive(Debug, Default)]
@@ -76,7 +76,7 @@ pub(crate) struct Follower {
     root: PathBuf,
     keys: Keyring,
     indexes: Cache<PathBuf, Arc<SegmentIndex>>,
-    filters: Arc<Filters>,
+    pub(super) filters: Arc<Filters>,
     blocks: OnceLock<Blocks>,
     /// How long what was sealed stays at least.
     grace: Duration,
@@ -155,7 +155,7 @@ impl Follower {
     }
 
     /// Whether no other writer has a lease: one listing instead of one for each window.
-    fn is_alone(&self, writer: u64) -> bool {
+    pub(super) fn is_alone(&self, writer: u64) -> bool {
         let listed = self.disk.list(&self.root.join(writers_dir()));
         listed.is_ok_and(|names| names.iter().filter_map(|name| parse_writer(name)).all(|other| other == writer))
     }
@@ -196,7 +196,7 @@ impl Follower {
     }
 
     /// Segments of the wanted windows in order: others', or all.
-    fn segments(&self, wanted: &Wanted<'_>, own: bool) -> Result<Vec<SegmentName>, StoreError> {
+    pub(super) fn segments(&self, wanted: &Wanted<'_>, own: bool) -> Result<Vec<SegmentName>, StoreError> {
         let list = |dir: &Path| match self.disk.list(dir) {
             Ok(names) => Ok(names),
             Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(Vec::new()),
@@ -249,7 +249,7 @@ impl Follower {
     }
 
     /// What stands in a segment, and whether a link ends it.
-    fn index(&self, wanted: &Wanted<'_>, name: &SegmentName) -> Result<(Arc<SegmentIndex>, bool), NoIndex> {
+    pub(super) fn index(&self, wanted: &Wanted<'_>, name: &SegmentName) -> Result<(Arc<SegmentIndex>, bool), NoIndex> {
         let path = self.path(wanted, name);
         let valid = match self.disk.read_link(&end_link(&path)) {
             // One that is no number ends the segment at once: it was meant to.
@@ -266,7 +266,7 @@ impl Follower {
 
     /// Makes the group of a frame durable that nothing confirms yet; whether it stands after that. Its writer can undo it only
     /// where its own sync failed, and then does so before anybody is answered; a dead one undoes nothing.
-    fn settle(&self, wanted: &Wanted<'_>, name: &SegmentName, entry: &Entry) -> Result<bool, NoIndex> {
+    pub(super) fn settle(&self, wanted: &Wanted<'_>, name: &SegmentName, entry: &Entry) -> Result<bool, NoIndex> {
         let mut last: HashMap<SegmentName, usize> = HashMap::from([(*name, entry.meta.header.number as usize)]);
         last.extend(siblings(name, entry).map(|(other, frame)| (other, frame as usize)));
         for other in last.keys() {
@@ -290,7 +290,7 @@ impl Follower {
         self.root.join(name.dir(wanted.tenant, wanted.signal)).join(name.file_name())
     }
 
-    fn file(&self, wanted: &Wanted<'_>, name: &SegmentName, inode: u64) -> HotFile {
+    pub(super) fn file(&self, wanted: &Wanted<'_>, name: &SegmentName, inode: u64) -> HotFile {
         HotFile { disk: self.disk.clone(), path: self.path(wanted, name), inode }
     }
 }

@@ -5,6 +5,7 @@
 //!                                                        open (how many segments are)
 //! file -> scan (what stands in it) -> unit (its frames)
 //!             lease (of each writer) -> takeover (dead writers' segments are ended) -> list (which are)
+//!             \-> ears (own commits) -> listen (new frames, each once) -> position (how far)
 //!                                 \-> follow (which batches others stored) -> once (what is not written a second time) -> commit
 //! ```
 //!
@@ -22,3 +23,6 @@ pub(crate) mod takeover;
 pub(crate) mod list;
 pub(crate) mod follow;
 pub(crate) mod once;
+pub(crate) mod ears;
+pub(crate) mod position;
+pub(crate) mod listen;

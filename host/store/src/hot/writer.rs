@@ -22,6 +22,7 @@ use tokio::task::JoinHandle;
 use crate::disk::{Disk, RealDisk, blocking, make_dirs};
 use crate::error::StoreError;
 use crate::hot::commit::{Item, LaneFiles};
+use crate::hot::ears::Ears;
 use crate::hot::follow::{Followed, Follower, Stored, Wanted};
 use crate::hot::lease::Lease;
 use crate::hot::once::Once;
@@ -71,11 +72,11 @@ pub struct Surroundings {
 
 /// A writer of the hot store in this process. Any number of processes may write below one folder.
 pub struct Store {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     lanes: Mutex<Option<BTreeMap<(TenantId, Signal), Lane>>>,
     tended: AtomicBool,
     reader: Reader,
-    follower: Follower,
+    pub(super) follower: Follower,
 }
 
 pub(crate) struct Shared {
@@ -90,6 +91,8 @@ pub(crate) struct Shared {
     commits: Arc<Semaphore>,
     pub(crate) encoders: Slots,
     pub(crate) open: OpenSegments,
+    /// Whoever listens to what is stored.
+    pub(crate) ears: Ears,
     /// The lease of the writer that this process is now.
     lease: Mutex<Option<Arc<Lease>>>,
     /// Writers that this process was.
@@ -261,6 +264,7 @@ impl Store {
             commits: Arc::new(Semaphore::new(options.syncs_parallel.clamp(1, SYNCS_PARALLEL_MAX))),
             encoders: Slots::new(options.parallel()),
             open: OpenSegments::new(options.segments_open_total_max),
+            ears: Ears::default(),
             options,
             folders: Folders {
                 disk: around.disk,

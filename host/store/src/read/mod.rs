@@ -32,7 +32,7 @@ use crate::framed::Filters;
 use crate::index::Traces;
 use crate::keys::Keyring;
 use crate::objects::{LocalObjects, Objects};
-use crate::place::Token;
+use crate::place::{SegmentName, Token};
 use crate::unit::{Frame, Tier};
 use crate::warm::Blocks;
 use hot::{Hot, Seen};
@@ -298,6 +298,23 @@ impl Reader {
     /// What was noted since this was last called.
     pub fn take_used(&self) -> Used {
         self.0.uses.take()
+    }
+
+    /// Whether a block covers a segment that is still there and of which `told` holds. Blocks on the disk.
+    pub(crate) fn has_sealed(
+        &self,
+        tenant: &TenantId,
+        signal: Signal,
+        told: &dyn Fn(&SegmentName) -> bool,
+    ) -> Result<bool, StoreError> {
+        let segments = self.0.hot.segments(tenant, signal, &|_, _| true)?;
+        let mut open = segments.iter().filter(|name| told(name)).peekable();
+        if open.peek().is_none() {
+            return Ok(false);
+        }
+        let covered = self.0.tables.table(tenant, signal).pin(NOTHING)?.covered;
+        let sealed = warm::list(&self.0.blocks, tenant, signal)?.sealed(&covered);
+        Ok(open.any(|name| sealed.contains(name)))
     }
 
     /// The tenants that have something in any tier, ascending.

@@ -123,7 +123,7 @@ mod tests {
     #[tokio::test]
     async fn who_leaves_an_answer_is_cut() {
         let (before, mut limits, pulse) = (Instant::now(), limits(), Pulse::new());
-        let _left = pulse.request().answer(Body::from("answer"));
+        let _left = pulse.request().answer(Body::from("answer"), false);
         assert_eq!(limits.judge(&pulse, before + 20 * SECOND), Verdict::Lives);
         assert_eq!(limits.judge(&pulse, Instant::now() + 21 * SECOND), Verdict::Cut(Reason::Stalled));
     }

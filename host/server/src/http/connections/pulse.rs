@@ -32,9 +32,25 @@ struct State {
     under_way: usize,
     /// When the last one ended.
     idle_since: Instant,
-    /// Answers that are being handed over: when that began, and when a piece was last taken.
-    sending: HashMap<u64, (Instant, Instant)>,
+    /// Answers that are being handed over.
+    sending: HashMap<u64, Sending>,
 }
+
+/// An answer that is being handed over.
+#[derive(Debug)]
+struct Sending {
+    began: Instant,
+    /// When a piece was last taken.
+    last: Instant,
+    /// It goes on for as long as there is something to tell, and has no time in which it must be whole.
+    live: bool,
+    /// The client has taken all that there is so far.
+    waiting: bool,
+}
+
+/// Marks an answer that has no end of its own; travels beside it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Live;
 
 /// A request, until its answer is handed over or nobody wants it any more.
 #[derive(Debug)]
@@ -72,21 +88,24 @@ impl Pulse {
     /// Whether the client leaves an answer: takes no piece for `idle`, or not the whole within `total`.
     pub(super) fn stalled(&self, idle: Duration, total: Duration, now: Instant) -> bool {
         let since = |then: &Instant| now.saturating_duration_since(*then);
-        self.state.lock().sending.values().any(|(began, last)| since(began) > total || since(last) > idle)
+        let left = |of: &Sending| (!of.live && since(&of.began) > total) || (!of.waiting && since(&of.last) > idle);
+        self.state.lock().sending.values().any(left)
     }
 }
 
 impl UnderWay {
     /// The answer's body, in pieces that tell how far it has come.
-    pub(super) fn answer(self, body: Body) -> Body {
+    pub(super) fn answer(self, body: Body, live: bool) -> Body {
         let now = Instant::now();
-        self.pulse.state.lock().sending.insert(self.number, (now, now));
+        self.pulse.state.lock().sending.insert(self.number, Sending { began: now, last: now, live, waiting: false });
         Body::new(Sent { body, rest: Bytes::new(), under_way: self })
     }
 
-    fn piece_taken(&self) {
-        if let Some((_, last)) = self.pulse.state.lock().sending.get_mut(&self.number) {
-            *last = Instant::now();
+    /// The client has room for another piece; `waiting` where there is none yet, which is not its fault.
+    fn asked(&self, waiting: bool) {
+        if let Some(of) = self.pulse.state.lock().sending.get_mut(&self.number) {
+            of.last = Instant::now();
+            of.waiting = waiting && of.live;
         }
     }
 }
@@ -117,10 +136,13 @@ impl hyper::body::Body for Sent {
                     Ok(data) => self.rest = data,
                     Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
                 },
-                other => return other,
+                other => {
+                    self.under_way.asked(true);
+                    return other;
+                }
             }
         }
-        self.under_way.piece_taken();
+        self.under_way.asked(false);
         let len = self.rest.len().min(PIECE_BYTES);
         Poll::Ready(Some(Ok(Frame::data(self.rest.split_to(len)))))
     }
@@ -149,7 +171,7 @@ mod tests {
     async fn an_answer_comes_whole_and_tells_how_far_it_is() {
         let (pulse, later) = (Pulse::new(), Instant::now() + Duration::from_secs(600));
         assert!(!pulse.spoke() && pulse.idle(later).is_some());
-        let mut body = pulse.request().answer(Body::from(vec![7; 2 * PIECE_BYTES + 1]));
+        let mut body = pulse.request().answer(Body::from(vec![7; 2 * PIECE_BYTES + 1]), false);
         assert!(pulse.spoke() && pulse.idle(later).is_none());
         let mut sizes = Vec::new();
         let mut left = body.size_hint().exact().unwrap();
@@ -164,6 +186,22 @@ mod tests {
         assert!(pulse.stalled(zero, max, later) && pulse.stalled(max, zero, later) && !pulse.stalled(max, max, later));
         drop(body);
         assert!(!pulse.stalled(zero, zero, later) && pulse.idle(later).is_some());
+    }
+
+    #[tokio::test]
+    async fn a_live_answer_stalls_only_where_the_client_leaves_a_piece() {
+        let (pulse, later) = (Pulse::new(), Instant::now() + Duration::from_secs(600));
+        let (pieces, body) = futures::channel::mpsc::unbounded::<Result<Bytes, std::io::Error>>();
+        let mut body = pulse.request().answer(Body::from_stream(body), true);
+        let (idle, total) = (Duration::from_secs(20), Duration::from_secs(60));
+        assert!(futures::poll!(body.frame()).is_pending());
+        assert!(!pulse.stalled(idle, total, later), "there is nothing to take");
+        pieces.unbounded_send(Ok(Bytes::from_static(b"row"))).unwrap();
+        assert!(futures::poll!(body.frame()).is_ready());
+        assert!(pulse.stalled(idle, total, later), "hyper has a piece for which the client has no room");
+        assert!(futures::poll!(body.frame()).is_pending() && !pulse.stalled(idle, total, later));
+        drop(body);
+        assert!(pulse.idle(later).is_some());
     }
 
     #[test]
