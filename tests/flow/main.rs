@@ -7,3 +7,4 @@ mod privacy;
 mod fidelity;
 mod pressure;
 mod tiers;
+mod clock;
