@@ -8,7 +8,7 @@ from deltalake import DeltaTable, QueryBuilder
 
 def seen(folder):
     table = DeltaTable(folder)
-    sql = "select count(*) n, count(distinct trace_id) d, sum(duration) s from t"
+    sql = "select count(*) n, count(distinct trace_id) d, sum(flags) s from t"
     row = QueryBuilder().register("t", table).execute(sql).read_all()
     return {
         "version": table.version(),
