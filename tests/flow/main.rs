@@ -7,4 +7,3 @@ mod privacy;
 mod fidelity;
 mod pressure;
 mod tiers;
-mod clock;
