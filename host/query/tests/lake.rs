@@ -10,6 +10,9 @@ mod engines;
 #[path = "support/moved.rs"]
 mod moved;
 
+use std::path::Path;
+use std::process::Command;
+
 use engines::Question;
 use moved::Moved;
 use prism_dsl::Range;
@@ -208,4 +211,76 @@ async fn other_engines_count_sum_and_group_as_prism_does() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Runs a step of delta-rs at a table; gives its version, files, and (rows, traces, sum of flags) as it sees them.
+fn delta_rs(site: &Path, step: &[&str], table: &Path) -> (u64, u64, [i64; 3]) {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/lake/delta_rs.py");
+    let mut python = Command::new("python3");
+    python.env("PYTHONPATH", site).arg(script).arg(step[0]).arg(table).args(&step[1..]);
+    let told = packages::output(&mut python).unwrap_or_else(|error| panic!("{step:?}: {error}"));
+    let told: serde_json::Value = serde_json::from_str(&told).unwrap();
+    let rows = [0, 1, 2].map(|n| told["rows"][n].as_i64().unwrap());
+    (told["version"].as_u64().unwrap(), told["files"].as_u64().unwrap(), rows)
+}
+
+/// delta-rs reads the table as Prism does. What it joins is taken back, what it vacuums nobody misses, and what it deletes is named
+/// until it is taken back; what Prism adds meanwhile is added.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn delta_rs_reads_the_table_and_what_it_writes_is_told_and_taken_back() {
+    let Some(site) = engines::site("deltalake.txt", "deltalake", "delta-rs") else { return };
+    let moved = Moved::new();
+    let spans = |n: u64| samples::batch(Signal::Spans, 120, NOW - 600 * SECOND, n);
+    let more = async |n: u64| {
+        moved.add(spans(n)).await;
+        moved.seal(Signal::Spans);
+        moved.promote(Signal::Spans);
+    };
+    let table = moved.root().join(format!("objects/cold/{}/spans", tenant()));
+    let question = "from spans select count(), exact(count_distinct(trace_id)), sum(flags)";
+    let ask = async || {
+        let mut query = prism_dsl::parse_text(question).unwrap();
+        query.range = Some(Range::Between { from: i64::MIN, to: i64::MAX });
+        let options = RunOptions { without_rollups: true, ..RunOptions::default() };
+        let answer = moved.engine().run(&tenant(), &query, NOW, options).await.unwrap();
+        let partial: Vec<String> = answer.stats.partial.iter().map(|part| part.what.clone()).collect();
+        ([0, 1, 2].map(|c| answer.cell(0, c).as_i64().unwrap_or_default()), partial)
+    };
+    for n in 0..3 {
+        more(n).await;
+    }
+    let (whole, partial) = ask().await;
+    assert!(partial.is_empty() && whole[0] == 360);
+    let (version, files, seen) = delta_rs(&site, &["look"], &table);
+    assert_eq!(seen, whole);
+
+    // Joined by others: named in answers, taken back by the next pass, and what came in between is there.
+    let (optimized, joined, seen) = delta_rs(&site, &["optimize"], &table);
+    assert_eq!((optimized, seen), (version + 1, whole));
+    assert!(joined < files);
+    let (_, partial) = ask().await;
+    assert!(!partial.is_empty() && partial.iter().all(|what| what.contains("part-0")), "{partial:?}");
+    more(3).await;
+    let (_, _, with_more) = delta_rs(&site, &["look"], &table);
+    assert_eq!(with_more[0], 480);
+    assert!(moved.take_back(Signal::Spans) > 1);
+    assert_eq!(moved.take_back(Signal::Spans), 0);
+    assert_eq!(ask().await, (with_more, Vec::new()));
+    assert_eq!(delta_rs(&site, &["look"], &table).2, with_more);
+    // What nothing names any more may go.
+    delta_rs(&site, &["vacuum"], &table);
+    assert_eq!(ask().await, (with_more, Vec::new()));
+
+    // Rows that others change are theirs to take back.
+    let (version, ..) = delta_rs(&site, &["look"], &table);
+    let (_, _, deleted) = delta_rs(&site, &["delete"], &table);
+    assert!(deleted[0] < 480);
+    assert_eq!(moved.take_back(Signal::Spans), 0);
+    let foreign = moved.foreign(Signal::Spans);
+    let (_, partial) = ask().await;
+    assert_eq!(partial.len(), foreign.len(), "{partial:?} {foreign:?}");
+    delta_rs(&site, &["restore", &version.to_string()], &table);
+    assert_eq!((ask().await, moved.foreign(Signal::Spans)), ((with_more, Vec::new()), Vec::new()));
+    more(4).await;
+    assert_eq!((ask().await.0[0], delta_rs(&site, &["look"], &table).2[0]), (600, 600));
 }

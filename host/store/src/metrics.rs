@@ -35,6 +35,8 @@ pub struct Metrics {
     pub writers_fenced: AtomicU64,
     /// Segments of dead writers that this process ended.
     pub segments_ended: AtomicU64,
+    /// Times that the wall clock jumped.
+    pub clock_jumps: AtomicU64,
     /// Nanoseconds of wall time of threads in encoding.
     pub encode_nanos: AtomicU64,
     /// fdatasync calls by duration, see [`SYNC_BOUNDS_NANOS`].

@@ -11,6 +11,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use prism_model::Signal;
+use prism_model::window::TimeRange;
 use prism_store::cold::ColdOptions;
 use prism_store::cold::delta::Tables;
 use prism_store::disk::RealDisk;
@@ -25,6 +26,11 @@ use support::{NOW, numbered, tenant};
 const MINUTE: i64 = 60_000_000_000;
 
 fn storage(root: &Path) -> Arc<Storage> {
+    storage_of(root, SealOptions::default().frame_rows)
+}
+
+/// Blocks have frames of so many rows.
+fn storage_of(root: &Path, frame_rows: usize) -> Arc<Storage> {
     std::fs::create_dir_all(root.join("objects")).unwrap();
     let objects: Arc<dyn Objects> = Arc::new(LocalObjects::new(Arc::new(RealDisk), &root.join("objects"), 7));
     let (keys, grace) = (Keyring::default(), Duration::from_secs(120));
@@ -35,7 +41,7 @@ fn storage(root: &Path) -> Arc<Storage> {
         tables: Tables::new(objects.clone()),
         reader: Reader::open_with(Arc::new(RealDisk), objects.clone(), root, keys.clone(), grace),
         keys,
-        seal: SealOptions { seal_bytes_min: 0, ..SealOptions::default() },
+        seal: SealOptions { seal_bytes_min: 0, frame_rows, ..SealOptions::default() },
         cold: ColdOptions::default(),
         writer: 7,
         named: Default::default(),
@@ -261,6 +267,184 @@ async fn a_damaged_block_is_told_and_the_rest_goes_on() {
     let moved = moves(&fresh, later, false);
     assert_eq!((moved.damaged.len(), parts(&moved, Stage::Promote)), (0, (2, 100)));
     assert_eq!(status(&fresh, later).tiers.map(|tier| tier.rows), [0, 0, 150]);
+}
+
+/// Changes a byte of a block so that one of its frames, by its place, cannot be read, and no other.
+fn damage(storage: &Storage, path: &Path, seq: u64, frame: usize) {
+    let good = std::fs::read(path).unwrap();
+    let blocks = storage.blocks.list(&tenant(), Signal::Spans, 0, seq - 1).unwrap();
+    let frames = blocks[0].frames(TimeRange::ALL);
+    for at in (300..good.len() - 300).step_by(16) {
+        let mut bytes = good.clone();
+        bytes[at] ^= 0x10;
+        std::fs::write(path, &bytes).unwrap();
+        let bad: Vec<bool> = frames.iter().map(|frame| frame.read(&|_, _| true).is_err()).collect();
+        if bad.iter().enumerate().all(|(n, bad)| *bad == (n == frame)) {
+            return;
+        }
+    }
+    panic!("no byte is of frame {frame} alone");
+}
+
+/// Frames that are damaged inside of a block keep nothing but themselves from becoming cold. They are told wherever one looks, are
+/// read as soon as the copy of their block is mended, and come to the table then.
+#[tokio::test]
+async fn st4_damaged_frames_of_a_block_stay_alone_and_come_back_when_they_are_mended() {
+    let root = tempfile::tempdir().unwrap();
+    let storage = storage_of(root.path(), 50);
+    let round = |n: i64| {
+        let writer = store(root.path(), 10 + n as u64);
+        async move {
+            for part in 0..3 {
+                writer.append(&tenant(), numbered(n * 1_000 + part * 100, &[NOW + part; 50])).await.unwrap();
+            }
+            writer.close().await;
+        }
+    };
+    for n in 0..2 {
+        round(n).await;
+        moves(&storage, NOW + (40 + 10 * n) * MINUTE, false);
+    }
+    let folder = root.path().join("objects/warm/acme/spans/0");
+    let path = folder.join("00000000000000000001.blk");
+    let good = std::fs::read(&path).unwrap();
+    damage(&storage, &path, 1, 1);
+    let seen = |storage: &Storage| {
+        let snapshot = storage.reader.snapshot(&tenant(), Signal::Spans, TimeRange::ALL).unwrap();
+        assert!(snapshot.unreadable.is_empty(), "{:?}", snapshot.unreadable);
+        let (good, bad): (Vec<_>, Vec<_>) = snapshot.frames.into_iter().partition(|f| f.read(&|_, _| true).is_ok());
+        let bad: Vec<_> = bad.iter().map(|frame| (frame.tier(), frame.rows())).collect();
+        (good.iter().map(|frame| frame.rows()).sum::<usize>(), bad)
+    };
+    assert_eq!(seen(&storage), (250, vec![(Tier::Warm, 50)]));
+
+    // All is due to be cold, and all but those 50 rows becomes it, also what comes behind them.
+    let later = NOW + 300 * MINUTE;
+    let what = ["frame 1 of block 1 of shard 0, 50 rows"];
+    let told = |moved: &Moved| moved.damaged.iter().map(|(what, _)| what.clone()).collect::<Vec<_>>();
+    assert_eq!(parts(&moves(&storage, later, true), Stage::Promote), (2, 300), "what a dry run cannot know");
+    let moved = moves(&storage, later, false);
+    assert_eq!((parts(&moved, Stage::Promote), told(&moved)), ((2, 250), what.map(str::to_owned).to_vec()));
+    assert!(
+        moved.damaged[0]
+            .1
+            .contains("copy `left/00000000000000000001` of block 1 of shard 0: put a good copy of the block there")
+    );
+    round(2).await;
+    let moved = moves(&storage, later, false);
+    assert_eq!((parts(&moved, Stage::Seal), told(&moved)), ((1, 150), what.map(str::to_owned).to_vec()));
+    assert_eq!(parts(&moves(&storage, later + 120 * MINUTE, false), Stage::Promote), (1, 150));
+    // Blocks go; what is damaged does not go with them.
+    assert_eq!(parts(&moves(&storage, later + 240 * MINUTE, false), Stage::Retire).0, 2);
+    assert!(!path.exists() && folder.join("left/00000000000000000001").exists());
+    for storage in [&storage, &storage_of(root.path(), 50)] {
+        assert_eq!(seen(storage), (400, vec![(Tier::Warm, 50)]));
+        let now = status(storage, later);
+        assert_eq!(now.tiers.clone().map(|tier| tier.rows), [0, 50, 400]);
+        assert_eq!(
+            now.unreadable,
+            [
+                "copy `left/00000000000000000001` of block 1 of shard 0: 1 frames of 50 rows were damaged, and all others are \
+              cold; put a good copy of the block there, or remove it for good: these rows are lost then"
+            ]
+        );
+        let faults = verify(storage).faults;
+        assert!(faults.iter().any(|f| f.what.ends_with("0-1.blk/1")), "{faults:?}");
+        assert!(faults.iter().any(|f| f.what.starts_with("copy `left/") && f.why.contains("good copy")), "{faults:?}");
+    }
+    let options = WorkerOptions { interval: Duration::from_millis(20), id: 5 };
+    let worker = Worker::start(storage.clone(), options, Arc::new(move || later)).unwrap();
+    let began = std::time::Instant::now();
+    while worker.metrics().damaged.load(Relaxed) != 1 {
+        assert!(began.elapsed() < Duration::from_secs(60), "the metric tells");
+        std::thread::yield_now();
+    }
+    drop(worker);
+
+    // Mended it is read at once, and comes to the table with the next pass; the copy goes when no reader needs it.
+    let copy = folder.join("left/00000000000000000001");
+    std::fs::write(&copy, &good).unwrap();
+    assert_eq!(seen(&storage), (450, vec![]));
+    let moved = moves(&storage, later + 240 * MINUTE, false);
+    assert_eq!((parts(&moved, Stage::Promote), moved.damaged.len()), ((1, 50), 0));
+    assert_eq!(seen(&storage), (450, vec![]));
+    assert_eq!(status(&storage, later).tiers.map(|tier| tier.rows), [0, 0, 450]);
+    assert_eq!(verify(&storage).faults, []);
+    assert!(copy.exists());
+    moves(&storage, later + 250 * MINUTE, false);
+    assert!(!copy.exists());
+    assert_eq!(verify(&storage).faults, []);
+}
+
+/// Rows that nobody can mend are given up by removing the copy of their block.
+#[tokio::test]
+async fn damaged_frames_are_given_up_by_removing_their_copy_or_when_they_are_too_old() {
+    for removed in [true, false] {
+        let root = tempfile::tempdir().unwrap();
+        let storage = storage_of(root.path(), 50);
+        let writer = store(root.path(), 10);
+        for part in 0..3 {
+            writer.append(&tenant(), numbered(part * 100, &[NOW + part; 50])).await.unwrap();
+        }
+        writer.close().await;
+        moves(&storage, NOW + 40 * MINUTE, false);
+        let folder = root.path().join("objects/warm/acme/spans/0");
+        damage(&storage, &folder.join("00000000000000000001.blk"), 1, 2);
+        let later = NOW + 300 * MINUTE;
+        assert_eq!(parts(&moves(&storage, later, false), Stage::Promote), (1, 100));
+        let copy = folder.join("left/00000000000000000001");
+        let days = |n: i64| later + n * 24 * 60 * MINUTE;
+        if removed {
+            std::fs::remove_file(&copy).unwrap();
+            // A copy that was made just now may not be listed yet.
+            let moved = moves(&storage, later + MINUTE, false);
+            assert_eq!(status(&storage, later).unreadable.len(), 1, "{:?}", moved.damaged);
+            let snapshot = storage.reader.snapshot(&tenant(), Signal::Spans, TimeRange::ALL).unwrap();
+            let bad = snapshot.frames.iter().filter(|frame| frame.read(&|_, _| true).is_err()).count();
+            assert_eq!(snapshot.unreadable.len() + bad, 1);
+            moves(&storage, later + 3 * MINUTE, false);
+        } else {
+            let policy = Policy { delete_after: "2d".parse().unwrap(), ..storage.defaults };
+            let moved = storage.moves(&tenant(), Signal::Spans, &policy, days(4), false, &|| false);
+            assert_eq!((parts(&moved, Stage::Expire), moved.failures.len()), ((1, 150), 0));
+            moves(&storage, days(5), false);
+            assert!(!copy.exists());
+        }
+        assert_eq!(status(&storage, later).unreadable, [""; 0]);
+        // The newest block stays until there is a newer one.
+        let faults = verify(&storage_of(root.path(), 50)).faults;
+        assert!(faults.iter().all(|f| f.what == "block 1 of shard 0" || f.what.ends_with("0-1.blk/2")), "{faults:?}");
+        assert_eq!(moves(&storage, days(6), false).damaged, []);
+    }
+}
+
+/// A file of the table that is damaged is told and stays as it is; those beside it are joined.
+#[tokio::test]
+async fn a_damaged_file_keeps_no_others_from_being_joined() {
+    let root = tempfile::tempdir().unwrap();
+    let storage = storage(root.path());
+    let at = |n: i64| NOW + (150 + 100 * n) * MINUTE;
+    for n in 0..5 {
+        let writer = store(root.path(), 10 + n as u64);
+        writer.append(&tenant(), numbered(n * 100, &[NOW; 50])).await.unwrap();
+        writer.close().await;
+        moves(&storage, at(n), false);
+        moves(&storage, at(n) + 90 * MINUTE, false);
+    }
+    let files = |storage: &Storage| storage.tables.table(&tenant(), Signal::Spans).pin(TimeRange::ALL).unwrap().files;
+    let before = files(&storage);
+    assert_eq!(before.len(), 5);
+    let path = root.path().join("objects").join(&before[2].name);
+    let mut bytes = std::fs::read(&path).unwrap();
+    (4..400).for_each(|at| bytes[at] ^= 1);
+    std::fs::write(&path, &bytes).unwrap();
+    let moved = moves(&storage, NOW + 3 * 24 * 60 * MINUTE, false);
+    assert_eq!(parts(&moved, Stage::Compact), (4, 200));
+    let damaged: Vec<&str> = moved.damaged.iter().map(|(what, _)| what.as_str()).collect();
+    assert_eq!(damaged, [format!("file {}", before[2].path)]);
+    let after = files(&storage);
+    assert!(after.len() == 2 && after.contains(&before[2]), "{after:?}");
+    assert_eq!(status(&storage, NOW).tiers.map(|tier| tier.rows), [0, 0, 250]);
 }
 
 #[tokio::test]

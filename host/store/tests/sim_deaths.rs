@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
+use prism_model::samples::Random;
 use prism_model::window::WINDOW_NANOS;
 use prism_model::{Signal, TenantId};
 use prism_store::{StoreError, StoreOptions};
@@ -104,6 +105,44 @@ fn st4_moving_to_cold_dies_at_every_step() {
         Box::pin(moves_on(node))
     });
     assert!(steps > 200, "{steps}");
+}
+
+/// Bytes of a block change before it is promoted, and it is mended afterwards.
+async fn moves_beside_damage(node: Node) {
+    let mut random = Random(node.world.seed);
+    let (store, tiers) = (node.store(&options()), node.tiers());
+    for n in 0..3 {
+        node.sends(&store, &lane(), &[node.now() - n * WINDOW_NANOS; 9]).await;
+    }
+    store.close().await;
+    tokio::time::sleep(Duration::from_secs(4_000)).await;
+    // What fails is tried again by the next pass.
+    let _ = tiers.takes(Step::Seal, &lane());
+    node.spoils(&lane(), &mut random);
+    for step in [Step::Promote, Step::Reclaim, Step::Retire] {
+        let _ = tiers.takes(step, &lane());
+        tokio::time::sleep(Duration::from_secs(200)).await;
+    }
+    node.mends();
+    for step in [Step::Promote, Step::Retire] {
+        let _ = tiers.takes(step, &lane());
+        tokio::time::sleep(Duration::from_secs(200)).await;
+    }
+    let _ = tiers.takes(Step::Retire, &lane());
+}
+
+#[test]
+fn st4_promoting_beside_damaged_rows_dies_at_every_step() {
+    let steps = dies_everywhere("damage", 1, &ALL, 1, &|node| Box::pin(moves_beside_damage(node)), &|node| {
+        Box::pin(async move {
+            node.outlives_the_dead(&options()).await;
+            node.keeps_what_is_damaged().await;
+            node.looks(&node.reader(), &lane(), true);
+            node.all_grow_cold().await;
+            node.has_no_copies_left();
+        })
+    });
+    assert!(steps > 100, "{steps}");
 }
 
 #[test]

@@ -95,12 +95,17 @@ pub fn sorted(rows: &[Vec<Value>]) -> Rows {
 
 /// The engines; `None`, with the reason printed, where they cannot be installed.
 pub fn installed() -> Option<Engines> {
+    site("packages.txt", "lake", "DuckDB and chDB").map(|site| Engines { site })
+}
+
+/// The folder of the packages of a lock file; `None`, with the reason printed, where `what` cannot be installed.
+pub fn site(lock: &str, name: &str, what: &str) -> Option<PathBuf> {
     let set = |name: &str| std::env::var(name).is_ok_and(|v| !["", "0", "false"].contains(&v.as_str()));
-    match packages::installed(&sources().join("packages.txt"), "lake") {
-        Ok(site) => Some(Engines { site }),
-        Err(why) if set("CI") || set("PRISM_REQUIRE_CLIENTS") => panic!("DuckDB and chDB are required here: {why}"),
+    match packages::installed(&sources().join(lock), name) {
+        Ok(site) => Some(site),
+        Err(why) if set("CI") || set("PRISM_REQUIRE_CLIENTS") => panic!("{what} is required here: {why}"),
         Err(why) => {
-            eprintln!("skipped: DuckDB and chDB cannot be installed: {why}");
+            eprintln!("skipped: {what} cannot be installed: {why}");
             None
         }
     }

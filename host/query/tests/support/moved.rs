@@ -92,6 +92,17 @@ impl Moved {
         assert!(report.later.is_none() && report.files > 0, "{report:?}");
     }
 
+    /// What other engines joined is taken back; gives how many files.
+    pub fn take_back(&self, signal: Signal) -> usize {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos() as i64;
+        Tables::new(self.objects.clone()).table(&tenant(), signal).take_back(now, 0).unwrap()
+    }
+
+    /// The files that other engines wrote.
+    pub fn foreign(&self, signal: Signal) -> Vec<String> {
+        Tables::new(self.objects.clone()).table(&tenant(), signal).foreign().unwrap()
+    }
+
     fn cold<T>(&self, does: impl FnOnce(&ColdEnv<'_>) -> T) -> T {
         let tables = Tables::new(self.objects.clone());
         // Few enough that a test comes past both.

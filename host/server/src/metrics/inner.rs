@@ -187,6 +187,12 @@ pub(crate) fn expose_store(metrics: &prism_store::Metrics, text: &mut Exposition
         "Segments of dead writers that were ended.",
         &metrics.segments_ended,
     );
+    counter(
+        text,
+        "prism_store_clock_jumps_total",
+        "Times that the wall clock jumped by more than 10 s.",
+        &metrics.clock_jumps,
+    );
     seconds(text, "prism_store_encode_seconds_total", "Time of threads in encoding frames.", &metrics.encode_nanos);
     let bounds: Vec<f64> = prism_store::metrics::SYNC_BOUNDS_NANOS.iter().map(|nanos| *nanos as f64 / 1e9).collect();
     let counts: Vec<u64> = metrics.syncs.iter().map(|bucket| bucket.load(Relaxed)).collect();

@@ -11,6 +11,7 @@ use prism_model::{Signal, TenantId};
 use super::delta::{Change, Committed, Date, FileEntry, Table};
 use super::file::ColdFile;
 use super::gather::{Gather, Gathered};
+use super::left::is_damage;
 use super::{ColdEnv, millis};
 use crate::error::StoreError;
 use crate::index::IndexReport;
@@ -35,6 +36,8 @@ pub struct CompactReport {
     pub rows: u64,
     /// Groups of files that others took first.
     pub lost: usize,
+    /// Files that are damaged, by path, and why: they stay as they are, and the others of their group are joined.
+    pub damaged: Vec<(String, StoreError)>,
     /// The index after it.
     pub index: Option<IndexReport>,
     /// What failed after the commits, and is done by a later pass.
@@ -44,7 +47,7 @@ pub struct CompactReport {
 /// Joins small files of a tenant's signal, at most `groups_max` groups of them. Blocks on the objects.
 ///
 /// # Errors
-/// As [`super::promote::pass`]; where a file cannot be read, its group stays as it is and the error comes at the end.
+/// As [`super::promote::pass`]. Where objects fail, their group stays as it is and the error comes at the end.
 pub fn pass(
     env: &ColdEnv<'_>,
     tenant: &TenantId,
@@ -60,18 +63,24 @@ pub fn pass(
     for day in days(env, &table)? {
         let range = TimeRange { from: day.first_nanos(), to: day.last_nanos().saturating_add(1) };
         let pinned = table.pin(range)?;
-        for group in plan(env, day, pinned.files, now) {
+        for mut group in plan(env, day, pinned.files, now) {
             if groups == groups_max {
                 break;
             }
-            groups += 1;
-            report.files_before += group.len();
-            report.bytes_before += group.iter().map(|f| f.bytes).sum::<u64>();
             if dry_run {
+                groups += 1;
+                report.files_before += group.len();
+                report.bytes_before += group.iter().map(|f| f.bytes).sum::<u64>();
                 report.rows += group.iter().filter_map(|f| f.rows).sum::<u64>();
                 continue;
             }
-            let joined = join(env, &table, signal, &group, now).and_then(|gathered| {
+            let joined = join_sound(env, &table, signal, &mut group, now, &mut report.damaged);
+            // A group of damaged files takes no other's turn.
+            let Some(joined) = joined.transpose() else { continue };
+            groups += 1;
+            report.files_before += group.len();
+            report.bytes_before += group.iter().map(|f| f.bytes).sum::<u64>();
+            let joined = joined.and_then(|gathered| {
                 let committed = commit(&table, group, pinned.version, &gathered, now)?;
                 Ok((gathered, committed))
             });
@@ -141,12 +150,37 @@ fn plan(env: &ColdEnv<'_>, day: Date, files: Vec<FileEntry>, now: i64) -> Vec<Ve
     groups
 }
 
+/// Joins the files of a group that are not damaged, which are all that is left in it; `None` where they are too few.
+fn join_sound(
+    env: &ColdEnv<'_>,
+    table: &Table,
+    signal: Signal,
+    group: &mut Vec<FileEntry>,
+    now: i64,
+    damaged: &mut Vec<(String, StoreError)>,
+) -> Result<Option<Gathered>, StoreError> {
+    loop {
+        let mut at = 0;
+        match join(env, table, signal, group, now, &mut at) {
+            Err(error) if is_damage(&error) && at < group.len() => {
+                damaged.push((group.remove(at).path, error));
+                if group.len() < env.options.compact_files_min.max(2) {
+                    return Ok(None);
+                }
+            }
+            joined => return joined.map(Some),
+        }
+    }
+}
+
+/// Joins files; `at` is the one that is being read, and their count when all are.
 fn join(
     env: &ColdEnv<'_>,
     table: &Table,
     signal: Signal,
     group: &[FileEntry],
     now: i64,
+    at: &mut usize,
 ) -> Result<Gathered, StoreError> {
     let mut gather = Gather::new(env, table, signal, format!("c-{}", group.len()), now)?;
     for file in group {
@@ -154,6 +188,7 @@ fn join(
         for frame in opened.frames(TimeRange::ALL) {
             gather.add(frame.read(&|_, _| true)?.0)?;
         }
+        *at += 1;
     }
     let gathered = gather.finish()?;
     // ST-4: compaction keeps the multiset of rows.

@@ -6,7 +6,7 @@ use prism_model::window::TimeRange;
 use prism_model::{Signal, TenantId};
 
 use super::delta::{Change, Committed, Date, FileEntry, Table};
-use super::{ColdEnv, millis, nanos};
+use super::{ColdEnv, left, millis, nanos};
 use crate::error::StoreError;
 use crate::index;
 
@@ -66,6 +66,7 @@ pub fn pass(
         report.files += files;
         (report.rows, report.bytes) = (report.rows + rows, report.bytes + bytes);
     }
+    report.rows += left::expire(env, &table, (tenant, signal), cutoff, now, dry_run)?;
     if report.files > 0 && !dry_run {
         env.keep_up(&table, tenant, signal, now, &HashMap::new())?;
     }

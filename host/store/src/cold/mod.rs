@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! warm blocks -> promote -> gather (a file a day) -> Parquet files -> one commit of the Delta log, which is the switch
+//!                        -> left (frames that are damaged: kept, told, promoted when they read again)
 //!                                                              -> compact (small files into large) -> expire, vacuum
 //! ```
 //!
@@ -17,6 +18,7 @@ pub mod delta;
 mod options;
 pub mod columns;
 mod gather;
+pub mod left;
 pub mod promote;
 pub mod compact;
 pub mod expire;

@@ -5,21 +5,20 @@
 //! retire: blocks that are covered for longer than a query takes, and whose segments are gone, are deleted
 //! ```
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
 
-use prism_model::window::TimeRange;
 use prism_model::{Signal, TenantId};
 
-use super::delta::{Change, Committed, Table, TxnStep};
+use super::delta::{Change, Committed, LeftStep, Table, TxnStep};
 use super::gather::{Gather, Gathered};
+use super::left::{self, LeftFrame};
 use super::{ColdEnv, millis, nanos};
 use crate::error::{Damage, StoreError};
 use crate::index::IndexReport;
 use crate::seal::held::was_damaged;
 use crate::seal::{self, Listed, SealEnv, SealOptions};
-use crate::unit::Frame;
 use crate::warm::Block;
 use crate::warm::name::BlockName;
 
@@ -47,6 +46,8 @@ pub struct PromoteReport {
     pub lost: usize,
     /// The index after it.
     pub index: Option<IndexReport>,
+    /// Frames of these blocks that are damaged: the others came to the table, and copies of the blocks are kept for them.
+    pub left: Vec<LeftFrame>,
     /// A block that cannot be read, by shard and number, and why: it and those behind it stay where they are.
     pub unread: Vec<(u32, u64, StoreError)>,
     /// What failed after the commits, and is done by a later pass: checkpoint, a shorter log, the index.
@@ -58,7 +59,7 @@ pub struct PromoteReport {
 ///
 /// # Errors
 /// `Retry` where the objects fail or the table may not be written to (another engine changed it): the blocks stay. `Bug` where a
-/// block is missing, or its rows are damaged. What was committed before stays.
+/// block is missing. What was committed before stays. Damaged frames are no error: see [`PromoteReport::left`].
 pub fn pass(
     env: &ColdEnv<'_>,
     tenant: &TenantId,
@@ -111,13 +112,20 @@ impl Pass<'_> {
             }
             let step = TxnStep { shard: self.shard, before, last: last.seq };
             let label = format!("{}-{}-{}", self.shard, first.seq, last.seq);
-            let gathered = self.gather(run, label)?;
-            match self.commit(step, &gathered)? {
+            let (gathered, left) = self.gather(run, label)?;
+            if gathered.files.is_empty() && self.table.log()?.is_none() {
+                // A table begins with the columns of a file. These blocks wait for one that has a row that can be read.
+                report.unread.extend(left.into_iter().map(|frame| (self.shard, frame.seq, frame.why)));
+                return Ok(());
+            }
+            match self.commit(step, &gathered, run, &left)? {
                 Committed::At(version) => {
                     report.versions.push(version);
                     report.files += gathered.files.len();
                     report.bytes += gathered.bytes;
                     self.count(run, report);
+                    report.rows -= left.iter().map(|frame| frame.rows).sum::<u64>();
+                    report.left.extend(left);
                     self.after(&gathered.traces, report);
                 }
                 Committed::Lost => {
@@ -177,24 +185,51 @@ impl Pass<'_> {
         report.bytes_warm += blocks.iter().map(|b| b.bytes).sum::<u64>();
     }
 
-    /// The rows as files: frames by time, so that each file is of a narrow stretch of it.
-    fn gather(&self, blocks: &[Arc<Block>], label: String) -> Result<Gathered, StoreError> {
-        let mut frames: Vec<Frame> = blocks.iter().flat_map(|block| block.frames(TimeRange::ALL)).collect();
-        frames.sort_by_key(|frame| frame.stats().time_min);
+    /// The rows as files: frames by time, so that each file is of a narrow stretch of it. And the frames that are damaged.
+    fn gather(&self, blocks: &[Arc<Block>], label: String) -> Result<(Gathered, Vec<LeftFrame>), StoreError> {
+        let numbered = |block: &Arc<Block>| {
+            let (block, count) = (block.clone(), block.frames as u32);
+            (0..count).filter_map(move |number| Some((block.seq, number, block.frame(number)?)))
+        };
+        let mut frames: Vec<_> = blocks.iter().flat_map(numbered).collect();
+        frames.sort_by_key(|(_, _, frame)| frame.stats().time_min);
         let mut gather = Gather::new(self.env, self.table, self.signal, label, self.now)?;
-        for frame in &frames {
-            gather.add(frame.read(&|_, _| true)?.0)?;
+        let mut left = Vec::new();
+        for (seq, number, frame) in &frames {
+            match frame.read(&|_, _| true) {
+                Ok((batch, _)) => gather.add(batch)?,
+                Err(why) if left::is_damage(&why) => {
+                    let (shard, rows) = (self.shard, frame.rows() as u64);
+                    left.push(LeftFrame { shard, seq: *seq, frame: *number, rows, why });
+                }
+                Err(error) => return Err(error),
+            }
         }
         let gathered = gather.finish()?;
         // ST-4: promotion keeps the multiset of rows.
-        let rows = blocks.iter().map(|b| b.rows).sum::<u64>();
+        let rows = blocks.iter().map(|b| b.rows).sum::<u64>() - left.iter().map(|f| f.rows).sum::<u64>();
         if gathered.rows != rows {
             return Err(StoreError::Rows(format!("expected {rows} rows of blocks in files, found {}", gathered.rows)));
         }
-        Ok(gathered)
+        Ok((gathered, left))
     }
 
-    fn commit(&self, step: TxnStep, gathered: &Gathered) -> Result<Committed, StoreError> {
+    /// Commits the files, with what they cover and what of that is left; copies of the blocks of those stand before.
+    fn commit(
+        &self,
+        step: TxnStep,
+        gathered: &Gathered,
+        blocks: &[Arc<Block>],
+        left: &[LeftFrame],
+    ) -> Result<Committed, StoreError> {
+        let mut steps = Vec::new();
+        for block in blocks {
+            let after: BTreeSet<u32> = left.iter().filter(|f| f.seq == block.seq).map(|f| f.frame).collect();
+            if !after.is_empty() {
+                left::keep(self.env, block)?;
+                steps.push(LeftStep { shard: self.shard, seq: block.seq, before: BTreeSet::new(), after });
+            }
+        }
         self.table.commit(&Change {
             operation: "WRITE",
             now: self.now,
@@ -203,6 +238,7 @@ impl Pass<'_> {
             adds: gathered.files.clone(),
             data_change: true,
             steps: vec![step],
+            left: steps,
             ..Change::default()
         })
     }
@@ -236,6 +272,7 @@ pub fn retire(env: &ColdEnv<'_>, tenant: &TenantId, signal: Signal, now: i64) ->
         let over = at.saturating_add(nanos(env.options.read_grace_ms)) <= now;
         if over || at > now.saturating_add(nanos(AHEAD_MS)) {
             retired += seal::retire(&seal, tenant, signal, shard, through)?;
+            left::sweep(env, tenant, signal, shard, now)?;
         }
     }
     Ok(retired)

@@ -18,6 +18,7 @@ pub(crate) mod segment;
 pub(crate) mod open;
 pub(crate) mod scan;
 pub(crate) mod source;
+pub(crate) mod clock;
 pub(crate) mod lease;
 pub(crate) mod takeover;
 pub(crate) mod list;

@@ -21,6 +21,7 @@ use tokio::task::JoinHandle;
 
 use crate::disk::{Disk, RealDisk, blocking, make_dirs};
 use crate::error::StoreError;
+use crate::hot::clock::ClockWatch;
 use crate::hot::commit::{Item, LaneFiles};
 use crate::hot::ears::Ears;
 use crate::hot::follow::{Followed, Follower, Stored, Wanted};
@@ -102,6 +103,7 @@ pub(crate) struct Shared {
     unended: AtomicBool,
     /// A lease was lost since the last look at those of others.
     search: AtomicBool,
+    watch: Mutex<ClockWatch>,
 }
 
 impl Shared {
@@ -143,6 +145,14 @@ impl Shared {
 
     /// Renews the lease, and looks after the writers of other processes.
     fn tend(&self, now: Duration) {
+        if let Some(by) = self.watch.lock().look(self.now(), now) {
+            Metrics::add(&self.metrics.clock_jumps, 1);
+            let by_ms = by / 1_000_000;
+            tracing::warn!(
+                by_ms,
+                "the clock jumped: times of receipt, lateness and what is due by age go by it from now on"
+            );
+        }
         let lease = self.lease.lock().clone();
         if let Some(Err(error)) = lease.map(|lease| lease.renew()) {
             tracing::warn!(%error, "the writer's lease is not renewed");
@@ -283,6 +293,7 @@ impl Store {
             observer: Mutex::new(observer),
             unended: AtomicBool::new(false),
             search: AtomicBool::new(false),
+            watch: Mutex::default(),
         };
         let lanes = Mutex::new(Some(BTreeMap::new()));
         let tended = AtomicBool::new(false);

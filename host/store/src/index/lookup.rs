@@ -12,7 +12,7 @@ use super::fingerprint;
 use super::manifest::{self, Manifest};
 use super::page::{FileRef, kept};
 use super::run::{self, ANYWHERE};
-use crate::cold::delta::{FileEntry, Table};
+use crate::cold::delta::{FileEntry, Left, Table};
 use crate::error::StoreError;
 use crate::objects::Objects;
 
@@ -39,6 +39,8 @@ pub struct Found {
     pub version: Option<u64>,
     /// The last block of each shard whose rows are in its files.
     pub covered: BTreeMap<u32, u64>,
+    /// Frames of these blocks whose rows are in none of the files.
+    pub left: Left,
     /// The files that may hold rows of the trace, by smallest time: no other one does (QU-2).
     pub files: Vec<TraceFile>,
     /// Paths of files that lie outside of the table: an answer is partial.
@@ -68,7 +70,8 @@ impl Traces {
     /// As [`Table::pin`].
     pub fn lookup(&self, table: &Table, id: &[u8; 16]) -> Result<Found, StoreError> {
         let Some(log) = table.log()? else { return Ok(Found::default()) };
-        let mut found = Found { version: Some(log.version), covered: log.covered(), ..Found::default() };
+        let mut found =
+            Found { version: Some(log.version), covered: log.covered(), left: log.left(), ..Found::default() };
         let told = match self.ask(id, log.version, &mut found.reads) {
             Ok(told) => told,
             Err(error) => {

@@ -17,12 +17,18 @@ use super::policy::Policy;
 use super::status::{lags, promotable};
 use super::worker::Failure;
 use super::{Age, Storage, archive};
+use crate::cold::delta::others;
+use crate::cold::left::{self, LeftFrame};
 use crate::cold::{ColdEnv, compact, expire, promote};
 use crate::error::StoreError;
+use crate::options::nanos;
 use crate::seal::{self, SealEnv, SealOptions};
 
 /// Days whose small files one pass joins: so long it keeps others waiting at most.
 const COMPACT_GROUPS: usize = 1;
+
+/// Files of other engines that one pass names.
+const FOREIGN_TOLD: usize = 20;
 
 /// What a stage did, or in a dry run would do now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,8 +52,9 @@ pub struct Moved {
     pub done: Vec<Done>,
     /// Stages that failed, and why.
     pub failures: Vec<Failure>,
-    /// What is damaged, and why: segments (`segment <file>`; what stands in them is sealed, their files are kept aside) and blocks
-    /// (`block <number> of shard <shard>`; what they may cover is held, and those behind them wait).
+    /// What is damaged, and why: segments (`segment <file>`; what stands in them is sealed, their files are kept aside), blocks
+    /// (`block <number> of shard <shard>`; what they may cover is held, and those behind them wait), frames of blocks (`frame
+    /// <number> of block …`; all others went on), and files of the table (`file <path>`; those beside it are joined without it).
     pub damaged: Vec<(String, String)>,
     /// For how long the oldest segment could have been sealed.
     pub unsealed_ms: u64,
@@ -120,24 +127,44 @@ impl Storage {
         // What follows a commit (checkpoint, index) may fail alone: it is told, and done by a later pass.
         let mut later = Vec::new();
         moved.stage(Stage::Promote, stop, || {
+            let told = |of: LeftFrame| {
+                (of.to_string(), format!("{}; {}: {}", of.why, left::copy_name(of.shard, of.seq), left::MEND))
+            };
+            let back = left::pass(&env, tenant, signal, now, dry_run)?;
+            damaged.extend(back.still.into_iter().map(told));
+            damaged.extend(back.unread.into_iter().map(|(what, why)| (what, format!("{why}; {}", left::MEND))));
+            later.extend(back.later.map(|error| (Stage::Promote, error)));
             // One that is due takes those behind it with it: files grow larger.
-            if promotable(self, tenant, signal, policy)?.is_none_or(|at| at > now) {
-                return Ok((0, 0, 0));
+            if promotable(self, tenant, signal, policy, now)?.is_none_or(|at| at > now) {
+                return Ok((back.files as u64, back.rows, 0));
             }
             let report = promote::pass(&env, tenant, signal, now, dry_run)?;
             let unread = report.unread.into_iter().map(|(shard, seq, why)| (block(shard, seq), why.to_string()));
             damaged.extend(unread);
+            damaged.extend(report.left.into_iter().map(told));
             later.extend(report.later.map(|error| (Stage::Promote, error)));
-            Ok((report.blocks as u64, report.rows, report.bytes_warm))
+            Ok((report.blocks as u64 + back.files as u64, report.rows + back.rows, report.bytes_warm))
         });
-        damaged.sort_unstable();
-        damaged.dedup();
-        moved.damaged = damaged;
         if !dry_run {
             moved.stage(Stage::Retire, stop, || Ok((promote::retire(&env, tenant, signal, now)? as u64, 0, 0)));
         }
         moved.stage(Stage::Compact, stop, || {
+            let table = self.tables.table(tenant, signal);
+            if !dry_run {
+                let oldest = now.saturating_sub(nanos(self.cold.sweep_after_ms) / 2).div_euclid(1_000_000);
+                let files = table.take_back(now, oldest)?;
+                if files > 0 {
+                    tracing::warn!(files, "another engine had joined files of the table: they are back as they were");
+                }
+            }
+            let foreign = table.foreign()?;
+            let (few, more) = foreign.split_at(foreign.len().min(FOREIGN_TOLD));
+            damaged.extend(few.iter().map(|path| (format!("file {path}"), others::MEND.to_owned())));
+            if !more.is_empty() {
+                damaged.push((format!("{} more files", more.len()), others::MEND.to_owned()));
+            }
             let report = compact::pass(&env, tenant, signal, now, COMPACT_GROUPS, dry_run)?;
+            damaged.extend(report.damaged.into_iter().map(|(path, why)| (format!("file {path}"), why.to_string())));
             later.extend(report.later.map(|error| (Stage::Compact, error)));
             Ok((report.files_before as u64, report.rows, report.bytes_before))
         });
@@ -154,6 +181,9 @@ impl Storage {
             let report = expire::vacuum(&env, tenant, signal, now, dry_run)?;
             Ok(((report.removed + report.leftover + report.index) as u64, 0, report.bytes))
         });
+        damaged.sort_unstable();
+        damaged.dedup();
+        moved.damaged = damaged;
         moved.failures.append(&mut later);
     }
 

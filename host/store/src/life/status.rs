@@ -9,10 +9,16 @@ use super::Storage;
 use super::metrics::Stage;
 use super::policy::Policy;
 use super::verify::MEND;
+use crate::cold::delta::others;
+use crate::cold::left;
 use crate::error::StoreError;
 use crate::hot::list::{Listed, segments};
 use crate::hot::scan::SegmentIndex;
 use crate::unit::Tier;
+use crate::warm::name::BlockName;
+
+/// How far ahead a block may have been made by clocks that differ.
+const AHEAD_NANOS: i64 = 3_600_000_000_000;
 
 /// What lies in a tier.
 #[derive(Clone, Debug, PartialEq)]
@@ -92,21 +98,25 @@ pub(crate) fn lags(
     let since = |at: Option<i64>| at.map_or(0, |at| u64::try_from(now.saturating_sub(at) / 1_000_000).unwrap_or(0));
     let hot = ahead(storage, tenant, signal)?.hot;
     let unsealed = hot.iter().map(|segment| storage.sealable_at(policy, segment.name.window.end_nanos())).min();
-    Ok((since(unsealed), since(promotable(storage, tenant, signal, policy)?)))
+    Ok((since(unsealed), since(promotable(storage, tenant, signal, policy, now)?)))
 }
 
-/// When the oldest block that the table does not cover is to be promoted.
+/// When the oldest block that the table does not cover is to be promoted. One that was made far in the future was made by a clock
+/// that was wrong: its age is unknown, and long enough.
 pub(crate) fn promotable(
     storage: &Storage,
     tenant: &TenantId,
     signal: Signal,
     policy: &Policy,
+    now: i64,
 ) -> Result<Option<i64>, StoreError> {
+    let ahead = now.saturating_add(AHEAD_NANOS);
+    let due = |created: i64| policy.cold_after.after(created).map(|at| if created > ahead { now } else { at });
     let mut first = None;
     for shard in storage.blocks.shards(tenant, signal)? {
         let covered = storage.covered(tenant, signal, shard)?;
         let blocks = storage.blocks.look(tenant, signal, shard, covered)?;
-        let due = blocks.iter().filter_map(|found| policy.cold_after.after(found.block.as_ref().ok()?.created)).min();
+        let due = blocks.iter().filter_map(|found| due(found.block.as_ref().ok()?.created)).min();
         first = first.into_iter().chain(due).min();
     }
     Ok(first)
@@ -174,7 +184,7 @@ pub fn status(
             }
         }
     }
-    next.extend(promotable(storage, tenant, signal, &policy)?.map(|at| (at, Stage::Promote)));
+    next.extend(promotable(storage, tenant, signal, &policy, now)?.map(|at| (at, Stage::Promote)));
 
     let pinned = storage.tables.table(tenant, signal).pin(TimeRange::ALL)?;
     let mut oldest: Option<i64> = None;
@@ -185,6 +195,28 @@ pub fn status(
         let last = file.date.last_nanos();
         oldest = Some(oldest.map_or(last, |oldest| oldest.min(last)));
     }
+    for ((shard, seq), numbers) in &pinned.left {
+        let name = BlockName { tenant: tenant.clone(), signal, shard: *shard, seq: *seq };
+        let copy = left::copy_name(*shard, *seq);
+        match storage.blocks.left(&name) {
+            Ok(block) => {
+                let mut rows = 0;
+                for frame in numbers.iter().filter_map(|number| block.frame(*number)) {
+                    let stats = frame.stats();
+                    rows += stats.rows as u64;
+                    warm.add(stats.rows as u64, stats.bytes, stats.time_min, stats.time_max);
+                }
+                let frames = numbers.len();
+                unreadable.push(format!(
+                    "{copy}: {frames} frames of {rows} rows were damaged, and all others are cold; {}",
+                    left::MEND
+                ));
+            }
+            Err(error) => unreadable.push(format!("{copy}: {error}; {}", left::MEND)),
+        }
+    }
+    let foreign = pinned.files.iter().filter(|file| file.foreign);
+    unreadable.extend(foreign.map(|file| format!("file {}: {}", file.path, others::MEND)));
     unreadable.extend(pinned.elsewhere.iter().map(|path| format!("file {path}: outside of the table's folder")));
     let of_oldest = |age: super::Age, stage| Some((age.after(oldest?)?, stage));
     if storage.archive.is_some() {

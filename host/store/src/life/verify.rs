@@ -15,9 +15,11 @@ use prism_model::window::TimeRange;
 use prism_model::{Signal, TableKind, TenantId};
 
 use super::Storage;
+use crate::cold::left;
 use crate::error::StoreError;
 use crate::frame::stats::{ColumnMeta, Range};
 use crate::unit::{Frame, Tier};
+use crate::warm::name::BlockName;
 
 /// What to do about a block whose end cannot be read.
 pub(super) const MEND: &str = "put its object back from a copy, or remove it for good: its rows are lost then";
@@ -76,6 +78,7 @@ pub fn verify(
     for frame in snapshot.frames.iter().filter(|frame| frame.tier() != Tier::Warm) {
         verified.frame(frame, progress);
     }
+    left(storage, tenant, signal, progress, &mut verified)?;
     cold(storage, tenant, signal, &mut verified)?;
     Ok(verified)
 }
@@ -136,6 +139,34 @@ fn warm(
                 let why = format!("holds {rows} rows, says {}, and its segments had {of_sources}", block.rows);
                 verified.faults.push(Fault { tier: Tier::Warm, what, why });
             }
+        }
+    }
+    Ok(())
+}
+
+/// The frames that were damaged when the rest of their blocks came to the table. What can be read again by now is no fault: it
+/// comes to the table next.
+fn left(
+    storage: &Storage,
+    tenant: &TenantId,
+    signal: Signal,
+    progress: &mut Progress<'_>,
+    verified: &mut Verified,
+) -> Result<(), StoreError> {
+    for ((shard, seq), numbers) in storage.tables.table(tenant, signal).left()? {
+        let name = BlockName { tenant: tenant.clone(), signal, shard, seq };
+        let mut damaged = false;
+        if let Ok(block) = storage.blocks.left(&name) {
+            for frame in numbers.iter().filter_map(|number| block.frame(*number)) {
+                let before = verified.faults.len();
+                verified.frame(&frame, progress);
+                damaged |= verified.faults.len() > before;
+            }
+        }
+        // A copy that cannot be opened was told with the snapshot.
+        if damaged {
+            let (what, why) = (left::copy_name(shard, seq), left::MEND.to_owned());
+            verified.faults.push(Fault { tier: Tier::Warm, what, why });
         }
     }
     Ok(())

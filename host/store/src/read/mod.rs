@@ -355,6 +355,7 @@ impl Shared {
             Ok(listed) => {
                 cold::add(&self.files, ask, &pinned, &self.cubes, &mut snapshot);
                 listed.add(ask, &pinned.covered, &self.cubes, &mut snapshot);
+                warm::add_left(&self.blocks, ask, &pinned.left, &mut snapshot);
                 listed.sealed(&pinned.covered)
             }
             Err(error) => {
@@ -394,6 +395,7 @@ impl Shared {
         Ok(Pinned {
             version: found.version,
             covered: found.covered,
+            left: found.left,
             files,
             elsewhere: found.elsewhere,
             ..Pinned::default()

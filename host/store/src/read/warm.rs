@@ -7,11 +7,13 @@ use prism_model::{Signal, TenantId};
 
 use super::rolled::{Cubes, Rolled};
 use super::{Ask, Snapshot, Unreadable, moved_on};
+use crate::cold::delta::Left;
 use crate::error::StoreError;
 use crate::place::SegmentName;
 use crate::seal::Listed;
-use crate::unit::Tier;
+use crate::unit::{Frame, Tier};
 use crate::warm::Blocks;
+use crate::warm::name::BlockName;
 
 /// What a tenant's signal has in the warm tier, by shard.
 pub(super) struct Warm(Vec<(u32, Listed)>);
@@ -68,6 +70,29 @@ impl Warm {
             let taken = to.add(Tier::Warm, ask, frames, block.frames);
             if !taken.is_empty() {
                 to.rolled.push(Rolled::block(cubes, block.clone(), taken));
+            }
+        }
+    }
+}
+
+/// Adds the frames that may hold what is asked for of those that were left when the rest of their blocks came to the table. Who
+/// reads them finds out whether they are damaged still.
+pub(super) fn add_left(blocks: &Blocks, ask: &Ask<'_>, left: &Left, to: &mut Snapshot) {
+    for ((shard, seq), numbers) in left {
+        let name = BlockName { tenant: ask.tenant.clone(), signal: ask.signal, shard: *shard, seq: *seq };
+        let what = format!("block {shard}/{seq}, {} frames of it", numbers.len());
+        match blocks.left(&name) {
+            Ok(block) => {
+                let all: Vec<_> = numbers.iter().filter_map(|number| block.frame(*number)).collect();
+                let touched = |frame: &&Frame| ask.range.touches(frame.stats().time_min, frame.stats().time_max);
+                let frames = all.iter().filter(touched).cloned().collect();
+                to.add(Tier::Warm, ask, frames, all.len());
+            }
+            // Recovered since, and that longer ago than the grace; or somebody removed the copy.
+            Err(StoreError::Vanished(_)) => to.vanished(Unreadable { tier: Tier::Warm, what, reason: moved_on() }),
+            Err(error) => {
+                tracing::error!(shard, seq, %error, "the copy of a damaged block cannot be read");
+                to.unreadable.push(Unreadable { tier: Tier::Warm, what, reason: error.to_string() });
             }
         }
     }

@@ -80,24 +80,25 @@ pub struct Block {
     /// The hash of the block before it, as that was when this one was made; 0 where there was none.
     pub(crate) previous: u128,
     name: BlockName,
+    object: String,
     source: Arc<dyn Source>,
     objects: Arc<dyn Objects>,
     filters: Arc<Filters>,
 }
 
 impl Block {
-    /// Lists a block: one read of its end, a second where its footer is longer.
+    /// Lists a block that lies in this object: one read of its end, a second where its footer is longer.
     pub(super) fn read(
         objects: &Arc<dyn Objects>,
         keys: &Keyring,
         name: BlockName,
+        object: String,
         filters: &Arc<Filters>,
     ) -> Result<Block, StoreError> {
-        let object = name.object();
         let (mut end, len) = objects.read_end(&object, END_BYTES).map_err(failed)?;
         let tail = match end.last_chunk::<TAIL>().ok_or(Damage::Short("block")).and_then(|t| Tail::from_bytes(t, len)) {
             Ok(tail) => tail,
-            Err(damage) => return Err(judge(&**objects, &name, damage)?.into()),
+            Err(damage) => return Err(judge(&**objects, &name, &object, damage)?.into()),
         };
         if len - tail.listed_at > end.len() as u64 {
             end = objects.read(&object, tail.listed_at..len).map_err(failed)?;
@@ -131,7 +132,7 @@ impl Block {
         if rows != directory.rows || rows != sources.iter().map(|s| s.rows).sum::<u64>() || !signals {
             return Err(Damage::Bounds("rows of a block").into());
         }
-        let file = Arc::new(ObjectFile::new(objects.clone(), object, len));
+        let file = Arc::new(ObjectFile::new(objects.clone(), object.clone(), len));
         let source = BlockFile { name: format!("{}-{}.blk", name.shard, name.seq), file };
         Ok(Block {
             seq: name.seq,
@@ -149,6 +150,7 @@ impl Block {
             hash: tail.hash,
             previous: directory.previous,
             name,
+            object,
             source: Arc::new(source),
             objects: objects.clone(),
             filters: filters.clone(),
@@ -157,7 +159,7 @@ impl Block {
 
     /// The name of its object.
     pub fn object(&self) -> String {
-        self.name.object()
+        self.object.clone()
     }
 
     /// Whose it is.
@@ -175,6 +177,12 @@ impl Block {
         let touched = |p: &&Place| range.touches(p.meta.header.time_min, p.meta.header.time_max);
         let frame = |p: &Place| Framed::frame(&self.source, &self.filters, p.at, p.window, p.meta.clone());
         self.places.iter().filter(touched).map(frame).collect()
+    }
+
+    /// One of its frames, by its number from 0 on. Nothing is read.
+    pub fn frame(&self, number: u32) -> Option<Frame> {
+        let p = self.places.get(number as usize)?;
+        Some(Framed::frame(&self.source, &self.filters, p.at, p.window, p.meta.clone()))
     }
 
     /// Its rollup; `None` where it has none: then rows answer. Blocks on the store.
@@ -244,11 +252,11 @@ impl std::fmt::Debug for Block {
 }
 
 /// Tells a block that was cut from an object that never was one, by its beginning.
-fn judge(objects: &dyn Objects, name: &BlockName, damage: Damage) -> Result<Damage, StoreError> {
+fn judge(objects: &dyn Objects, name: &BlockName, object: &str, damage: Damage) -> Result<Damage, StoreError> {
     if matches!(damage, Damage::Version { .. }) {
         return Ok(damage);
     }
-    let head = match objects.read(&name.object(), 0..BLOCK_HEADER as u64) {
+    let head = match objects.read(object, 0..BLOCK_HEADER as u64) {
         Ok(head) => head,
         Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Ok(Damage::Short("block")),
         Err(e) => return Err(failed(e)),

@@ -23,7 +23,8 @@ pub struct Blocks(Arc<Inner>);
 struct Inner {
     objects: Arc<dyn Objects>,
     keys: Keyring,
-    footers: Cache<BlockName, Arc<Block>>,
+    /// By name, and whether it is the copy of [`Blocks::left`].
+    footers: Cache<(BlockName, bool), Arc<Block>>,
     filters: Arc<Filters>,
 }
 
@@ -101,11 +102,25 @@ impl Blocks {
     }
 
     fn block(&self, name: BlockName) -> Result<Arc<Block>, StoreError> {
-        if let Some(block) = self.0.footers.get(&name) {
+        let object = name.object();
+        self.read((name, false), object)
+    }
+
+    /// The copy that is kept of a block whose damaged frames did not come to the table (`cold::left`).
+    ///
+    /// # Errors
+    /// `Retry` where the store fails or there is none, `Bug` where its footer is damaged.
+    pub(crate) fn left(&self, name: &BlockName) -> Result<Arc<Block>, StoreError> {
+        self.read((name.clone(), true), name.left_object())
+    }
+
+    fn read(&self, key: (BlockName, bool), object: String) -> Result<Arc<Block>, StoreError> {
+        if let Some(block) = self.0.footers.get(&key) {
             return Ok(block);
         }
-        let block = Arc::new(Block::read(&self.0.objects, &self.0.keys, name.clone(), &self.0.filters)?);
-        self.0.footers.put(name, block.clone(), block.memory_bytes());
+        let name = key.0.clone();
+        let block = Arc::new(Block::read(&self.0.objects, &self.0.keys, name, object, &self.0.filters)?);
+        self.0.footers.put(key, block.clone(), block.memory_bytes());
         Ok(block)
     }
 }

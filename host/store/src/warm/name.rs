@@ -35,6 +35,16 @@ impl BlockName {
         format!("{folder}/{}/{:020}{SUFFIX}", self.shard, self.seq)
     }
 
+    /// The name of the copy that is kept of it where frames were damaged when the others came to the table.
+    pub(crate) fn left_object(&self) -> String {
+        format!("{}/{:020}", self.left_folder(), self.seq)
+    }
+
+    /// The folder of such copies of its shard.
+    pub(crate) fn left_folder(&self) -> String {
+        format!("{}/{}/left", signal_folder(&self.tenant, self.signal), self.shard)
+    }
+
     /// The number in the last part of an object's name; `None` for an object of something else.
     pub(crate) fn parse_seq(object: &str) -> Option<u64> {
         let digits = object.rsplit('/').next()?.strip_suffix(SUFFIX)?;

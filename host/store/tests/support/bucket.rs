@@ -42,6 +42,14 @@ impl Bucket {
         self.0.lock().objects.keys().cloned().collect()
     }
 
+    /// Changes an object that is there.
+    pub fn edit(&self, name: &str, with: impl FnOnce(&mut Vec<u8>)) {
+        let mut kept = self.0.lock();
+        let mut bytes = kept.objects[name].to_vec();
+        with(&mut bytes);
+        kept.objects.insert(name.to_owned(), bytes.into());
+    }
+
     /// Names of blocks that were ever there.
     pub fn blocks(&self) -> Vec<String> {
         self.0.lock().blocks.iter().cloned().collect()

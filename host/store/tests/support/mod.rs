@@ -13,6 +13,7 @@ pub mod model;
 pub mod world;
 pub mod tiers;
 pub mod again;
+pub mod spoil;
 
 use std::sync::Arc;
 

@@ -9,7 +9,7 @@ use prism_model::window::TimeRange;
 use prism_model::{Signal, TenantId};
 use prism_store::StoreError;
 use prism_store::cold::delta::{Date, Tables};
-use prism_store::cold::{ColdEnv, ColdOptions, compact, expire, promote};
+use prism_store::cold::{ColdEnv, ColdOptions, compact, expire, left, promote};
 use prism_store::keys::Erasure;
 use prism_store::objects::{LocalObjects, Objects};
 use prism_store::seal::{self, SealEnv, SealOptions};
@@ -120,7 +120,7 @@ impl Node {
         }
     }
 
-    fn must(&self, what: &str, done: Result<(), StoreError>) {
+    pub fn must(&self, what: &str, done: Result<(), StoreError>) {
         if let Err(e) = done {
             let cause = std::error::Error::source(&e).map(ToString::to_string);
             self.world.turnstile.fail(&format!("{what} fails although nothing else does: {e} ({cause:?})"));
@@ -162,7 +162,18 @@ impl Tiers {
         let told = match step {
             Step::Seal => self.with(|env| seal::pass(env, tenant, signal, now, false)).map(|r| format!("{r:?}")),
             Step::Reclaim => self.with(|env| seal::reclaim(env, tenant, signal, now, false)).map(|r| format!("{r:?}")),
-            Step::Promote => promote::pass(&self.cold(), tenant, signal, now, false).map(|r| format!("{r:?}")),
+            Step::Promote => {
+                let back = left::pass(&self.cold(), tenant, signal, now, false);
+                back.and_then(|back| Ok((back, promote::pass(&self.cold(), tenant, signal, now, false)?))).map(
+                    |(back, r)| {
+                        if back.rows + back.still.len() as u64 == 0 {
+                            format!("{r:?}")
+                        } else {
+                            format!("{r:?} {back:?}")
+                        }
+                    },
+                )
+            }
             Step::Compact => compact::pass(&self.cold(), tenant, signal, now, 4, false).map(|r| format!("{r:?}")),
             Step::Retire => promote::retire(&self.cold(), tenant, signal, now).map(|r| format!("{r:?}")),
             Step::Vacuum => expire::vacuum(&self.cold(), tenant, signal, now, false).map(|r| format!("{r:?}")),

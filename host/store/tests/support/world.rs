@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use prism_model::samples::Random;
 use prism_model::window::TimeRange;
 use prism_model::{Signal, TenantId};
@@ -42,6 +43,8 @@ pub struct World {
     /// Where the objects are, if not on the disk.
     pub bucket: Option<Bucket>,
     pub varied: Varied,
+    /// Blocks of which a byte was changed, by object, as they were.
+    pub spoiled: Arc<Mutex<BTreeMap<String, Vec<u8>>>>,
 }
 
 /// What else happens in a world.
@@ -59,6 +62,8 @@ pub struct Varied {
     pub again: bool,
     /// Old rows are expired.
     pub expires: bool,
+    /// Bytes of blocks change where they lie.
+    pub damages: bool,
 }
 
 /// What a process of a world has.
@@ -81,7 +86,8 @@ impl World {
         let bucket = seed.is_multiple_of(2).then(Bucket::default);
         let turnstile = Turnstile::new(seats, seed, faults);
         turnstile.storage(Arc::new(disk.clone()));
-        World { seed, turnstile, disk, model: Model::default(), stale, bucket, varied: Varied::default() }
+        let (model, varied, spoiled) = (Model::default(), Varied::default(), Arc::default());
+        World { seed, turnstile, disk, model, stale, bucket, varied, spoiled }
     }
 
     /// Processes do their work, each in a seat of its own; one that dies begins again, with what is left to do. `work` is given

@@ -138,15 +138,25 @@ pub(crate) struct Line {
 /// The lines of a commit.
 pub(crate) fn read(bytes: &[u8]) -> Result<Vec<Line>, StoreError> {
     let lines = bytes.split(|&b| b == b'\n').filter(|line| !line.trim_ascii().is_empty());
-    let line = |line| serde_json::from_slice(line).map_err(|_| Damage::Bounds("an action of the Delta log"));
-    let lines = lines.map(line).collect::<Result<Vec<Line>, Damage>>()?;
-    let info = lines.iter().find_map(|line| line.commit_info.as_ref());
+    let lines = lines.map(read_line).collect::<Result<Vec<Line>, Damage>>()?;
+    check_count(lines.len(), lines.iter())?;
+    Ok(lines)
+}
+
+/// A line of a commit.
+pub(crate) fn read_line(line: &[u8]) -> Result<Line, Damage> {
+    serde_json::from_slice(line).map_err(|_| Damage::Bounds("an action of the Delta log"))
+}
+
+/// Refuses a commit of `count` lines, among them these, that was cut.
+pub(crate) fn check_count<'a>(count: usize, mut lines: impl Iterator<Item = &'a Line>) -> Result<(), Damage> {
+    let info = lines.find_map(|line| line.commit_info.as_ref());
     let told = info.and_then(|info| info.operation_metrics.as_ref()?.get(ACTIONS)?.as_str()?.parse().ok());
     // Earlier versions and others do not tell; but nobody commits nothing.
-    if lines.is_empty() || told.is_some_and(|told: usize| told != lines.len()) {
-        return Err(Damage::Short("a commit of the Delta log").into());
+    if count == 0 || told.is_some_and(|told: usize| told != count) {
+        return Err(Damage::Short("a commit of the Delta log"));
     }
-    Ok(lines)
+    Ok(())
 }
 
 /// Notes in the commit how many lines it has.
@@ -239,7 +249,7 @@ impl Known {
         Known { rows: stats(), time_min, time_max, ours: false }
     }
 
-    fn from_tag(tag: &str) -> Option<Known> {
+    pub(crate) fn from_tag(tag: &str) -> Option<Known> {
         let mut parts = tag.split(' ');
         (parts.next()? == "1").then_some(())?;
         let (rows, time_min, time_max) =
@@ -268,7 +278,12 @@ impl Add {
 impl Remove {
     /// The rows that went, where Prism took them out.
     pub(crate) fn rows(&self) -> Option<u64> {
-        Known::from_tag(self.tags.as_ref()?.get(TAG)?.as_deref()?)?.rows
+        self.known()?.rows
+    }
+
+    /// What its tag says; `None` where it was another's file, or whoever removed it left the tag out.
+    pub(crate) fn known(&self) -> Option<Known> {
+        Known::from_tag(self.tags.as_ref()?.get(TAG)?.as_deref()?)
     }
 }
 

@@ -7,6 +7,7 @@ use arrow::datatypes::Schema;
 
 use super::action::{self, Add, CommitInfo, Known, Line, MetaData, Protocol, Remove, Txn, shard_app};
 use super::date::Date;
+use super::left::{self, Left, LeftStep};
 use super::log::{Log, Names, read_commit};
 use super::schema::{self, PARTITION};
 use super::stats::{self, ColumnStats};
@@ -70,6 +71,8 @@ pub struct Change {
     pub data_change: bool,
     /// What the new files cover.
     pub steps: Vec<TxnStep>,
+    /// What of it they do not have, or have after all.
+    pub left: Vec<LeftStep>,
 }
 
 /// How a commit ended.
@@ -112,12 +115,19 @@ impl Table {
     /// Whether what a change builds on is still so.
     fn stands(&self, log: Option<&Log>, change: &Change) -> Result<bool, StoreError> {
         let Some(log) = log else {
-            return Ok(change.removes.is_empty() && change.steps.iter().all(|s| s.before.is_none()));
+            let first =
+                change.steps.iter().all(|s| s.before.is_none()) && change.left.iter().all(|l| l.before.is_empty());
+            return Ok(change.removes.is_empty() && first);
         };
         log.protocol.check_write()?;
         log.meta_data.check_write()?;
         let covered = log.covered();
         if change.steps.iter().any(|step| covered.get(&step.shard).copied() != step.before) {
+            return Ok(false);
+        }
+        let left = if change.left.is_empty() { Left::new() } else { log.left() };
+        let of = |step: &LeftStep| left.get(&(step.shard, step.seq)).cloned().unwrap_or_default();
+        if change.left.iter().any(|step| of(step) != step.before) {
             return Ok(false);
         }
         if !change.adds.is_empty() && log.txn(SWEPT_APP).is_some_and(|swept| change.begun <= swept) {
@@ -178,6 +188,7 @@ impl Table {
             Line { txn: Some(txn), ..Line::default() }
         };
         lines.extend(change.steps.iter().map(|step| txn(shard_app(step.shard), step.last as i64)));
+        lines.extend(change.left.iter().flat_map(left::txns).map(|(app_id, version)| txn(app_id, version)));
         if change.operation == SWEEP {
             lines.push(txn(SWEPT_APP.to_owned(), change.begun));
         }

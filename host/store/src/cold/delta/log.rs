@@ -4,8 +4,12 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::action::{self, Line, MetaData, Protocol, Txn, app_shard};
 use super::checkpoint::{Checkpoint, Group};
+use super::left::{self, Left, Told};
+use super::news::{self, News};
 use super::tail::Tail;
 use crate::error::{Damage, StoreError};
 use crate::objects::Objects;
@@ -69,8 +73,8 @@ impl Names<'_> {
 /// What lies in the folder of a log.
 #[derive(Debug, Default)]
 pub(crate) struct Listing {
-    /// Versions of commits, ascending.
-    pub(crate) commits: Vec<u64>,
+    /// Versions of commits, ascending, and their bytes.
+    pub(crate) commits: Vec<(u64, u64)>,
     /// Whole checkpoints by version, each with the objects that it consists of.
     pub(crate) checkpoints: BTreeMap<u64, Vec<String>>,
 }
@@ -88,7 +92,7 @@ impl Listing {
             let Some((digits, rest)) = file.split_once('.') else { continue };
             let Some(version) = version_of(digits) else { continue };
             match rest.split('.').collect::<Vec<_>>()[..] {
-                ["json"] => listing.commits.push(version),
+                ["json"] => listing.commits.push((version, object.bytes)),
                 ["checkpoint", "parquet"] => {
                     listing.checkpoints.insert(version, vec![object.name]);
                 }
@@ -159,25 +163,25 @@ impl Log {
         let base = based(&listing);
         let known = known.filter(|log| log.checkpoint.as_ref().map(|c| c.version) == base);
         let mut log = match (known, base) {
-            (Some(log), _) if listing.commits.last().is_none_or(|last| *last <= log.version) => return Ok(Some(log)),
+            (Some(log), _) if listing.commits.last().is_none_or(|(last, _)| *last <= log.version) => {
+                return Ok(Some(log));
+            }
             (Some(log), _) => Some(Log::clone(&log)),
             (None, Some(version)) => Some(Log::begin(objects, version, &listing.checkpoints[&version])?),
             (None, None) => None,
         };
-        for version in listing.commits {
-            let next = log.as_ref().map_or(0, |log| log.version + 1);
-            if version < next {
-                continue;
-            }
-            if version > next {
-                return Err(StoreError::Table(format!("expected commit {next} of its log, found {version}")));
-            }
-            let lines = read_commit(objects, names, version)?;
-            match &mut log {
-                Some(log) => log.apply(version, lines)?,
-                None => log = Some(Log::first(lines)?),
-            }
+        let next = log.as_ref().map_or(0, |log| log.version + 1);
+        let newer = &listing.commits[listing.commits.partition_point(|(version, _)| *version < next)..];
+        if let Some((expected, (found, _))) = (next..).zip(newer).find(|(next, (version, _))| next != version) {
+            return Err(StoreError::Table(format!("expected commit {expected} of its log, found {found}")));
         }
+        news::read(objects, names, newer, &mut |version, news| {
+            match &mut log {
+                Some(log) => log.apply(version, news)?,
+                None => log = Some(Log::first(news)?),
+            }
+            Ok(())
+        })?;
         Ok(log.map(Arc::new))
     }
 
@@ -193,23 +197,22 @@ impl Log {
     }
 
     /// The log of a table's first commit.
-    pub(crate) fn first(mut lines: Vec<Line>) -> Result<Log, StoreError> {
-        let protocol = lines.iter_mut().find_map(|line| line.protocol.take());
-        let meta_data = lines.iter_mut().find_map(|line| line.meta_data.take());
+    pub(crate) fn first(mut news: News) -> Result<Log, StoreError> {
+        let protocol = news.front.iter_mut().find_map(|line| line.protocol.take());
+        let meta_data = news.front.iter_mut().find_map(|line| line.meta_data.take());
         let (Some(protocol), Some(meta_data)) = (protocol, meta_data) else {
             return Err(StoreError::Table("expected protocol and schema in its first commit".into()));
         };
         protocol.check_read()?;
         let (txns, tail) = (BTreeMap::new(), Tail::default());
         let mut log = Log { version: 0, checkpoint: None, protocol, meta_data, txns, tail };
-        log.apply(0, lines)?;
+        log.apply(0, news)?;
         Ok(log)
     }
 
     /// Takes a commit in.
-    pub(crate) fn apply(&mut self, version: u64, lines: Vec<Line>) -> Result<(), StoreError> {
-        let (mut removes, mut adds) = (Vec::new(), Vec::new());
-        for line in lines {
+    pub(crate) fn apply(&mut self, version: u64, news: News) -> Result<(), StoreError> {
+        for line in news.front {
             if let Some(protocol) = line.protocol {
                 protocol.check_read()?;
                 self.protocol = protocol;
@@ -220,16 +223,28 @@ impl Log {
             if let Some(txn) = line.txn {
                 self.txns.insert(txn.app_id.clone(), txn);
             }
-            removes.extend(line.remove);
-            adds.extend(line.add);
         }
-        self.tail.apply(&removes, &adds);
+        self.tail.apply(&news.removes, &news.adds);
         self.version = version;
         Ok(())
     }
 
-    pub(crate) fn txns(&self) -> Vec<Txn> {
-        self.txns.values().cloned().collect()
+    /// The transactions that a checkpoint keeps: those that tell of nothing any more since before `forget` (unix milliseconds)
+    /// are not among them.
+    pub(crate) fn txns(&self, forget: i64) -> Vec<Txn> {
+        let over = |txn: &Txn| left::is_settled(txn) && txn.last_updated.is_some_and(|at| at < forget);
+        self.txns.values().filter(|txn| !over(txn)).cloned().collect()
+    }
+
+    /// Frames of covered blocks whose rows the table does not have.
+    pub(crate) fn left(&self) -> Left {
+        let some = self.left_told().into_iter().filter(|(_, told)| !told.frames.is_empty());
+        some.map(|(block, told)| (block, told.frames)).collect()
+    }
+
+    /// The same, with when that was committed, and with blocks of which nothing is left any more.
+    pub(crate) fn left_told(&self) -> BTreeMap<(u32, u64), Told> {
+        left::told(&self.txns)
     }
 
     pub(crate) fn txn(&self, app: &str) -> Option<i64> {
@@ -271,6 +286,11 @@ pub(crate) fn read_commit(
     names: &Names<'_>,
     version: u64,
 ) -> Result<Vec<Line>, StoreError> {
+    action::read(&commit_bytes(objects, names, version)?)
+}
+
+/// The bytes of a commit.
+pub(crate) fn commit_bytes(objects: &Arc<dyn Objects>, names: &Names<'_>, version: u64) -> Result<Bytes, StoreError> {
     let name = names.commit(version);
     let io = |e| StoreError::io("read a commit of a Delta log", e);
     let bytes = objects.len(&name).map_err(io)?;
@@ -278,5 +298,5 @@ pub(crate) fn read_commit(
         let what = format!("expected at most {COMMIT_BYTES_MAX} bytes in commit {version}, found {bytes}");
         return Err(StoreError::Table(what));
     }
-    action::read(&objects.read(&name, 0..bytes).map_err(io)?)
+    objects.read(&name, 0..bytes).map_err(io)
 }

@@ -39,7 +39,7 @@ pub(crate) fn write(
     let since = Since::read(objects, names, log)?;
     let mut out = Out::begin(objects, &names.checkpoint(log.version))?;
     let mut written = Written { actions: 0, files: 0 };
-    for batch in arrays::front(&log.protocol, &log.meta_data, &log.txns())? {
+    for batch in arrays::front(&log.protocol, &log.meta_data, &log.txns(forget))? {
         written.actions += batch.num_rows() as u64;
         out.write(&batch)?;
     }

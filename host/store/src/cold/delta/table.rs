@@ -9,7 +9,9 @@ use prism_model::{Signal, TenantId};
 
 use super::action::{place_of, shard_app};
 use super::arrays::Entry;
+use super::checkpoint::Group;
 use super::date::Date;
+use super::left::{Left, Told};
 use super::log::{Listing, Log, Names, Totals, read_commit};
 use super::rewrite;
 use super::schema::{self, TableColumn};
@@ -68,6 +70,8 @@ pub struct Pinned {
     pub version: Option<u64>,
     /// The last block of each shard whose rows are in the files of this version.
     pub covered: BTreeMap<u32, u64>,
+    /// Frames of these blocks whose rows are in none of the files: they were damaged. Copies of the blocks have them.
+    pub left: Left,
     /// The files that may hold rows of the range, by smallest time.
     pub files: Vec<FileEntry>,
     /// Files outside of the range.
@@ -128,6 +132,7 @@ impl Table {
     pub fn pin(&self, range: TimeRange) -> Result<Pinned, StoreError> {
         let Some(log) = self.log()? else { return Ok(Pinned::default()) };
         let mut pinned = Pinned { version: Some(log.version), covered: log.covered(), ..Pinned::default() };
+        pinned.left = log.left();
         self.each(&log, range, &mut |entry| match self.file(entry) {
             Some(file) => pinned.files.push(file),
             None => pinned.elsewhere.push(entry.path.to_string()),
@@ -140,9 +145,20 @@ impl Table {
 
     /// Visits the files of a log that may hold rows of a range, in no order, a row group in memory at a time.
     pub(crate) fn each(&self, log: &Log, range: TimeRange, visit: &mut dyn FnMut(&Entry)) -> Result<(), StoreError> {
+        self.each_in(log, range, &|_| true, visit)
+    }
+
+    /// The same, of wanted row groups of the checkpoint only.
+    pub(super) fn each_in(
+        &self,
+        log: &Log,
+        range: TimeRange,
+        wanted: &dyn Fn(&Group) -> bool,
+        visit: &mut dyn FnMut(&Entry),
+    ) -> Result<(), StoreError> {
         let touches = |entry: &Entry| range.touches(entry.known.time_min, entry.known.time_max);
         for (at, group) in log.checkpoint.iter().flat_map(|c| c.groups()).enumerate() {
-            if !group.touches(range) {
+            if !group.touches(range) || !wanted(group) {
                 continue;
             }
             for entry in self.entries(log, at)?.iter() {
@@ -226,6 +242,19 @@ impl Table {
         Ok(self.log()?.and_then(|log| log.covered().get(&shard).copied()))
     }
 
+    /// Frames of covered blocks whose rows are in none of its files.
+    ///
+    /// # Errors
+    /// As [`Table::pin`].
+    pub fn left(&self) -> Result<Left, StoreError> {
+        Ok(self.log()?.map_or(Left::new(), |log| log.left()))
+    }
+
+    /// The same, with when that was committed, and with blocks of which nothing is left any more.
+    pub(crate) fn left_told(&self) -> Result<BTreeMap<(u32, u64), Told>, StoreError> {
+        Ok(self.log()?.map_or(BTreeMap::new(), |log| log.left_told()))
+    }
+
     /// Each shard, its last covered block, and when that was committed (unix nanoseconds).
     ///
     /// # Errors
@@ -300,7 +329,7 @@ impl Table {
         let listing = Listing::from(objects, &names, 0)?;
         let mut first = None;
         for &version in listing.checkpoints.keys().rev() {
-            if listing.commits.binary_search(&version).is_err() {
+            if listing.commits.binary_search_by_key(&version, |(commit, _)| *commit).is_err() {
                 continue;
             }
             let made = read_commit(objects, &names, version)?.into_iter().find_map(|line| line.commit_info?.timestamp);
@@ -311,7 +340,7 @@ impl Table {
         }
         let Some(first) = first else { return Ok(0) };
         let checkpoints = listing.checkpoints.range(..first).flat_map(|(_, names)| names.clone());
-        let commits = listing.commits.iter().filter(|v| **v < first).map(|v| names.commit(*v));
+        let commits = listing.commits.iter().filter(|(v, _)| *v < first).map(|(v, _)| names.commit(*v));
         let mut deleted = 0;
         for name in checkpoints.chain(commits).take(most) {
             objects.delete(&name).map_err(|e| StoreError::io("cleaned a Delta log", e))?;

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::action::{Add, Remove};
+use super::action::Remove;
 use super::arrays::Entry;
 
 /// What the commits after a checkpoint did to files. Cheap to clone.
@@ -88,7 +88,7 @@ impl Run {
 
 impl Tail {
     /// Takes a commit in: removed files first, since one that is removed and added by the same commit stands.
-    pub(crate) fn apply(&mut self, removes: &[Remove], adds: &[Add]) {
+    pub(crate) fn apply(&mut self, removes: &[Remove], adds: &[Arc<Entry>]) {
         let mut run: BTreeMap<&str, Last> = BTreeMap::new();
         for remove in removes {
             let before = run.get(&*remove.path).or_else(|| self.find(&remove.path));
@@ -102,15 +102,14 @@ impl Tail {
             let gone = Gone { path: remove.path.as_str().into(), at: remove.deletion_timestamp };
             run.insert(&remove.path, Last::Removed(Arc::new(gone)));
         }
-        for add in adds {
-            let entry = Arc::new(Entry::of(add));
-            let (files, rows, bytes) = sizes(&entry);
+        for entry in adds {
+            let (files, rows, bytes) = sizes(entry);
             (self.files, self.rows, self.bytes) = (self.files + files, self.rows + rows, self.bytes + bytes);
-            if let Some(Last::Added(before)) = run.get(&*add.path).or_else(|| self.find(&add.path)) {
+            if let Some(Last::Added(before)) = run.get(&*entry.path).or_else(|| self.find(&entry.path)) {
                 let (files, rows, bytes) = sizes(before);
                 (self.files, self.rows, self.bytes) = (self.files - files, self.rows - rows, self.bytes - bytes);
             }
-            run.insert(&add.path, Last::Added(entry));
+            run.insert(&entry.path, Last::Added(entry.clone()));
         }
         if run.is_empty() {
             return;
@@ -183,7 +182,7 @@ fn signed(count: Option<u64>) -> i64 {
 mod tests {
     use prism_model::samples::Random;
 
-    use super::super::action::Known;
+    use super::super::action::{Add, Known};
     use super::*;
 
     fn add(n: usize, bytes: u64) -> Add {
@@ -224,7 +223,8 @@ mod tests {
                 adds.dedup_by(|a, b| a.path == b.path);
                 let before = tail.clone();
                 let stood: Vec<String> = before.added(|_| true).map(|e| e.path.to_string()).collect();
-                tail.apply(&removes, &adds);
+                let entries: Vec<Arc<Entry>> = adds.iter().map(|add| Arc::new(Entry::of(add))).collect();
+                tail.apply(&removes, &entries);
                 for remove in &removes {
                     checkpointed -= i64::from(model.insert(remove.path.clone(), None).is_none());
                 }
