@@ -25,7 +25,7 @@ use crate::engine::Engine;
 use crate::error::{QueryError, code};
 use crate::eval::node::Unit;
 use crate::eval::vals::{Scalar, Vals};
-use crate::running::Superseded;
+use crate::plugins::{Plugins, calls_plugins};
 use crate::scan::Scan;
 use crate::show;
 use crate::turns::Taker;
@@ -134,7 +134,7 @@ impl Tail {
         for plan in plans.iter().filter(|plan| plan.signal == frame.signal()) {
             let mut plan = plan.clone();
             plan.range = TimeRange { from: from_unix_nanos, ..TimeRange::ALL };
-            let scan = Scan::new(plan, vec![frame.clone()], Vec::new(), Superseded::default(), true);
+            let scan = Scan::new(plan, vec![frame.clone()], Vec::new(), Arc::default(), true);
             let Some((times, values)) = self.taken(&scan)? else { continue };
             let part = rows.values.len();
             rows.values.push(values);
@@ -184,7 +184,8 @@ impl TailRows {
 
 /// The plan of each kind of rows.
 fn plans(query: &Query, now: i64) -> Result<Vec<Plan>, QueryError> {
-    let mut first = plan(query, now, usize::MAX)?;
+    // Calls of plugins were refused.
+    let mut first = plan(query, now, usize::MAX, &Plugins::default())?;
     let beside = std::mem::take(&mut first.beside);
     Ok(std::iter::once(first).chain(beside).collect())
 }
@@ -194,6 +195,9 @@ fn refuse(query: &Query) -> Result<(), QueryError> {
     if query.from == Source::Traces {
         return Err(unfit("traces: a trace is whole only some time after its last span")
             .with_hint("follow `from spans`, and ask /v1/query for traces"));
+    }
+    if calls_plugins(query) {
+        return Err(unfit("a call of a plugin"));
     }
     let clauses = [
         (query.matches.is_some(), "`match`"),
