@@ -43,7 +43,7 @@ pub(crate) fn each<T: Send, R: Default, E: From<QueryError> + Send>(
     };
     std::thread::scope(|scope| {
         (1..threads.min(pieces)).for_each(|_| {
-            scope.spawn(&thread);
+            scope.spawn(thread);
         });
         thread();
     });
