@@ -90,19 +90,17 @@ fn of_frame(
     superseded: &Superseded,
     stats: &mut Stats,
 ) -> Result<Option<Batch>, QueryError> {
-    let trace = ColumnId::Intrinsic(Intrinsic::TraceId);
-    let ids = if superseded.touches(frame) { Superseded::columns() } else { HashSet::from([trace]) };
-    let (batch, cost) = frame.read(&|table, column| table == TableKind::Items && ids.contains(column))?;
     stats.frames_read += 1;
     stats.tiers[frame.tier() as usize].frames_read += 1;
     stats.rows_scanned += frame.rows() as u64;
-    stats.read(frame.tier(), cost);
-    let Some(traces) = batch.items().intrinsic(Intrinsic::TraceId) else { return Ok(None) };
-    let traces = traces.as_fixed_size_binary();
-    let stays = superseded.others(std::slice::from_ref(&batch));
-    let wanted =
-        |row: &usize| traces.value(*row) == id && traces.is_valid(*row) && stays.as_ref().is_none_or(|s| s.value(*row));
-    let rows: UInt32Array = (0..traces.len()).filter(wanted).map(|row| row as u32).collect::<Vec<_>>().into();
+    let found = if superseded.touches(frame) { None } else { frame.rows_of_trace(id)? };
+    let rows = match found {
+        Some((rows, cost)) => {
+            stats.read(frame.tier(), cost);
+            rows
+        }
+        None => rows_by_column(frame, id, superseded, stats)?,
+    };
     if rows.is_empty() {
         return Ok(None);
     }
@@ -110,6 +108,25 @@ fn of_frame(
     let (batch, cost) = frame.read_rows(&|_, _| true, &rows)?;
     stats.read(frame.tier(), cost);
     Ok(Some(batch))
+}
+
+/// The trace's rows in a frame by its column of ids, without those that gave way to others.
+fn rows_by_column(
+    frame: &Frame,
+    id: &[u8; 16],
+    superseded: &Superseded,
+    stats: &mut Stats,
+) -> Result<UInt32Array, QueryError> {
+    let trace = ColumnId::Intrinsic(Intrinsic::TraceId);
+    let ids = if superseded.touches(frame) { Superseded::columns() } else { HashSet::from([trace]) };
+    let (batch, cost) = frame.read(&|table, column| table == TableKind::Items && ids.contains(column))?;
+    stats.read(frame.tier(), cost);
+    let Some(traces) = batch.items().intrinsic(Intrinsic::TraceId) else { return Ok(Vec::<u32>::new().into()) };
+    let traces = traces.as_fixed_size_binary();
+    let stays = superseded.others(std::slice::from_ref(&batch));
+    let wanted =
+        |row: &usize| traces.value(*row) == id && traces.is_valid(*row) && stays.as_ref().is_none_or(|s| s.value(*row));
+    Ok((0..traces.len()).filter(wanted).map(|row| row as u32).collect::<Vec<u32>>().into())
 }
 
 /// Drops spans that repeat an earlier one in every byte: retried exports store them twice, and stay counted twice, but a

@@ -76,6 +76,10 @@ pub(crate) trait Unit: Send + Sync {
     fn cost(&self, want: &dyn Fn(TableKind, &ColumnId) -> bool) -> ReadCost;
     fn origins(&self) -> Result<Vec<Origin>, StoreError>;
 
+    fn rows_of_trace(&self, _id: &[u8; 16]) -> Result<Option<(UInt32Array, ReadCost)>, StoreError> {
+        Ok(None)
+    }
+
     /// Whether [`Unit::read_rows`] costs less than all rows do.
     fn skips(&self) -> bool {
         false
@@ -183,6 +187,15 @@ impl Frame {
         rows: &UInt32Array,
     ) -> Result<(Batch, ReadCost), StoreError> {
         self.0.read_rows(want, rows)
+    }
+
+    /// The items of a trace, ascending, where they are found for less than the column of trace ids costs, and what that cost;
+    /// `None` where they are not. Blocks on the disk.
+    ///
+    /// # Errors
+    /// As [`Frame::read`].
+    pub fn rows_of_trace(&self, id: &[u8; 16]) -> Result<Option<(UInt32Array, ReadCost)>, StoreError> {
+        self.0.rows_of_trace(id)
     }
 
     /// Where the rows came from, without any column.

@@ -7,6 +7,7 @@
 //! sustained  10 minutes of 100,000 spans, logs and points a second, the same beside it
 //! decode     protobuf and JSON to columns, each signal (criterion)
 //! plugins    Wasm beside native on 16,384 rows (criterion)
+//! hour       36,000,000 spans of the last hour in all tiers, 200 mixed queries while 20,000 spans/s come in; two tenants
 //! queries    queries over cold and hot spans beside DuckDB, chDB and DataFusion from PyPI on the same Parquet files
 //! ```
 
@@ -17,11 +18,12 @@ use anyhow::{Context as _, bail};
 use serde_json::Value;
 
 use crate::build;
+use crate::hour;
 use crate::queries;
 use crate::server::Server;
 use crate::step::{cargo, heading, run as run_step, say, target_dir};
 
-const NAMES: [&str; 7] = ["ingest", "sizes", "openloop", "sustained", "decode", "plugins", "queries"];
+const NAMES: [&str; 8] = ["ingest", "sizes", "openloop", "sustained", "hour", "decode", "plugins", "queries"];
 
 /// `cargo xtask bench [NAME...]`.
 pub(crate) fn run(names: &[String]) -> anyhow::Result<()> {
@@ -47,6 +49,9 @@ pub(crate) fn run(names: &[String]) -> anyhow::Result<()> {
     }
     if wanted("sustained") {
         sustained(&bin)?;
+    }
+    if wanted("hour") {
+        hour::bench(&bin, server(&bin, false)?)?;
     }
     for (name, package, bench) in [("decode", "prism-ingest", "decode"), ("plugins", "prism-plugin", "wasm_vs_native")]
     {

@@ -8,6 +8,7 @@ mod server;
 mod demo;
 mod check;
 mod queries;
+mod hour;
 mod bench;
 
 use std::process::ExitCode;

@@ -69,10 +69,14 @@ impl Server {
 
     /// The text at a path of the server.
     pub(crate) fn get(&self, path: &str) -> anyhow::Result<String> {
+        self.exchange(path, &format!("GET {path} HTTP/1.0\r\n"), "")
+    }
+
+    fn exchange(&self, path: &str, head: &str, body: &str) -> anyhow::Result<String> {
         let address = self.url.trim_start_matches("http://");
         let mut stream = TcpStream::connect(address)?;
         // HTTP/1.0: the answer ends with the connection and is not chunked.
-        write!(stream, "GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n")?;
+        write!(stream, "{head}Host: {address}\r\n\r\n{body}")?;
         let mut text = String::new();
         stream.read_to_string(&mut text)?;
         let (head, body) = text.split_once("\r\n\r\n").context("expected an HTTP answer")?;
@@ -80,6 +84,13 @@ impl Server {
             bail!("{path}: {head}\n{body}");
         }
         Ok(body.to_owned())
+    }
+
+    /// What the server answers to a text that is posted, with a tenant's key where there is one.
+    pub(crate) fn post(&self, path: &str, key: Option<&str>, body: &str) -> anyhow::Result<String> {
+        let key = key.map(|key| format!("X-Api-Key: {key}\r\n")).unwrap_or_default();
+        let head = format!("POST {path} HTTP/1.0\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n{key}", body.len());
+        self.exchange(path, &head, body)
     }
 
     /// Rows of a query's answer.

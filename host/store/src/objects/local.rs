@@ -65,6 +65,17 @@ impl Inner {
     }
 }
 
+/// Bytes of a range of a file of a length.
+fn bytes_of(file: &dyn File, len: u64, range: &Range<u64>) -> io::Result<Bytes> {
+    if range.end > len {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    let wanted = usize::try_from(range.end.saturating_sub(range.start)).unwrap_or(usize::MAX);
+    let mut bytes = vec![0; wanted];
+    let n = file.read_at(&mut bytes, range.start)?;
+    if n < wanted { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(bytes.into()) }
+}
+
 impl Objects for LocalObjects {
     fn create(&self, name: &str, bytes: Bytes) -> io::Result<Create> {
         let mut upload = self.upload(name)?;
@@ -88,14 +99,19 @@ impl Objects for LocalObjects {
     }
 
     fn read(&self, name: &str, range: Range<u64>) -> io::Result<Bytes> {
-        let wanted = usize::try_from(range.end.saturating_sub(range.start)).unwrap_or(usize::MAX);
         let file = self.0.open(name)?;
-        if range.end > file.identity()?.1 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        let mut bytes = vec![0; wanted];
-        let n = file.read_at(&mut bytes, range.start)?;
-        if n < wanted { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(bytes.into()) }
+        bytes_of(&*file, file.identity()?.1, &range)
+    }
+
+    fn read_ranges(&self, name: &str, ranges: &[Range<u64>]) -> io::Result<Vec<Bytes>> {
+        let file = self.0.open(name)?;
+        let len = file.identity()?.1;
+        ranges.iter().map(|range| bytes_of(&*file, len, range)).collect()
+    }
+
+    /// A read of a page cache takes some microseconds, as long as to copy this.
+    fn gap_bytes(&self) -> u64 {
+        16 << 10
     }
 
     fn list(&self, folder: &str, after: &str) -> io::Result<Vec<Listed>> {

@@ -50,10 +50,21 @@ pub trait Objects: Send + Sync {
     /// Bytes of a range, which lies within the object: `UnexpectedEof` where it does not.
     fn read(&self, name: &str, range: Range<u64>) -> io::Result<Bytes>;
 
+    /// Bytes of several ranges, in their order.
+    fn read_ranges(&self, name: &str, ranges: &[Range<u64>]) -> io::Result<Vec<Bytes>> {
+        ranges.iter().map(|range| self.read(name, range.clone())).collect()
+    }
+
     /// Up to so many last bytes, and the object's length: what a footer is read with.
     fn read_end(&self, name: &str, bytes: u64) -> io::Result<(Bytes, u64)> {
         let len = self.len(name)?;
         Ok((self.read(name, len.saturating_sub(bytes)..len)?, len))
+    }
+
+    /// So many unwanted bytes between two ranges are read with them rather than skipped: a request of their own takes as long. On
+    /// S3 that is some 30 ms, and 128 KiB a millisecond or two.
+    fn gap_bytes(&self) -> u64 {
+        128 << 10
     }
 
     /// All of it.

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::{StreamExt as _, TryStreamExt as _};
 use object_store::aws::{AmazonS3, AmazonS3Builder, S3ConditionalPut, S3CopyIfNotExists};
 use object_store::list::{PaginatedListOptions, PaginatedListStore};
 use object_store::path::Path;
@@ -34,6 +35,8 @@ const TEMP: &str = ".temp";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Threads of the runtime: they only wait.
 const THREADS: usize = 2;
+/// Ranges of an object that are asked for at once: each waits some 30 ms, and connections are few.
+const RANGES_AT_ONCE: usize = 16;
 
 /// Where the bucket is.
 #[derive(Clone, PartialEq, Default)]
@@ -295,6 +298,20 @@ impl Objects for S3Objects {
         let (bytes, _) = self.0.get(self.0.path(name)?, Some(GetRange::Bounded(range)))?;
         // The store gives what there is of a range.
         if bytes.len() as u64 == wanted { Ok(bytes) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+    }
+
+    fn read_ranges(&self, name: &str, ranges: &[Range<u64>]) -> io::Result<Vec<Bytes>> {
+        if ranges.iter().any(|range| range.is_empty()) {
+            return ranges.iter().map(|range| self.read(name, range.clone())).collect();
+        }
+        let (path, ranges) = (self.0.path(name)?, ranges.to_vec());
+        self.0.run(|store| async move {
+            let read = ranges.into_iter().map(|range| {
+                let (store, path) = (store.clone(), path.clone());
+                async move { store.get_range(&path, range).await }
+            });
+            futures::stream::iter(read).buffered(RANGES_AT_ONCE).try_collect().await
+        })
     }
 
     fn read_end(&self, name: &str, bytes: u64) -> io::Result<(Bytes, u64)> {

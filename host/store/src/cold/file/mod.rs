@@ -19,8 +19,12 @@ mod cuckoo;
 mod filter;
 mod meta;
 mod pages;
+mod page_map;
 mod write;
 mod rebuild;
+mod stretches;
+mod picked;
+mod ids;
 mod read;
 #[cfg(test)]
 mod tests;

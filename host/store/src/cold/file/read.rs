@@ -4,25 +4,27 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
-use arrow::array::{Array, ArrayRef, UInt32Array};
-use arrow::compute::take;
+use arrow::array::{Array, UInt32Array};
 use bytes::Bytes;
 use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::{
-    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder, RowSelection,
-};
+use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
+use parquet::basic::Type;
 use parquet::bloom_filter::Sbbf;
-use parquet::errors::ParquetError;
-use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
-use parquet::file::reader::{ChunkReader, Length};
+use parquet::file::metadata::{
+    ColumnChunkMetaData, ParquetMetaData, ParquetMetaDataBuilder, ParquetMetaDataReader, RowGroupMetaData,
+};
 use prism_model::window::{TimeRange, Window};
 use prism_model::{Batch, ColumnId, Origin, Signal, TableKind};
 
 use super::filter::TokenFilter;
+use super::ids::{self, Sought};
 use super::meta::{FileMeta, GroupMeta, Stretch, TRAILER, Trailer};
+use super::page_map::{self, ChunkPages, PageMap};
+use super::picked::Picked;
 use super::rebuild::{self, Shape};
+use super::stretches::{Stretches, check, join, read};
 use super::write::filter_path;
-use super::{cuckoo, damaged};
+use super::{cuckoo, damaged, pages};
 use crate::cache::Cache;
 use crate::cold::schema::Outside;
 use crate::error::{Damage, StoreError};
@@ -36,11 +38,6 @@ use crate::unit::{Frame, FrameStats, ReadCost, Tier, Unit};
 const END_BYTES: u64 = 256 << 10;
 /// Bytes behind Parquet's footer: its length and `PAR1`.
 const FOOTER_TAIL: usize = 8;
-/// Unwanted bytes that are read rather than skipped: a read costs about as much as this.
-const GAP_BYTES: u64 = 128 << 10;
-/// Fewer unwanted rows in a row are decoded rather than skipped: each skip costs about as much as so many.
-const SKIPPED_ROWS_MIN: usize = 256;
-
 /// Bytes that a column takes in a reader, about.
 const FIELD_BYTES: usize = 256;
 
@@ -83,6 +80,9 @@ pub struct ColdFile {
     readers: Vec<OnceLock<ArrowReaderMetadata>>,
     columns: OnceLock<ColumnFilters>,
     tokens: OnceLock<Vec<TokenFilter>>,
+    /// Empty where it tells no pages.
+    map: PageMap,
+    map_at: Option<Stretch>,
     footer_bytes: u64,
 }
 
@@ -116,8 +116,21 @@ impl ColdFile {
             trailer.meta(&read(&*objects, name, meta_at..meta_at + trailer.meta_len as u64)?)?
         };
         let parquet = ParquetMetaDataReader::decode_metadata(footer_bytes).map_err(damaged)?;
-        let footer_bytes = (FOOTER_TAIL + footer + TRAILER + trailer.meta_len) as u64;
-        ColdFile::checked(objects, name, len, parquet, meta, footer_bytes)
+        let map_at = map_at(&parquet, meta_at);
+        let map = match &map_at {
+            None => PageMap::new(),
+            Some(stretch) => {
+                let bytes = match stretch.offset.checked_sub(begin) {
+                    Some(at) => end.slice(at as usize..(meta_at - begin) as usize),
+                    None => read(&*objects, name, stretch.range())?,
+                };
+                page_map::take(&bytes, stretch.crc)?
+            }
+        };
+        let map_bytes = map_at.map_or(0, |stretch| stretch.len as usize);
+        let footer_bytes = (FOOTER_TAIL + footer + TRAILER + trailer.meta_len + map_bytes) as u64;
+        let file = ColdFile::checked(objects, name, len, parquet, meta, footer_bytes)?;
+        Ok(Arc::new(file.with_map(map, map_at)))
     }
 
     fn checked(
@@ -127,7 +140,7 @@ impl ColdFile {
         parquet: ParquetMetaData,
         meta: FileMeta,
         footer_bytes: u64,
-    ) -> Result<Arc<ColdFile>, StoreError> {
+    ) -> Result<ColdFile, StoreError> {
         let same = parquet.num_row_groups() == meta.groups.len()
             && parquet.row_groups().iter().zip(&meta.groups).all(|(p, own)| {
                 p.num_rows() as u64 == own.rows as u64
@@ -154,7 +167,27 @@ impl ColdFile {
         let (name, parquet) = (name.to_owned(), Arc::new(parquet));
         let (columns, tokens) = (OnceLock::new(), OnceLock::new());
         let readers = meta.groups.iter().map(|_| OnceLock::new()).collect();
-        Ok(Arc::new(ColdFile { objects, name, parquet, meta, shape, stats, readers, columns, tokens, footer_bytes }))
+        let (map, map_at) = (PageMap::new(), None);
+        Ok(ColdFile { objects, name, parquet, meta, shape, stats, readers, columns, tokens, map, map_at, footer_bytes })
+    }
+
+    /// With the pages of its chunks, where the map is of these.
+    fn with_map(mut self, map: PageMap, at: Option<Stretch>) -> ColdFile {
+        let chunks = |group: &RowGroupMetaData| {
+            let lies = |column: &ColumnChunkMetaData| {
+                let (offset, len) = column.byte_range();
+                (offset..offset + len, group.num_rows() as usize)
+            };
+            group.columns().iter().map(lies).collect()
+        };
+        let chunks: Vec<Vec<(Range<u64>, usize)>> = self.parquet.row_groups().iter().map(chunks).collect();
+        if let Some(index) = page_map::offset_index(&map, &chunks) {
+            let parquet = ParquetMetaDataBuilder::new_from_metadata(Arc::unwrap_or_clone(self.parquet));
+            self.parquet = Arc::new(parquet.set_offset_index(Some(index)).build());
+            self.map = map;
+        }
+        self.map_at = at;
+        self
     }
 
     /// The row groups that may hold rows of the range.
@@ -217,6 +250,7 @@ impl ColdFile {
             + own
             + readers
             + self.meta.groups.iter().map(filters).sum::<usize>()
+            + self.map.iter().flatten().map(ChunkPages::memory_bytes).sum::<usize>()
             + size_of::<ColdFile>()
     }
 
@@ -246,6 +280,7 @@ impl ColdFile {
                 self.own_bytes(*stretch)?;
             }
         }
+        self.map_at.map(|map| self.own_bytes(map)).transpose()?;
         self.cube().map(|_| ())
     }
 
@@ -359,7 +394,7 @@ impl ColdFile {
     fn group_cost(&self, index: usize, want: &dyn Fn(TableKind, &ColumnId) -> bool) -> ReadCost {
         let (own, group) = (&self.meta.groups[index], self.parquet.row_group(index));
         let leaves = self.shape.wanted(own, group.columns(), want);
-        let joined = join(self.ranges(index, &leaves));
+        let joined = join(self.ranges(index, &leaves), self.objects.gap_bytes());
         ReadCost { bytes: joined.iter().map(|r| r.end - r.start).sum(), reads: joined.len() as u64 }
     }
 
@@ -374,6 +409,66 @@ impl ColdFile {
         Ok(place.get_or_init(|| reader))
     }
 
+    /// The chunks of some leaves, checked.
+    fn chunks(&self, index: usize, leaves: &[usize]) -> Result<Stretches, StoreError> {
+        let (own, group) = (&self.meta.groups[index], self.parquet.row_group(index));
+        let stretches = Stretches::read(&*self.objects, &self.name, self.ranges(index, leaves))?;
+        for leaf in leaves {
+            let (offset, len) = group.column(*leaf).byte_range();
+            let bytes = stretches.get(offset, len as usize).map_err(damaged)?;
+            check(&bytes, own.chunks.get(*leaf).copied().unwrap_or_default(), "column chunk")?;
+        }
+        Ok(stretches)
+    }
+
+    /// The pages of some leaves that hold some rows, checked.
+    fn pages(
+        &self,
+        index: usize,
+        leaves: &[usize],
+        pages: &[ChunkPages],
+        rows: &[Range<usize>],
+    ) -> Result<Stretches, StoreError> {
+        let group = self.parquet.row_group(index);
+        let of_leaf = |leaf: &usize| pages[*leaf].holding(rows, group.column(*leaf).byte_range().0);
+        let pages: Vec<(Range<u64>, u32)> = leaves.iter().flat_map(of_leaf).collect();
+        let lie = pages.iter().map(|(lies, _)| lies.clone()).collect();
+        let stretches = Stretches::read(&*self.objects, &self.name, lie)?;
+        for (lies, crc) in pages {
+            let bytes = stretches.get(lies.start, (lies.end - lies.start) as usize).map_err(damaged)?;
+            check(&bytes, crc, "page")?;
+        }
+        Ok(stretches)
+    }
+
+    /// See [`Unit::rows_of_trace`].
+    fn rows_of_trace(&self, index: usize, id: &[u8; 16]) -> Result<Option<(UInt32Array, ReadCost)>, StoreError> {
+        let trace = Outside::Column(TableKind::Items, prism_model::Intrinsic::TraceId.into()).name();
+        let (own, group) = (&self.meta.groups[index], self.parquet.row_group(index));
+        let leaf = group.columns().iter().position(|column| *column.column_path().parts() == [trace.as_str()]);
+        let (Some(leaf), Some(map)) = (leaf, self.map.get(index)) else { return Ok(None) };
+        let (chunk, pages) = (group.column(leaf), &map[leaf]);
+        let locations = self.parquet.offset_index().and_then(|index_of| index_of.get(index)?.get(leaf));
+        let Some(locations) = locations.map(|index| index.page_locations()) else { return Ok(None) };
+        if !pages::suits(&chunk.column_descr_ptr()) || chunk.column_type() != Type::FIXED_LEN_BYTE_ARRAY {
+            return Ok(None);
+        }
+        let mut cost = ReadCost::default();
+        let mut sought = Sought::Plain(id);
+        if pages.dictionary.is_some() {
+            let dictionary = self.pages(index, &[leaf], map, &[])?;
+            cost += dictionary.cost;
+            let page = ids::first_page(dictionary, chunk, own.rows, locations)?;
+            match page.as_ref().and_then(|page| ids::number(page, id)) {
+                Some(number) => sought = Sought::Number(number),
+                None => return Ok(Some((UInt32Array::from(Vec::<u32>::new()), cost))),
+            }
+        }
+        let data = self.pages(index, &[leaf], map, &[0..own.rows])?;
+        cost += data.cost;
+        Ok(ids::rows(data, chunk, own.rows, locations, &sought)?.map(|rows| (rows, cost)))
+    }
+
     fn read_group(
         &self,
         index: usize,
@@ -383,15 +478,13 @@ impl ColdFile {
         let own = &self.meta.groups[index];
         let group = self.parquet.row_group(index);
         let leaves = self.shape.wanted(own, group.columns(), want);
-        let stretches = Stretches::read(&*self.objects, &self.name, self.ranges(index, &leaves))?;
-        for leaf in &leaves {
-            let (offset, len) = group.column(*leaf).byte_range();
-            let bytes = stretches.get(offset, len as usize).map_err(damaged)?;
-            check(&bytes, own.chunks.get(*leaf).copied().unwrap_or_default(), "column chunk")?;
-        }
-        let cost = stretches.cost;
-        // Whole columns are read, which their checksums are of, but only the pages of wanted rows are decompressed.
         let picked = rows.map(|rows| Picked::of(rows, own.rows)).transpose()?;
+        let stretches = match (&picked, self.map.get(index)) {
+            (Some(picked), Some(pages)) => self.pages(index, &leaves, pages, &picked.ranges)?,
+            // Whole columns are read, which their checksums are of, but only the pages of wanted rows are decompressed.
+            _ => self.chunks(index, &leaves)?,
+        };
+        let cost = stretches.cost;
         let columns = if leaves.is_empty() {
             HashMap::new()
         } else {
@@ -427,53 +520,10 @@ impl ColdFile {
     }
 }
 
-/// Rows of a row group that are read: those that are wanted, and what lies between near ones.
-struct Picked {
-    ranges: Vec<Range<usize>>,
-    /// The wanted rows' places among those read.
-    places: UInt32Array,
-}
-
-impl Picked {
-    fn of(rows: &UInt32Array, all: usize) -> Result<Picked, StoreError> {
-        let mut ranges: Vec<Range<usize>> = Vec::new();
-        let mut places = Vec::with_capacity(rows.len());
-        let mut before = 0;
-        for row in rows.values().iter().map(|row| *row as usize) {
-            match ranges.last_mut() {
-                Some(last) if row < last.end => return Err(Damage::Bounds("rows of a row group").into()),
-                Some(last) if row - last.end <= SKIPPED_ROWS_MIN => last.end = row + 1,
-                last => {
-                    before += last.map_or(0, |last| last.len());
-                    ranges.push(row..row + 1);
-                }
-            }
-            let start = ranges.last().map_or(0, |last| last.start);
-            places.push((before + row - start) as u32);
-        }
-        match ranges.last() {
-            Some(last) if last.end <= all => Ok(Picked { ranges, places: places.into() }),
-            _ => Err(Damage::Bounds("rows of a row group").into()),
-        }
-    }
-
-    /// How many rows are read.
-    fn read(&self) -> usize {
-        self.ranges.iter().map(Range::len).sum()
-    }
-
-    fn selection(&self, all: usize) -> RowSelection {
-        RowSelection::from_consecutive_ranges(self.ranges.iter().cloned(), all)
-    }
-
-    /// The wanted rows of columns that were read.
-    fn of_those(&self, columns: HashMap<String, ArrayRef>) -> Result<HashMap<String, ArrayRef>, StoreError> {
-        if self.places.len() == self.read() {
-            return Ok(columns);
-        }
-        let picked = |(name, array): (String, ArrayRef)| Ok((name, take(&array, &self.places, None).map_err(damaged)?));
-        columns.into_iter().map(picked).collect()
-    }
+/// Where the page map lies: before the meta, if there is one.
+fn map_at(parquet: &ParquetMetaData, meta_at: u64) -> Option<Stretch> {
+    let (len, crc) = page_map::stands(parquet.file_metadata().key_value_metadata())?;
+    Some(Stretch { offset: meta_at.checked_sub(len as u64)?, len: u32::try_from(len).ok()?, crc })
 }
 
 /// The last bytes so that all of Parquet's footer and the trailer before it are there, and the footer's length.
@@ -492,96 +542,6 @@ fn with_footer(objects: &dyn Objects, name: &str, len: u64, end: Bytes) -> Resul
         return Ok((end, footer));
     }
     Ok((read(objects, name, len - need..len)?, footer))
-}
-
-fn read(objects: &dyn Objects, name: &str, range: Range<u64>) -> Result<Bytes, StoreError> {
-    let wanted = range.end.saturating_sub(range.start);
-    let bytes = objects.read(name, range).map_err(|e| match e.kind() {
-        std::io::ErrorKind::UnexpectedEof => StoreError::Damaged(Damage::Short("cold file")),
-        _ => StoreError::read("read a cold file", e),
-    })?;
-    if bytes.len() as u64 == wanted { Ok(bytes) } else { Err(Damage::Short("cold file").into()) }
-}
-
-fn check(bytes: &[u8], crc: u32, what: &'static str) -> Result<(), StoreError> {
-    if crc32c::crc32c(bytes) == crc { Ok(()) } else { Err(Damage::Checksum(what).into()) }
-}
-
-/// Ranges that lie near each other as one, ascending.
-fn join(mut ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
-    ranges.retain(|r| r.start < r.end);
-    ranges.sort_by_key(|r| r.start);
-    let mut joined: Vec<Range<u64>> = Vec::new();
-    for range in ranges {
-        match joined.last_mut() {
-            Some(last) if range.start <= last.end.saturating_add(GAP_BYTES) => last.end = last.end.max(range.end),
-            _ => joined.push(range),
-        }
-    }
-    joined
-}
-
-/// Stretches of a file that were read, by offset.
-struct Stretches {
-    parts: Vec<(u64, Bytes)>,
-    cost: ReadCost,
-}
-
-impl Stretches {
-    /// Reads ranges; those that lie near each other together.
-    fn read(objects: &dyn Objects, name: &str, ranges: Vec<Range<u64>>) -> Result<Stretches, StoreError> {
-        let joined = join(ranges);
-        let mut cost = ReadCost::default();
-        let mut parts = Vec::with_capacity(joined.len());
-        for range in joined {
-            let bytes = read(objects, name, range.clone())?;
-            cost.bytes += bytes.len() as u64;
-            cost.reads += 1;
-            parts.push((range.start, bytes));
-        }
-        Ok(Stretches { parts, cost })
-    }
-
-    /// Bytes of our own, checked.
-    fn own(&self, stretch: &Stretch) -> Result<Bytes, StoreError> {
-        if stretch.len == 0 {
-            return Ok(Bytes::new());
-        }
-        let bytes = self.get(stretch.offset, stretch.len as usize).map_err(damaged)?;
-        check(&bytes, stretch.crc, "filter")?;
-        Ok(bytes)
-    }
-
-    fn get(&self, start: u64, length: usize) -> Result<Bytes, ParquetError> {
-        let missing = || ParquetError::EOF("bytes that were not read".into());
-        let i = self.parts.partition_point(|(at, _)| *at <= start);
-        let (at, bytes) = i.checked_sub(1).and_then(|i| self.parts.get(i)).ok_or_else(missing)?;
-        let from = (start - at) as usize;
-        let to = from.checked_add(length).filter(|to| *to <= bytes.len()).ok_or_else(missing)?;
-        Ok(bytes.slice(from..to))
-    }
-}
-
-impl Length for Stretches {
-    fn len(&self) -> u64 {
-        self.parts.last().map_or(0, |(at, bytes)| at + bytes.len() as u64)
-    }
-}
-
-impl ChunkReader for Stretches {
-    type T = bytes::buf::Reader<Bytes>;
-
-    fn get_read(&self, start: u64) -> Result<Self::T, ParquetError> {
-        let i = self.parts.partition_point(|(at, _)| *at <= start);
-        let part = i.checked_sub(1).and_then(|i| self.parts.get(i));
-        let (at, bytes) = part.ok_or_else(|| ParquetError::EOF("bytes that were not read".into()))?;
-        let from = ((start - at) as usize).min(bytes.len());
-        Ok(bytes::Buf::reader(bytes.slice(from..)))
-    }
-
-    fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes, ParquetError> {
-        self.get(start, length)
-    }
 }
 
 /// A row group of a file.
@@ -648,6 +608,10 @@ impl Unit for Group {
         rows: &UInt32Array,
     ) -> Result<(Batch, ReadCost), StoreError> {
         self.file.read_group(self.index, want, Some(rows))
+    }
+
+    fn rows_of_trace(&self, id: &[u8; 16]) -> Result<Option<(UInt32Array, ReadCost)>, StoreError> {
+        self.file.rows_of_trace(self.index, id)
     }
 
     fn cost(&self, want: &dyn Fn(TableKind, &ColumnId) -> bool) -> ReadCost {

@@ -18,6 +18,7 @@ use zstd::bulk::Compressor;
 
 use super::flatten::{Flat, Gathered};
 use super::meta::{self, FileMeta, GroupMeta, Stretch};
+use super::page_map::{self, ChunkPages, PageMap};
 use super::pages::{self, Chunk};
 use super::rows::{INTERNED, Rows, is_index};
 use super::summary;
@@ -211,6 +212,8 @@ struct File {
     descriptor: Arc<SchemaDescriptor>,
     compressor: Compressor<'static>,
     groups: Vec<GroupMeta>,
+    /// `None` where a chunk does not tell its pages.
+    map: Option<PageMap>,
     /// Filters by row group: written together behind the last one, so that one read gets those of all.
     aside: Vec<(usize, Aside, Vec<u8>)>,
 }
@@ -250,6 +253,7 @@ impl File {
             descriptor,
             compressor,
             groups: Vec::new(),
+            map: Some(Vec::new()),
             aside: Vec::new(),
         })
     }
@@ -261,6 +265,8 @@ impl File {
         options: &FileOptions,
     ) -> Result<(), StoreError> {
         let number = self.groups.len();
+        let mut pages = Vec::new();
+        let rows = group.meta.rows;
         let mut writers = self.factory.create_column_writers(number).map_err(unwritable)?.into_iter();
         let mut row_group = self.parquet.next_row_group().map_err(unwritable)?;
         let descriptor = self.descriptor.clone();
@@ -276,11 +282,13 @@ impl File {
                     && encoding(&column.name(), descr.physical_type()).is_none()
                     && let Some(chunk) = pages::write(array, chunk(descr, column, options)?, &mut self.compressor)?
                 {
+                    pages.push(ChunkPages::of(chunk.close.offset_index.as_ref(), rows));
                     row_group.append_column(&chunk.bytes, chunk.close).map_err(unwritable)?;
                     continue;
                 }
                 writer.write(&leaf).map_err(unwritable)?;
                 let chunk = writer.close().map_err(unwritable)?;
+                pages.push(ChunkPages::of(chunk.close().offset_index.as_ref(), rows));
                 chunk.append_to_row_group(&mut row_group).map_err(unwritable)?;
             }
             if filter_of(column, options) == Filter::Cuckoo
@@ -301,10 +309,15 @@ impl File {
             Some(group) => group.columns().iter().map(|c| c.byte_range()).collect(),
             None => Vec::new(),
         };
-        let sums = self.parquet.inner_mut().settle(&ranges).map_err(|e| StoreError::io("wrote a cold file", e))?;
+        let (sums, pages) =
+            self.parquet.inner_mut().settle(&ranges, pages).map_err(|e| StoreError::io("wrote a cold file", e))?;
         if let Some(meta) = self.groups.last_mut() {
             meta.chunks = sums;
         }
+        self.map = self.map.take().zip(pages).map(|(mut map, pages)| {
+            map.push(pages);
+            map
+        });
         Ok(())
     }
 
@@ -321,7 +334,9 @@ impl File {
         }
         let cube = cube.map(|bytes| self.own_bytes(bytes)).transpose()?;
         self.parquet.flush().map_err(failed)?;
-        self.parquet.inner_mut().settle(&[]).map_err(failed)?;
+        self.parquet.inner_mut().settle(&[], Vec::new()).map_err(failed)?;
+        let map = self.map.take().map(|map| page_map::put(&map));
+        map.iter().for_each(|map| self.parquet.append_key_value_metadata(page_map::told(map)));
         // What comes now is Bloom filters, page index and footer; our own meta goes between the last two.
         let metadata = self.parquet.finish().map_err(unwritable)?;
         self.parquet.flush().map_err(failed)?;
@@ -347,8 +362,9 @@ impl File {
         }
         let known = FileMeta { groups: self.groups, cube, ..known };
         let own = meta::encode(&known, &footer[..footer.len() - 8])?;
-        let footer_bytes = (own.len() + footer.len()) as u64;
-        for bytes in [before, &own, footer] {
+        let map = map.unwrap_or_default();
+        let footer_bytes = (map.len() + own.len() + footer.len()) as u64;
+        for bytes in [before, &map, &own, footer] {
             sink.put(bytes).map_err(failed)?;
         }
         let bytes = sink.len + sink.pending.len() as u64;
@@ -518,16 +534,29 @@ impl Sink {
         Ok(())
     }
 
-    /// The checksums of these ranges of what is still here, which then goes to the upload.
-    fn settle(&mut self, ranges: &[(u64, u64)]) -> io::Result<Vec<u32>> {
-        let mut sums = Vec::with_capacity(ranges.len());
-        for (offset, len) in ranges {
+    /// The checksums of these chunks of what is still here, and of their pages where these are known of all of them; then it goes
+    /// to the upload.
+    fn settle(
+        &mut self,
+        chunks: &[(u64, u64)],
+        pages: Vec<Option<ChunkPages>>,
+    ) -> io::Result<(Vec<u32>, Option<Vec<ChunkPages>>)> {
+        let mut sums = Vec::with_capacity(chunks.len());
+        let mut map = (pages.len() == chunks.len()).then(|| Vec::with_capacity(chunks.len()));
+        let mut pages = pages.into_iter();
+        for (offset, len) in chunks {
             let at = offset.checked_sub(self.len).and_then(|at| usize::try_from(at).ok());
             let bytes = at.and_then(|at| self.pending.get(at..at + *len as usize));
-            sums.push(crc32c::crc32c(bytes.ok_or(io::ErrorKind::InvalidData)?));
+            let bytes = bytes.ok_or(io::ErrorKind::InvalidData)?;
+            sums.push(crc32c::crc32c(bytes));
+            let pages = pages.next().flatten().and_then(|pages| pages.summed(bytes));
+            map = map.zip(pages).map(|(mut map, pages)| {
+                map.push(pages);
+                map
+            });
         }
         self.send()?;
-        Ok(sums)
+        Ok((sums, map))
     }
 
     fn finish(mut self) -> io::Result<Create> {
