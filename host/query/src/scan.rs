@@ -13,7 +13,6 @@ use datafusion::execution::TaskContext;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use parking_lot::{Mutex, RwLock};
 use prism_model::window::TimeRange;
-use prism_store::rollup::Cell;
 use prism_store::{Frame, Rolled, StoreError};
 
 use crate::answer::Partial;
@@ -272,12 +271,12 @@ impl Scan {
         let answered = match &self.fit {
             // What no row fulfils needs no rollup either.
             Some(fit) if !(self.prune && frames.clone().all(|number| self.hopeless(&self.frames[number]))) => {
-                match unit.cube() {
+                match unit.cells() {
                     // Marks of spans that have started are in no cell.
-                    Ok(Some((cube, _))) if cube.running() > 0 => None,
-                    Ok(Some((cube, cost))) => {
+                    Ok(Some((cells, _))) if cells.cube().running() > 0 => None,
+                    Ok(Some((known, cost))) => {
                         self.counters.read(unit.tier, cost);
-                        let cells = || self.cells(fit, &Cells::of(cube.cells(), self.plan.signal, fit.minutes)?, sink);
+                        let cells = || self.cells(fit, &Cells::of(known, fit.minutes)?, sink);
                         self.in_turn(cells).unwrap_or_else(|| self.in_time())?;
                         Some(fit.minutes)
                     }
@@ -302,20 +301,21 @@ impl Scan {
     }
 
     /// The cells of a rollup, as rows that each stand for many.
-    fn cells(&self, fit: &Fit, cells: &Cells<'_>, sink: &mut Sink) -> Result<(), QueryError> {
+    fn cells(&self, fit: &Fit, cells: &Cells, sink: &mut Sink) -> Result<(), QueryError> {
         let columns = FrameRows::new(&self.plan.fields, cells, cells.parts(), cells.len(), None);
         let mut mask = BooleanBuffer::new_set(cells.len());
         for condition in &self.plan.conditions {
             mask = &mask & &eval::mask_at(condition, Level::Row, &columns)?;
         }
-        let selection = UInt32Array::from_iter_values(mask.set_indices().map(|i| i as u32));
-        let found: Vec<&Cell<'_>> = mask.set_indices().map(|cell| cells.get(cell)).collect();
-        let rows = found.iter().map(|cell| cell.count).sum();
+        let some = mask.count_set_bits() < cells.len();
+        let picked = some.then(|| UInt32Array::from_iter_values(mask.set_indices().map(|i| i as u32)));
+        let many = Many { cells, picked: picked.as_ref(), duration: fit.duration };
+        let rows = (0..many.len()).map(|row| many.count(row)).sum();
         add(&self.counters.rollups_read, 1);
         add(&self.counters.rows_from_rollups, rows);
         add(&self.counters.rows_matched, rows);
-        let rows = FrameRows::new(&self.plan.fields, cells, cells.parts(), cells.len(), Some(&selection));
-        sink.add_many(&self.plan, &rows, &Many { cells: &found, duration: fit.duration })
+        let rows = FrameRows::new(&self.plan.fields, cells, cells.parts(), cells.len(), picked.as_ref());
+        sink.add_many(&self.plan, &rows, &many)
     }
 
     /// What would be read, and in which order, as far as that is known before.

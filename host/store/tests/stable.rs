@@ -212,7 +212,8 @@ fn told_of(snapshot: &Snapshot) -> (Vec<String>, Vec<String>) {
 fn cubes(snapshot: &Snapshot) -> String {
     let mut out = String::new();
     for rolled in &snapshot.rolled {
-        let (cube, _) = rolled.cube().unwrap().unwrap();
+        let (cells, _) = rolled.cells().unwrap().unwrap();
+        let cube = cells.cube();
         writeln!(
             out,
             "{} rows {} running {} weighted {}",

@@ -37,7 +37,7 @@ pub(crate) fn run(names: &[String]) -> anyhow::Result<()> {
     if names == ["queries"] {
         return Ok(());
     }
-    let bin = build::binaries(&["prism-server", "prism-load"], true)?;
+    let bin = build::measured()?;
     if wanted("ingest") {
         ingest(&bin)?;
     }

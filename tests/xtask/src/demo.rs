@@ -45,7 +45,7 @@ impl Options {
 
 /// `cargo xtask demo`.
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
-    let bin = build::binaries(&["prism-server", "prism-shop"], false)?;
+    let bin = build::binaries(&["prism-server", "prism-shop"])?;
     run_with(options, &bin)
 }
 

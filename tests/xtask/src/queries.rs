@@ -7,7 +7,8 @@ use std::process::Command;
 use anyhow::{Context as _, bail, ensure};
 use serde_json::Value;
 
-use crate::step::{cargo, heading, output, root, run, say, target_dir};
+use crate::build;
+use crate::step::{heading, output, root, say, target_dir};
 
 /// Spans of the table; `PRISM_BENCH_SPANS` changes it.
 const SPANS: &str = "2500000";
@@ -31,8 +32,7 @@ type Table = BTreeMap<String, BTreeMap<String, Result<Told, String>>>;
 pub(crate) fn bench() -> anyhow::Result<()> {
     let setting = |name: &str, default: &str| std::env::var(name).unwrap_or_else(|_| default.to_owned());
     let (spans, runs) = (setting("PRISM_BENCH_SPANS", SPANS), setting("PRISM_BENCH_RUNS", RUNS));
-    run("queries, build", &mut cargo(&["build", "--release", "--package", "prism-query", "--example", "speed"]))?;
-    let program = target_dir().join("release/examples/speed");
+    let program = build::measured()?.join("examples/speed");
     let folder = target_dir().join("bench/queries");
     let prism = |args: &[&str]| {
         let (how, rest) = args.split_first().context("a command of the program")?;

@@ -24,7 +24,7 @@ pub(crate) mod state;
 
 use std::sync::Arc;
 
-use arrow::array::{AsArray, BinaryBuilder, RecordBatch, UInt32Array};
+use arrow::array::{Array as _, AsArray, BinaryBuilder, RecordBatch, UInt32Array};
 use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
@@ -39,6 +39,7 @@ use crate::eval::vals::Scalar;
 use crate::eval::zone::TimeBin;
 use crate::eval::{self, Rows, Vals};
 use crate::plugins::Called;
+use crate::rollup::Cells;
 use guest::{Guest, Sessions};
 use kept::{Kept, KeptRows};
 use keys::Keys;
@@ -125,13 +126,31 @@ pub(crate) enum Output {
 
 /// What rows tell that each stand for many.
 pub(crate) struct Many<'a> {
-    /// Of each row.
-    pub(crate) cells: &'a [&'a Cell<'a>],
+    pub(crate) cells: &'a Cells,
+    /// Which cell each row is; `None` where all of them are rows.
+    pub(crate) picked: Option<&'a UInt32Array>,
     /// The field whose values are the cells' durations.
     pub(crate) duration: Option<usize>,
 }
 
 impl Many<'_> {
+    pub(crate) fn len(&self) -> usize {
+        self.picked.map_or_else(|| self.cells.len(), |picked| picked.len())
+    }
+
+    fn at(&self, row: usize) -> usize {
+        self.picked.map_or(row, |picked| picked.value(row) as usize)
+    }
+
+    /// How many rows a row stands for.
+    pub(crate) fn count(&self, row: usize) -> u64 {
+        self.cells.counts()[self.at(row)]
+    }
+
+    fn cell(&self, row: usize) -> Option<Cell<'_>> {
+        self.cells.get(self.at(row))
+    }
+
     /// Whether durations are accumulated.
     fn of_durations(&self, accumulator: &Accumulator) -> bool {
         matches!(accumulator.arg, Some(Node::Field(field)) if self.duration == Some(field))

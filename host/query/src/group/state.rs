@@ -234,13 +234,13 @@ impl State {
         let seen = seen(len, arg, filter);
         let rows = (0..len).filter(|row| seen.as_ref().is_none_or(|seen| seen.value(*row)));
         match (self, arg) {
-            (State::Count(counts), _) => rows.for_each(|row| counts[group(row)] += many.cells[row].count),
+            (State::Count(counts), _) => rows.for_each(|row| counts[group(row)] += many.count(row)),
             (State::Top(tops), Some(arg)) => {
                 let mut bytes = Vec::new();
                 rows.for_each(|row| {
                     bytes.clear();
                     encode::encode(&arg.get(row), &mut bytes);
-                    add_top(&mut tops[group(row)], &bytes, many.cells[row].count);
+                    add_top(&mut tops[group(row)], &bytes, many.count(row));
                 });
             }
             // A value counts once, however many rows have it.
@@ -258,7 +258,10 @@ impl State {
     ) {
         let group = |row: usize| groups.map_or(0, |g| g[row] as usize);
         let rows = (0..len).filter(|row| filter.is_none_or(|filter| filter.value(*row)));
-        let each = rows.filter_map(|row| Some((group(row), many.cells[row], many.cells[row].durations?)));
+        let each = rows.filter_map(|row| {
+            let cell = many.cell(row)?;
+            Some((group(row), cell, cell.durations?))
+        });
         match self {
             State::Count(counts) => each.for_each(|(group, _, sketch)| counts[group] += sketch.count()),
             State::Quantile(sketches) => each.for_each(|(group, _, sketch)| sketches[group].merge(sketch)),

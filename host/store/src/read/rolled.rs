@@ -8,17 +8,15 @@ use prism_model::window::TimeRange;
 use crate::cache::Cache;
 use crate::cold::file::ColdFile;
 use crate::error::StoreError;
-use crate::rollup::Cube;
+use crate::rollup::{Cells, Cube};
 use crate::unit::{Frame, ReadCost, Tier};
 use crate::warm::Block;
 
 /// Bytes of remembered cubes: a dashboard asks for the same ones again and again.
 const CUBE_CACHE_BYTES: usize = 64 << 20;
-/// Memory of a cube by its bytes, about: texts are shared, keys and sketches are not packed.
-const UNPACKED: usize = 6;
 
 /// Cubes that were read before, by object; `None` where there is none.
-pub(super) struct Cubes(Cache<String, Option<Arc<Cube>>>);
+pub(super) struct Cubes(Cache<String, Option<Arc<Cells>>>);
 
 impl Default for Cubes {
     fn default() -> Cubes {
@@ -70,7 +68,7 @@ impl Rolled {
         }
     }
 
-    /// What [`Rolled::cube`] would cost; `None` where it has none. Nothing is read.
+    /// What [`Rolled::cells`] would cost; `None` where it has none. Nothing is read.
     pub fn cost(&self) -> Option<ReadCost> {
         let bytes = match &self.of {
             Of::Block(block) => block.cube_len(),
@@ -82,27 +80,27 @@ impl Rolled {
         }
     }
 
-    /// Its rollup, and what reading it cost; `None` where it has none. Blocks on the store.
+    /// The cells of its rollup, and what reading it cost; `None` where it has none. Blocks on the store.
     ///
     /// # Errors
     /// `Retry` where the store fails, `Bug` where the bytes are damaged.
-    pub fn cube(&self) -> Result<Option<(Arc<Cube>, ReadCost)>, StoreError> {
+    pub fn cells(&self) -> Result<Option<(Arc<Cells>, ReadCost)>, StoreError> {
         let object = self.object();
         let cost = self.cost().unwrap_or_default();
         if let Some(known) = self.known.0.get(&object) {
-            return Ok(known.map(|cube| (cube, ReadCost::default())));
+            return Ok(known.map(|cells| (cells, ReadCost::default())));
         }
         let bytes = match &self.of {
             Of::Block(block) => block.cube_bytes()?,
             Of::File(file) => file.cube()?.map(Vec::from),
         };
         let Some(bytes) = bytes else {
-            self.known.0.put(object, None, size_of::<Cube>());
+            self.known.0.put(object, None, size_of::<String>());
             return Ok(None);
         };
-        let cube = Arc::new(Cube::from_bytes(&bytes)?);
-        self.known.0.put(object, Some(cube.clone()), bytes.len() * UNPACKED);
-        Ok(Some((cube, cost)))
+        let cells = Arc::new(Cells::of(Cube::from_bytes(&bytes)?)?);
+        self.known.0.put(object, Some(cells.clone()), cells.memory_bytes());
+        Ok(Some((cells, cost)))
     }
 }
 

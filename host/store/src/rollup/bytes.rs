@@ -60,8 +60,10 @@ impl Cube {
     }
 
     fn raw(&self) -> Vec<u8> {
+        let keys = || self.cells.iter().map(|(key, _)| key);
+        let totals = || self.cells.iter().map(|(_, totals)| totals);
         let mut texts = Texts::default();
-        for key in self.cells.keys() {
+        for key in keys() {
             texts.add(&key.service);
             texts.add(&key.name);
         }
@@ -78,18 +80,18 @@ impl Cube {
         let number = |text: &Option<Arc<str>>| text.as_ref().and_then(|t| numbers.get(t).copied()).unwrap_or(0);
         out.var(self.cells.len() as u64);
         let mut last = 0;
-        for key in self.cells.keys() {
+        for key in keys() {
             zigzag(&mut out, key.minute.wrapping_sub(last));
             last = key.minute;
         }
-        self.cells.keys().for_each(|key| out.var(number(&key.service)));
-        self.cells.keys().for_each(|key| out.var(number(&key.name)));
-        self.cells.keys().for_each(|key| zigzag(&mut out, key.kind.into()));
-        self.cells.keys().for_each(|key| zigzag(&mut out, key.status.into()));
-        self.cells.keys().for_each(|key| zigzag(&mut out, key.severity.into()));
-        self.cells.values().for_each(|totals| out.var(totals.count));
-        self.cells.values().for_each(|totals| out.u8(u8::from(totals.durations.is_some())));
-        let durations = || self.cells.values().filter_map(|totals| totals.durations.as_ref());
+        keys().for_each(|key| out.var(number(&key.service)));
+        keys().for_each(|key| out.var(number(&key.name)));
+        keys().for_each(|key| zigzag(&mut out, key.kind.into()));
+        keys().for_each(|key| zigzag(&mut out, key.status.into()));
+        keys().for_each(|key| zigzag(&mut out, key.severity.into()));
+        totals().for_each(|totals| out.var(totals.count));
+        totals().for_each(|totals| out.u8(u8::from(totals.durations.is_some())));
+        let durations = || totals().filter_map(|totals| totals.durations.as_ref());
         durations().for_each(|d| {
             zigzag(&mut out, (d.sum >> 64) as i64);
             out.var(d.sum as u64);
@@ -161,16 +163,17 @@ fn read(raw: &[u8]) -> Result<Cube, Damage> {
         let sketch = take_sketch(&mut take)?;
         durations.push(Durations { sum: sums[i], min: mins[i], max: maxs[i], exemplar, sketch });
     }
-    let (mut cells, mut durations) = (BTreeMap::new(), durations.into_iter());
+    let (mut cells, mut durations): (Vec<(Key, Totals)>, _) = (Vec::with_capacity(count), durations.into_iter());
     let mut names = names.into_iter();
     for (i, service) in services.into_iter().enumerate() {
         let name = names.next().flatten();
         let (kind, status, severity) = (kinds[i], states[i], severities[i]);
         let key = Key { minute: minutes[i], service, name, kind, status, severity };
         let durations = if timed[i] { durations.next() } else { None };
-        if cells.insert(key, Totals { count: counts[i], durations }).is_some() {
+        if cells.last().is_some_and(|(before, _)| *before >= key) {
             return Err(bad());
         }
+        cells.push((key, Totals { count: counts[i], durations }));
     }
     let counted = counts.iter().try_fold(0u64, |sum, n| sum.checked_add(*n));
     if counted != Some(rows) {

@@ -3,6 +3,7 @@
 //! ```text
 //! batches -> build (cells, edges) -> cube <-> bytes, in a block's footer or a Parquet file
 //!                                    cube + cube -> merge
+//!                                    cells (a batch whose rows stand for many), which queries read
 //! ```
 //!
 //! A cell is all rows of a minute that have service, name, kind and status in common (spans), service and severity (logs), or
@@ -14,6 +15,7 @@
 mod build;
 mod edges;
 mod bytes;
+mod cells;
 #[cfg(test)]
 mod tests;
 
@@ -25,6 +27,7 @@ use prism_model::sketch::Sketch;
 
 pub(crate) use build::wants;
 pub use build::{CubeBuilder, CubeLimits};
+pub use cells::Cells;
 
 /// The rollup of some rows.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,7 +36,8 @@ pub struct Cube {
     rows: u64,
     running: u64,
     weighted: bool,
-    cells: BTreeMap<Key, Totals>,
+    /// Ascending.
+    cells: Vec<(Key, Totals)>,
     edges: Option<Edges>,
 }
 
@@ -125,7 +129,7 @@ impl Cube {
     /// The cube of no rows.
     pub fn empty(signal: Signal) -> Cube {
         let edges = (signal == Signal::Spans).then(Edges::default);
-        Cube { signal, rows: 0, running: 0, weighted: false, cells: BTreeMap::new(), edges }
+        Cube { signal, rows: 0, running: 0, weighted: false, cells: Vec::new(), edges }
     }
 
     /// The signal of the rows.
@@ -150,22 +154,7 @@ impl Cube {
 
     /// The cells, ascending by minute, service, name, kind, status, severity.
     pub fn cells(&self) -> impl Iterator<Item = Cell<'_>> {
-        self.cells.iter().map(|(key, totals)| {
-            let durations = totals.durations.as_ref();
-            Cell {
-                minute: key.minute,
-                service: key.service.as_deref(),
-                name: key.name.as_deref(),
-                kind: key.kind,
-                status: key.status,
-                severity: key.severity,
-                count: totals.count,
-                durations: durations.map(|d| &d.sketch),
-                duration_sum: durations.map_or(0, |d| d.sum),
-                duration_range: durations.map(|d| (d.min, d.max)),
-                exemplar: durations.and_then(|d| d.exemplar.as_ref()),
-            }
-        })
+        self.cells.iter().map(|(key, totals)| Cell::of(key, totals))
     }
 
     /// Calls between services, ascending; `None` where they were too many spans to tell. Those of traces that are not wholly
@@ -194,12 +183,20 @@ impl Cube {
         self.rows += other.rows;
         self.running += other.running;
         self.weighted |= other.weighted;
+        let mut own = std::mem::take(&mut self.cells).into_iter().peekable();
         for (key, totals) in &other.cells {
-            match self.cells.get_mut(key) {
-                Some(own) => own.merge(totals),
-                None => drop(self.cells.insert(key.clone(), totals.clone())),
+            while let Some(before) = own.next_if(|(own, _)| own < key) {
+                self.cells.push(before);
             }
+            self.cells.push(match own.next_if(|(own, _)| own == key) {
+                Some((key, mut both)) => {
+                    both.merge(totals);
+                    (key, both)
+                }
+                None => (key.clone(), totals.clone()),
+            });
         }
+        self.cells.extend(own);
         self.edges = self.edges.take().zip(other.edges.as_ref()).map(|(mut own, other)| {
             own.outside += other.outside;
             for (key, (count, errors)) in &other.calls {
@@ -210,9 +207,36 @@ impl Cube {
         });
     }
 
+    /// Bytes in memory, about; texts are shared, and count once in each cell.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        let edges = self.edges.as_ref().map_or(0, |edges| edges.calls.len());
+        let texts = |key: &Key| [&key.service, &key.name].into_iter().flatten().map(|text| text.len()).sum::<usize>();
+        let cells = self.cells.iter().map(|(key, totals)| size_of::<Key>() + texts(key) + totals.bytes());
+        size_of::<Cube>() + cells.sum::<usize>() + edges * 2 * size_of::<EdgeKey>()
+    }
+
     /// Cells and edges.
     pub fn entries(&self) -> usize {
         self.cells.len() + self.edges.as_ref().map_or(0, |e| e.calls.len())
+    }
+}
+
+impl<'c> Cell<'c> {
+    fn of(key: &'c Key, totals: &'c Totals) -> Cell<'c> {
+        let durations = totals.durations.as_ref();
+        Cell {
+            minute: key.minute,
+            service: key.service.as_deref(),
+            name: key.name.as_deref(),
+            kind: key.kind,
+            status: key.status,
+            severity: key.severity,
+            count: totals.count,
+            durations: durations.map(|d| &d.sketch),
+            duration_sum: durations.map_or(0, |d| d.sum),
+            duration_range: durations.map(|d| (d.min, d.max)),
+            exemplar: durations.and_then(|d| d.exemplar.as_ref()),
+        }
     }
 }
 

@@ -236,6 +236,14 @@ fn tokens(batch: &Batch) -> Vec<(String, String)> {
     all
 }
 
+/// The trace ids of the items, by row.
+fn of_items(batch: &Batch) -> Vec<Option<[u8; 16]>> {
+    let ids = batch.items().intrinsic(Intrinsic::TraceId);
+    ids.map_or_else(Vec::new, |ids| {
+        ids.as_fixed_size_binary().iter().map(|id| id.map(|id| id.try_into().unwrap())).collect()
+    })
+}
+
 fn traces(batch: &Batch) -> Vec<[u8; 16]> {
     let columns = batch.tables().iter().filter_map(|t| t.intrinsic(Intrinsic::TraceId));
     columns
@@ -361,13 +369,26 @@ proptest! {
         prop_assert!(!cut, "a cut file opens");
         let _ = file.verify();
         let mut back = Vec::new();
+        let ids: BTreeSet<[u8; 16]> = of_items(&batch).into_iter().flatten().collect();
         for frame in file.frames(TimeRange::ALL) {
             for id in traces(&batch) {
                 let _ = frame.may_contain_trace(&id);
             }
             let _ = frame.may_contain_token("http.route", "a");
-            match frame.read(&|_, _| true) {
-                Ok((batch, _)) => back.push(batch),
+            let rows = frame.rows() as u32;
+            let few = |row: u32| Ok(frame.read_rows(&|_, _| true, &UInt32Array::from(vec![row]))?.0);
+            let of_trace = |id: &[u8; 16]| Ok(frame.rows_of_trace(id)?.map_or(0, |(rows, _)| rows.len()));
+            let read = (|| {
+                let alone: Vec<Batch> = (0..rows).map(few).collect::<Result<_, StoreError>>()?;
+                let found: usize = ids.iter().map(of_trace).sum::<Result<_, StoreError>>()?;
+                Ok((frame.read(&|_, _| true)?.0, alone, found))
+            })();
+            match read {
+                Ok((all, alone, found)) => {
+                    prop_assert_eq!(multiset(&alone), multiset(std::slice::from_ref(&all)));
+                    prop_assert_eq!(found, of_items(&all).iter().flatten().count());
+                    back.push(all);
+                }
                 Err(e) => {
                     prop_assert!(matches!(e, StoreError::Damaged(_)), "{e}");
                     return Ok(());
@@ -516,6 +537,12 @@ fn large_row_groups_read_back() {
     let (ids, cost) = file.frames(TimeRange::ALL)[0].read(&|_, id| *id == trace).unwrap();
     assert!(ids.items().column(&trace).is_some() && ids.items().columns().len() <= 3);
     assert!(cost.bytes < summary.bytes / 4, "{} bytes of {} for one column", cost.bytes, summary.bytes);
+    // Few rows cost the pages that hold them.
+    let far = UInt32Array::from(vec![3, 6_999]);
+    for rows in [UInt32Array::from(vec![5_000]), far] {
+        let (_, few) = file.frames(TimeRange::ALL)[0].read_rows(&|_, id| *id == trace, &rows).unwrap();
+        assert!(few.bytes < cost.bytes, "{} bytes of {} for {} rows", few.bytes, cost.bytes, rows.len());
+    }
 }
 
 proptest! {
@@ -541,6 +568,13 @@ proptest! {
             let all = frame.read(&|_, _| true).unwrap().0;
             prop_assert_eq!(few.rows(), picks.len());
             prop_assert_eq!(texts(&ordered(&few)), texts(&ordered(&all.select(&picks).unwrap())));
+            let ids = of_items(&all);
+            let distinct = ids.iter().flatten().copied().chain([[7; 16]]).collect::<BTreeSet<[u8; 16]>>();
+            for id in distinct.into_iter().filter(|_| signal == Signal::Spans) {
+                let rows = (0..ids.len() as u32).filter(|row| ids[*row as usize] == Some(id));
+                let found = frame.rows_of_trace(&id).unwrap().map(|(rows, _)| rows.values().to_vec());
+                prop_assert_eq!(found, Some(rows.collect::<Vec<u32>>()));
+            }
             let past = UInt32Array::from(vec![frame.rows() as u32]);
             prop_assert!(frame.read_rows(&|_, _| true, &past).is_err());
         }
