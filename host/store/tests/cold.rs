@@ -4,20 +4,24 @@
 mod support;
 
 use std::collections::BTreeSet;
+use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex};
 
+use bytes::Bytes;
 use prism_model::samples;
 use prism_model::window::TimeRange;
 use prism_model::{Batch, Intrinsic, Signal};
 use prism_store::cold::delta::{Change, Committed, Table, Tables};
 use prism_store::cold::file::ColdFile;
 use prism_store::cold::{self, ColdEnv, ColdOptions, compact, expire, promote};
+use prism_store::control::Create;
 use prism_store::disk::{Disk, RealDisk};
 use prism_store::index::Traces;
 use prism_store::keys::Keyring;
-use prism_store::objects::{LocalObjects, Objects};
+use prism_store::objects::{Archived, Listed, LocalObjects, Objects, Upload};
 use prism_store::seal::{self, SealEnv, SealOptions};
 use prism_store::warm::Blocks;
 use prism_store::{Frame, Store, StoreError, StoreOptions, Surroundings};
@@ -41,9 +45,52 @@ struct Node {
     signal: Signal,
 }
 
+/// Objects some of which are archived.
+struct Shelved {
+    all: LocalObjects,
+    archived: Mutex<BTreeSet<String>>,
+}
+
+impl Objects for Shelved {
+    fn create(&self, name: &str, bytes: Bytes) -> io::Result<Create> {
+        self.all.create(name, bytes)
+    }
+
+    fn upload(&self, name: &str) -> io::Result<Box<dyn Upload>> {
+        self.all.upload(name)
+    }
+
+    fn len(&self, name: &str) -> io::Result<u64> {
+        self.all.len(name)
+    }
+
+    fn read(&self, name: &str, range: Range<u64>) -> io::Result<Bytes> {
+        match self.archived.lock().unwrap().contains(name) {
+            true => Err(io::Error::other(Archived)),
+            false => self.all.read(name, range),
+        }
+    }
+
+    fn list(&self, folder: &str, after: &str) -> io::Result<Vec<Listed>> {
+        self.all.list(folder, after)
+    }
+
+    fn folders(&self, folder: &str) -> io::Result<Vec<String>> {
+        self.all.folders(folder)
+    }
+
+    fn delete(&self, name: &str) -> io::Result<()> {
+        self.all.delete(name)
+    }
+}
+
 impl Node {
     fn new(disk: Arc<dyn Disk>, root: &Path, writer: u64, signal: Signal) -> Node {
         let objects: Arc<dyn Objects> = Arc::new(LocalObjects::new(disk.clone(), &root.join("objects"), writer));
+        Node::with(objects, disk, root, writer, signal)
+    }
+
+    fn with(objects: Arc<dyn Objects>, disk: Arc<dyn Disk>, root: &Path, writer: u64, signal: Signal) -> Node {
         let (blocks, tables) = (Blocks::open(objects.clone(), Keyring::default()), Tables::new(objects));
         let options = ColdOptions { checkpoint_commits: 2, compact_files_min: 2, ..ColdOptions::default() };
         let root = root.to_owned();
@@ -290,6 +337,32 @@ async fn st1_a_death_anywhere_in_promotion_or_compaction_neither_loses_nor_doubl
         }
     }
     assert!(deaths > 60, "{deaths}");
+}
+
+/// Rows that come late to an archived day are joined without what is archived, which takes no other day's turn.
+#[tokio::test]
+async fn archived_files_stop_the_compaction_of_no_other() {
+    let (root, disk) = on_disk();
+    let local = LocalObjects::new(disk.clone(), &root.path().join("objects"), 1);
+    let shelved = Arc::new(Shelved { all: local, archived: Mutex::default() });
+    let node = Node::with(shelved.clone(), disk, root.path(), 1, Signal::Spans);
+    for round in 0..3 {
+        let batch = numbered(round * 10, &[NOW - DAY, NOW]).into_batch();
+        node.sealed(vec![batch], NOW + round * MINUTE).await;
+        node.promote(LATER + round * MINUTE).unwrap();
+    }
+    let (rows, files) = (node.rows(), sorted(node.files()));
+    assert_eq!(files.len(), 6);
+    shelved.archived.lock().unwrap().insert(files[0].clone());
+    let over = NOW + 3 * DAY;
+    let pass = || compact::pass(&node.env(), &tenant(), Signal::Spans, over, 1, false).unwrap();
+    let joined: Vec<(usize, usize)> =
+        (0..3).map(|_| pass()).map(|report| (report.files_before, report.files)).collect();
+    assert_eq!(joined, [(2, 1), (3, 1), (0, 0)]);
+    let stand: Vec<String> = node.table().pin(TimeRange::ALL).unwrap().files.into_iter().map(|f| f.name).collect();
+    assert!(stand.len() == 3 && stand.contains(&files[0]), "{stand:?}");
+    shelved.archived.lock().unwrap().clear();
+    assert_eq!(node.rows(), rows);
 }
 
 #[tokio::test]

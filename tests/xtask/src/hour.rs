@@ -44,11 +44,13 @@ pub(crate) fn bench(bin: &Path, server: Server) -> anyhow::Result<()> {
     server.operate(&["storage", "policy", "default", "--cold-after", "6m"])?;
     heading(&format!("{spans} spans at {FILL_RATE} a second"));
     let fill = format!("{}", spans / FILL_RATE);
-    let filled = Load::begin(bin, &server, &[], FILL_RATE, &["--seconds", &fill, "--connections", "8"], "fill")?.end()?;
+    let filled =
+        Load::begin(bin, &server, &[], FILL_RATE, &["--seconds", &fill, "--connections", "8"], "fill")?.end()?;
     let stored = count(&server, None)?;
     say(&format!("   {filled} acknowledged, {stored} of the last hour are there"));
     let seconds = 3_600.to_string();
-    let beside = Load::begin(bin, &server, &[], BESIDE_RATE, &["--seconds", &seconds, "--request-rows", "1000"], "beside")?;
+    let beside =
+        Load::begin(bin, &server, &[], BESIDE_RATE, &["--seconds", &seconds, "--request-rows", "1000"], "beside")?;
     heading(&format!("{QUERIES} mixed queries of the last hour, {BESIDE_RATE} spans/s coming in"));
     let known = known(&server)?;
     let kinds = mixed(&known);
@@ -179,7 +181,15 @@ fn fair(bin: &Path, server: &Server) -> anyhow::Result<()> {
     };
     let (ingest, query) = (key("ingest")?, key("query")?);
     let seconds = (SMALL_SPANS / FILL_RATE).to_string();
-    Load::begin(bin, server, &["--header", &format!("x-api-key={ingest}")], FILL_RATE, &["--seconds", &seconds], "small")?.end()?;
+    Load::begin(
+        bin,
+        server,
+        &["--header", &format!("x-api-key={ingest}")],
+        FILL_RATE,
+        &["--seconds", &seconds],
+        "small",
+    )?
+    .end()?;
     let rows = count(server, Some(&query))?;
     let light = [
         ("count", "from spans last 1h by service.name select count()"),
@@ -225,7 +235,8 @@ fn fair(bin: &Path, server: &Server) -> anyhow::Result<()> {
 }
 
 fn count(server: &Server, key: Option<&str>) -> anyhow::Result<u64> {
-    let answer: Value = serde_json::from_str(&server.post("/v1/query", key, "from spans last 1h select count() as n")?)?;
+    let answer: Value =
+        serde_json::from_str(&server.post("/v1/query", key, "from spans last 1h select count() as n")?)?;
     answer["rows"][0][0].as_u64().with_context(|| format!("a count: {}", json!(answer)))
 }
 
@@ -236,18 +247,12 @@ struct Load {
 }
 
 impl Load {
-    fn begin(
-        bin: &Path,
-        server: &Server,
-        with: &[&str],
-        rate: u64,
-        args: &[&str],
-        name: &str,
-    ) -> anyhow::Result<Load> {
+    fn begin(bin: &Path, server: &Server, with: &[&str], rate: u64, args: &[&str], name: &str) -> anyhow::Result<Load> {
         let report = target_dir().join("bench").join(format!("{name}.json"));
         let mut command = Command::new(bin.join("prism-load"));
         command.args(["open", "--rate", &rate.to_string(), "--endpoint", &server.url]).args(with).args(args);
-        let child = command.arg("--json").arg(&report).stdout(Stdio::null()).spawn().context("cannot start prism-load")?;
+        let child =
+            command.arg("--json").arg(&report).stdout(Stdio::null()).spawn().context("cannot start prism-load")?;
         Ok(Load { child, report })
     }
 

@@ -89,7 +89,8 @@ impl Server {
     /// What the server answers to a text that is posted, with a tenant's key where there is one.
     pub(crate) fn post(&self, path: &str, key: Option<&str>, body: &str) -> anyhow::Result<String> {
         let key = key.map(|key| format!("X-Api-Key: {key}\r\n")).unwrap_or_default();
-        let head = format!("POST {path} HTTP/1.0\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n{key}", body.len());
+        let head =
+            format!("POST {path} HTTP/1.0\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n{key}", body.len());
         self.exchange(path, &head, body)
     }
 

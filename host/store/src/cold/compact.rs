@@ -75,7 +75,7 @@ pub fn pass(
                 continue;
             }
             let joined = join_sound(env, &table, signal, &mut group, now, &mut report.damaged);
-            // A group of damaged files takes no other's turn.
+            // A group of damaged or archived files takes no other's turn.
             let Some(joined) = joined.transpose() else { continue };
             groups += 1;
             report.files_before += group.len();
@@ -95,8 +95,6 @@ pub fn pass(
                     }
                 }
                 Ok((_, Committed::Lost)) => report.lost += 1,
-                // Rows that came late to a day that is archived: its files stay as they are.
-                Err(StoreError::Archived(_)) => {}
                 Err(error) => {
                     tracing::warn!(%error, %day, "small files cannot be joined");
                     failed = Some(error);
@@ -150,7 +148,8 @@ fn plan(env: &ColdEnv<'_>, day: Date, files: Vec<FileEntry>, now: i64) -> Vec<Ve
     groups
 }
 
-/// Joins the files of a group that are not damaged, which are all that is left in it; `None` where they are too few.
+/// Joins the files of a group that are neither damaged nor archived, which are all that is left in it; `None` where they are too
+/// few.
 fn join_sound(
     env: &ColdEnv<'_>,
     table: &Table,
@@ -164,11 +163,13 @@ fn join_sound(
         match join(env, table, signal, group, now, &mut at) {
             Err(error) if is_damage(&error) && at < group.len() => {
                 damaged.push((group.remove(at).path, error));
-                if group.len() < env.options.compact_files_min.max(2) {
-                    return Ok(None);
-                }
             }
+            // Rows that came late to a day that is archived: its older files stay as they are.
+            Err(StoreError::Archived(_)) if at < group.len() => drop(group.remove(at)),
             joined => return joined.map(Some),
+        }
+        if group.len() < env.options.compact_files_min.max(2) {
+            return Ok(None);
         }
     }
 }

@@ -10,7 +10,7 @@
 //! from the copies what that version says is left (ST-1). Whoever mends a copy puts a good one of the whole block in its place;
 //! whoever removes it gives its rows up. Not here: what a reader does with them (`read`).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::io;
 
 use prism_model::{Signal, TenantId};
@@ -280,8 +280,9 @@ pub(super) fn sweep(
         return Ok(0);
     }
     // After the listing: what was copied for a commit since is above what the commit before it covers.
-    let table = env.tables.table(tenant, signal);
-    let (told, covered): (BTreeMap<_, _>, _) = (table.left_told()?, table.covered(shard)?.unwrap_or(0));
+    // Both of one log: what a commit between two would have covered seems to be told by nobody.
+    let Some(log) = env.tables.table(tenant, signal).log()? else { return Ok(0) };
+    let (told, covered) = (log.left_told(), log.covered().get(&shard).copied().unwrap_or(0));
     let mut swept = 0;
     for object in listed {
         let digits = object.name.rsplit('/').next().unwrap_or_default();

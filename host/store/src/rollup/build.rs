@@ -191,11 +191,15 @@ impl CubeBuilder {
             return None;
         }
         let severity = self.signal == Signal::Logs;
-        let mut cells: Vec<(Key, Totals)> = self.cells.into_iter().map(|((minute, service, name, kind, status), totals)| {
-            let (service, name) = (self.services.text(service), self.names.text(name));
-            let (kind, severity) = if severity { (0, kind) } else { (kind, 0) };
-            (Key { minute, service, name, kind, status, severity }, totals)
-        }).collect();
+        let mut cells: Vec<(Key, Totals)> = self
+            .cells
+            .into_iter()
+            .map(|((minute, service, name, kind, status), totals)| {
+                let (service, name) = (self.services.text(service), self.names.text(name));
+                let (kind, severity) = if severity { (0, kind) } else { (kind, 0) };
+                (Key { minute, service, name, kind, status, severity }, totals)
+            })
+            .collect();
         cells.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
         let cube = Cube {
             signal: self.signal,

@@ -71,10 +71,8 @@ impl Cells {
             if table.kind() != TableKind::Items {
                 return Ok(table.clone());
             }
-            let slice = |column: &Column| Column {
-                id: column.id.clone(),
-                array: column.array.slice(of.start, of.len()),
-            };
+            let slice =
+                |column: &Column| Column { id: column.id.clone(), array: column.array.slice(of.start, of.len()) };
             Table::try_new(TableKind::Items, of.len(), table.columns().iter().map(slice).collect()).map_err(bad)
         };
         let tables = self.batch.tables().iter().map(cut).collect::<Result<Vec<_>, _>>()?;

@@ -30,13 +30,13 @@ impl Table {
     /// # Errors
     /// As [`Table::pin`].
     pub fn foreign(&self) -> Result<Vec<String>, StoreError> {
-        Ok(self.foreign_files()?.into_keys().collect())
+        let Some(log) = self.log()? else { return Ok(Vec::new()) };
+        Ok(self.foreign_files(&log)?.into_keys().collect())
     }
 
-    fn foreign_files(&self) -> Result<BTreeMap<String, FileEntry>, StoreError> {
-        let Some(log) = self.log()? else { return Ok(BTreeMap::new()) };
+    fn foreign_files(&self, log: &super::Log) -> Result<BTreeMap<String, FileEntry>, StoreError> {
         let mut foreign = BTreeMap::new();
-        self.each_foreign(&log, &mut |entry| {
+        self.each_foreign(log, &mut |entry| {
             foreign.extend(self.file(entry).map(|file| (file.path.clone(), file)));
         })?;
         Ok(foreign)
@@ -48,8 +48,12 @@ impl Table {
     /// # Errors
     /// As [`Table::commit`].
     pub fn take_back(&self, now: i64, oldest: i64) -> Result<usize, StoreError> {
-        let mut theirs = self.foreign_files()?;
-        let Some(log) = self.log()?.filter(|_| !theirs.is_empty()) else { return Ok(0) };
+        // What is done builds on this log alone: a commit after it that touches what is taken out is then seen, and loses nothing.
+        let Some(log) = self.log()? else { return Ok(0) };
+        let mut theirs = self.foreign_files(&log)?;
+        if theirs.is_empty() {
+            return Ok(0);
+        }
         let mut going: Vec<FileEntry> = Vec::new();
         let mut coming: BTreeMap<String, Remove> = BTreeMap::new();
         for version in (log.version.saturating_sub(COMMITS_MAX)..=log.version).rev() {

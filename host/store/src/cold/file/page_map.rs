@@ -103,11 +103,8 @@ impl ChunkPages {
     fn offsets(&self, start: u64) -> OffsetIndexMetaData {
         let (mut at, mut first) = (start + u64::from(self.dictionary.map_or(0, |page| page.len)), 0);
         let location = |page: &PageSum| {
-            let here = PageLocation {
-                offset: at as i64,
-                compressed_page_size: page.len as i32,
-                first_row_index: first,
-            };
+            let here =
+                PageLocation { offset: at as i64, compressed_page_size: page.len as i32, first_row_index: first };
             at += u64::from(page.len);
             first += i64::from(page.rows);
             here
