@@ -15,6 +15,7 @@ mod history;
 mod ask;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
@@ -82,7 +83,12 @@ pub(crate) fn run(shell: &Shell, screen: &Screen) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::SUCCESS);
         }
         // One for each question: with it go its connections, so that the server sees what was given up.
-        match new_runtime()?.block_on(session.answer(line)) {
+        let asked = async {
+            // A Ctrl-C from before is not meant for this question: the runtime is told of it now.
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            session.answer(line).await
+        };
+        match new_runtime()?.block_on(asked) {
             Ok(text) => crate::print(&text),
             Err(error) => eprintln!("{}", session.screen.ink(Ink::Red, &format!("error: {error:#}"))),
         }
@@ -146,13 +152,13 @@ impl Session {
             }
             Command::Tail(query) => {
                 let tail = crate::cli::Tail {
-                    query: vec![query],
+                    query: Vec::new(),
                     last: None,
                     output: crate::cli::TailOutput::Lines,
                     remote: self.remote.clone(),
                 };
                 tokio::select! {
-                    followed = commands::tail::follow(&tail, &self.screen) => followed.map(|()| String::new()),
+                    followed = commands::tail::follow(&tail, query, &self.screen) => followed.map(|()| String::new()),
                     _ = tokio::signal::ctrl_c() => Ok(String::new()),
                 }
             }

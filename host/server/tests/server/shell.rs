@@ -115,10 +115,14 @@ fn questions_are_asked_completed_and_remembered() {
     terminal.shows("name,n");
     terminal.shows("step 0,1");
     terminal.types("\\last 1m\r\\explain from spans\r");
-    terminal.shows("last 1m");
+    terminal.shows("ask for the last 1m");
     terminal.shows("bytes");
     terminal.types("\\nothing\r");
     terminal.shows("there is no command `\\nothing`");
+    // What stands behind `\\tail` is a query, and none that standard input or a file has.
+    terminal.types("\\tail -\r");
+    terminal.shows("expected");
+    terminal.shows("prism> ");
     // Ctrl-C gives up what is typed, Ctrl-D leaves.
     terminal.types("from lo\u{3}");
     terminal.shows("^C");
