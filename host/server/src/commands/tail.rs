@@ -37,11 +37,17 @@ pub(crate) fn run(command: &Tail, screen: &Screen) -> anyhow::Result<ExitCode> {
     runtime.block_on(async {
         let interrupted = tokio::signal::ctrl_c();
         tokio::select! {
-            done = follow(command, screen) => done.map(|()| ExitCode::SUCCESS),
+            done = asked(command, screen) => done.map(|()| ExitCode::SUCCESS),
             // Asked for: no row was begun and not finished.
             _ = interrupted => Ok(ExitCode::SUCCESS),
         }
     })
+}
+
+/// Follows what the command line says.
+async fn asked(command: &Tail, screen: &Screen) -> anyhow::Result<()> {
+    let text = super::ask::read_query(&command.query.join(" "))?;
+    follow(command, text, screen).await
 }
 
 /// How a connection ended.
@@ -52,15 +58,12 @@ enum Ended {
     Broken(String),
 }
 
-/// Follows until the server has no more to say.
+/// Follows a query, or all logs where there is none, until the server has no more to say.
 ///
 /// # Errors
 /// No answer at first, or a refusal.
-pub(crate) async fn follow(command: &Tail, screen: &Screen) -> anyhow::Result<()> {
-    let text = match command.query.join(" ") {
-        empty if empty.trim().is_empty() => QUERY_DEFAULT.to_owned(),
-        text => super::ask::read_query(&text)?,
-    };
+pub(crate) async fn follow(command: &Tail, text: String, screen: &Screen) -> anyhow::Result<()> {
+    let text = if text.trim().is_empty() { QUERY_DEFAULT.to_owned() } else { text };
     let now = Local::now().with_timezone(&screen.zone);
     let range = when::range(command.last.as_deref(), None, None, now).map_err(anyhow::Error::msg)?;
     let mut place = Place { text, range, cursor: None, rows: 0 };

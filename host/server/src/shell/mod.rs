@@ -15,11 +15,13 @@ mod history;
 mod ask;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context as _;
+use tokio::signal::unix::{SignalKind, signal};
 
 use self::ask::{Ask, Done};
-use self::editor::Typed;
+use self::editor::{Terminal, Typed};
 use self::history::History;
 use self::known::Server;
 use self::line::{Command, Line};
@@ -58,8 +60,13 @@ pub(crate) fn run(shell: &Shell, screen: &Screen) -> anyhow::Result<ExitCode> {
     };
     let greeting = format!("prism {} at {}; {GREETING}", env!("CARGO_PKG_VERSION"), clean(&shell.remote.url));
     crate::print(&(screen.ink(Ink::Dim, &greeting) + "\n"));
+    let new_runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build();
+    // From here on Ctrl-C ends a question and never the session, also where it comes between two questions.
+    new_runtime()?.block_on(async { signal(SignalKind::interrupt()).map(drop) })?;
+    let mut terminal = Terminal::take().context("expected a terminal to talk with")?;
     loop {
-        let text = match editor::read(&history, &server, screen).context("expected a terminal to talk with")? {
+        let typed = editor::read(&mut terminal, &history, &server, screen);
+        let text = match typed.context("expected a terminal to talk with")? {
             Typed::Text(text) => text,
             Typed::GivenUp => continue,
             Typed::End => return Ok(ExitCode::SUCCESS),
@@ -76,8 +83,12 @@ pub(crate) fn run(shell: &Shell, screen: &Screen) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::SUCCESS);
         }
         // One for each question: with it go its connections, so that the server sees what was given up.
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        match runtime.block_on(session.answer(line)) {
+        let asked = async {
+            // A Ctrl-C from before is not meant for this question: the runtime is told of it now.
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            session.answer(line).await
+        };
+        match new_runtime()?.block_on(asked) {
             Ok(text) => crate::print(&text),
             Err(error) => eprintln!("{}", session.screen.ink(Ink::Red, &format!("error: {error:#}"))),
         }
@@ -141,13 +152,13 @@ impl Session {
             }
             Command::Tail(query) => {
                 let tail = crate::cli::Tail {
-                    query: vec![query],
+                    query: Vec::new(),
                     last: None,
                     output: crate::cli::TailOutput::Lines,
                     remote: self.remote.clone(),
                 };
                 tokio::select! {
-                    followed = commands::tail::follow(&tail, &self.screen) => followed.map(|()| String::new()),
+                    followed = commands::tail::follow(&tail, query, &self.screen) => followed.map(|()| String::new()),
                     _ = tokio::signal::ctrl_c() => Ok(String::new()),
                 }
             }

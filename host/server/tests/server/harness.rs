@@ -167,7 +167,7 @@ impl Server {
 
     /// Waits for the end; whether it was clean.
     pub(crate) fn ended(mut self) -> bool {
-        self.child.wait().expect("waits").success()
+        ended(&mut self.child)
     }
 
     pub(crate) fn stop(self) {
@@ -182,6 +182,16 @@ impl Drop for Server {
         drop(self.child.kill());
         drop(self.child.wait());
     }
+}
+
+/// Waits for the end of a process, which comes soon; whether it was a good one.
+pub(crate) fn ended(child: &mut Child) -> bool {
+    let mut status = None;
+    until("it ends", || {
+        status = child.try_wait().expect("waits");
+        status.is_some()
+    });
+    status.is_some_and(|status| status.success())
 }
 
 /// A client that trusts no authority unless it is given one, so that it needs none of this machine, and opens a connection for

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::{Arc, Mutex};
 
-use crate::harness::{Server, must, run, spans, until};
+use crate::harness::{Server, ended, must, run, spans, until};
 
 /// A terminal with `prism` in it.
 struct Terminal {
@@ -65,7 +65,15 @@ impl Terminal {
 
     /// Waits for its end; whether it was a good one.
     fn ended(mut self) -> bool {
-        self.child.wait().expect("waits").success()
+        ended(&mut self.child)
+    }
+
+    /// Interrupts `prism` as Ctrl-C does, but for that the terminal forgets what was typed before a Ctrl-C.
+    fn interrupts(&self) {
+        let script = self.child.id();
+        let children = std::fs::read_to_string(format!("/proc/{script}/task/{script}/children")).expect("lives");
+        let prism = children.trim().parse().ok().and_then(rustix::process::Pid::from_raw).expect("one child");
+        rustix::process::kill_process(prism, rustix::process::Signal::INT).expect("is told");
     }
 }
 
@@ -107,10 +115,14 @@ fn questions_are_asked_completed_and_remembered() {
     terminal.shows("name,n");
     terminal.shows("step 0,1");
     terminal.types("\\last 1m\r\\explain from spans\r");
-    terminal.shows("last 1m");
+    terminal.shows("ask for the last 1m");
     terminal.shows("bytes");
     terminal.types("\\nothing\r");
     terminal.shows("there is no command `\\nothing`");
+    // What stands behind `\\tail` is a query, and none that standard input or a file has.
+    terminal.types("\\tail -\r");
+    terminal.shows("expected");
+    terminal.shows("prism> ");
     // Ctrl-C gives up what is typed, Ctrl-D leaves.
     terminal.types("from lo\u{3}");
     terminal.shows("^C");
@@ -149,7 +161,12 @@ fn ctrl_c_gives_up_what_is_asked_and_the_server_sees_it() {
     until("the server has noticed", || !open(&server));
     terminal.types("from spans select name\r");
     terminal.shows("1 row in");
-    terminal.types("\\q\r");
+    // What is typed ahead is there for the next question, the end of all questions too.
+    terminal.types("\\tail from spans select name\r");
+    until("it follows", || open(&server));
+    terminal.types("\\nothing\r\u{4}");
+    terminal.interrupts();
+    terminal.shows("there is no command `\\nothing`");
     assert!(terminal.ended(), "a good end");
 }
 

@@ -10,7 +10,7 @@ use opentelemetry_proto::tonic::common::v1::{AnyValue, any_value::Value as Any};
 use prost::Message as _;
 use serde_json::{Value, json};
 
-use crate::harness::{PROTOBUF, Server, key, logs, must, prism, spans, until};
+use crate::harness::{PROTOBUF, Server, ended, key, logs, must, prism, spans, until};
 
 /// An answer that goes on.
 struct Tail {
@@ -431,7 +431,7 @@ impl Command {
     fn interrupt(mut self) -> (bool, String) {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("kills");
-        let ended = self.child.wait().expect("waits").success();
+        let ended = ended(&mut self.child);
         (ended, self.told())
     }
 }

@@ -13,7 +13,7 @@ mod terminal;
 use std::io;
 
 use self::keys::Key;
-use self::terminal::Terminal;
+pub(super) use self::terminal::Terminal;
 use self::text::Text;
 use super::candidates::{Candidate, Known, candidates};
 use super::history::History;
@@ -38,8 +38,19 @@ pub(super) enum Typed {
 ///
 /// # Errors
 /// The terminal's.
-pub(super) fn read(history: &History, known: &dyn Known, screen: &Screen) -> io::Result<Typed> {
-    let mut terminal = Terminal::take()?;
+pub(super) fn read(
+    terminal: &mut Terminal,
+    history: &History,
+    known: &dyn Known,
+    screen: &Screen,
+) -> io::Result<Typed> {
+    terminal.edit()?;
+    let typed = edit(terminal, history, known, screen);
+    terminal.wait()?;
+    typed
+}
+
+fn edit(terminal: &mut Terminal, history: &History, known: &dyn Known, screen: &Screen) -> io::Result<Typed> {
     let painted = screen.ink(Ink::Bold, PROMPT);
     let mut editing = Editing { text: Text::default(), entry: history.len(), typed: String::new() };
     loop {
@@ -59,9 +70,9 @@ pub(super) fn read(history: &History, known: &dyn Known, screen: &Screen) -> io:
                 terminal.leave(PROMPT, &painted, &text, "")?;
                 return Ok(Typed::Text(text));
             }
-            Key::Tab => complete(&mut editing.text, known, &mut terminal, &painted)?,
+            Key::Tab => complete(&mut editing.text, known, terminal, &painted)?,
             Key::Search => {
-                if let Some(found) = search(history, &mut terminal)? {
+                if let Some(found) = search(history, terminal)? {
                     editing.text = Text::of(&found);
                 }
             }

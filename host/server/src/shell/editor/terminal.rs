@@ -2,7 +2,9 @@
 
 use std::io::{self, Write as _};
 
-use rustix::termios::{OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcgetwinsize, tcsetattr};
+use rustix::termios::{
+    InputModes, LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcgetwinsize, tcsetattr,
+};
 use unicode_width::UnicodeWidthChar as _;
 
 use super::keys::{self, Key};
@@ -11,8 +13,11 @@ use super::text::Text;
 /// Columns of a terminal that does not say how many it has.
 const COLUMNS: usize = 80;
 
-/// A terminal whose keys come one by one; as it was before when dropped.
-pub(super) struct Terminal {
+/// The terminal of a session: while a text is edited its keys come one by one; as it was before when dropped.
+///
+/// Between two texts it keeps what is typed ahead as it was typed, for the next text. In the mode that shells leave it in, Ctrl-D
+/// would be taken for the end of a line there, and nothing of it would be left to read.
+pub(in crate::shell) struct Terminal {
     before: Termios,
     /// The row of the cursor in what is drawn.
     row: usize,
@@ -31,19 +36,30 @@ impl Terminal {
     ///
     /// # Errors
     /// There is none.
-    pub(super) fn take() -> io::Result<Terminal> {
-        let stdin = io::stdin();
-        let before = tcgetattr(&stdin)?;
-        let mut raw = before.clone();
-        raw.make_raw();
-        // A read gives nothing after a tenth of a second: so Escape is told from what begins with it.
-        raw.special_codes[SpecialCodeIndex::VMIN] = 0;
-        raw.special_codes[SpecialCodeIndex::VTIME] = 1;
-        tcsetattr(&stdin, OptionalActions::Drain, &raw)?;
-        let terminal = Terminal { before, row: 0 };
-        // What is pasted is marked as such.
-        terminal.write("\u{1b}[?2004h")?;
+    pub(in crate::shell) fn take() -> io::Result<Terminal> {
+        let terminal = Terminal { before: tcgetattr(io::stdin())?, row: 0 };
+        terminal.wait()?;
         Ok(terminal)
+    }
+
+    /// Begins to give keys.
+    ///
+    /// # Errors
+    /// The terminal's.
+    pub(super) fn edit(&mut self) -> io::Result<()> {
+        self.row = 0;
+        tcsetattr(io::stdin(), OptionalActions::Drain, &editing(&self.before))?;
+        // What is pasted is marked as such.
+        self.write("\u{1b}[?2004h")
+    }
+
+    /// Leaves the screen to what is printed; Ctrl-C is a signal, every other key waits.
+    ///
+    /// # Errors
+    /// The terminal's.
+    pub(super) fn wait(&self) -> io::Result<()> {
+        self.write("\u{1b}[?2004l")?;
+        Ok(tcsetattr(io::stdin(), OptionalActions::Drain, &waiting(&self.before))?)
     }
 
     /// Waits for a key; `None` where there will be no more.
@@ -135,9 +151,26 @@ impl Terminal {
 
 impl Drop for Terminal {
     fn drop(&mut self) {
-        let _closed = self.write("\u{1b}[?2004l");
         let _closed = tcsetattr(io::stdin(), OptionalActions::Drain, &self.before);
     }
+}
+
+/// The modes in which keys are read one by one.
+fn editing(before: &Termios) -> Termios {
+    let mut raw = before.clone();
+    raw.make_raw();
+    // A read gives nothing after a tenth of a second: so Escape is told from what begins with it.
+    raw.special_codes[SpecialCodeIndex::VMIN] = 0;
+    raw.special_codes[SpecialCodeIndex::VTIME] = 1;
+    raw
+}
+
+/// The modes in which something is printed while keys wait.
+fn waiting(before: &Termios) -> Termios {
+    let mut waiting = before.clone();
+    waiting.local_modes.remove(LocalModes::ICANON | LocalModes::ECHO);
+    waiting.input_modes.remove(InputModes::ICRNL);
+    waiting
 }
 
 /// Lays a text out behind a prompt, which is `painted`; lines after the first stand under its beginning.
