@@ -8,14 +8,14 @@ use std::collections::{HashMap, HashSet};
 use arrow::array::{ArrayRef, UInt32Array};
 use arrow::buffer::BooleanBuffer;
 use prism_model::window::TimeRange;
-use prism_model::{Batch, ColumnId, Intrinsic, TableKind};
+use prism_model::{AttrType, Batch, ColumnId, Intrinsic, TableKind};
 use prism_store::{Frame, ReadCost};
 
 use crate::bind::query::Plan;
 use crate::cost::add;
 use crate::error::QueryError;
 use crate::eval;
-use crate::eval::node::{Level, Node};
+use crate::eval::node::{CompareOp, Level, Node};
 use crate::eval::vals::Scalar;
 use crate::events::times;
 use crate::field::Field;
@@ -58,6 +58,16 @@ pub(crate) fn is_interned(plan: &Plan, frame: &Frame, node: &Node) -> bool {
         TableKind::Items => ids.iter().all(pointer),
         _ => false,
     })
+}
+
+/// The column of the items and the text that a condition asks it for, where no other column can fulfil it.
+fn text_asked<'n>(condition: &'n Node, fields: &[Field], frame: &Frame) -> Option<(ColumnId, &'n str)> {
+    let Node::Compare { op: CompareOp::Eq, left, right } = condition else { return None };
+    let (Node::Field(field), Node::Const(Scalar::Str(text))) = (&**left, &**right) else { return None };
+    match <[_; 1]>::try_from(fields.get(*field)?.plain_columns(frame)?) {
+        Ok([(TableKind::Items, column @ ColumnId::Attr { ty: AttrType::Str, .. })]) => Some((column, text)),
+        _ => None,
+    }
 }
 
 /// Which rows of a frame fulfil the conditions.
@@ -276,6 +286,15 @@ impl Reading<'_> {
             own.into_iter().partition(|node| is_interned(plan, self.frame, node));
         let mut mask: Option<BooleanBuffer> = None;
         for step in [cheap, dear] {
+            let mut left = Vec::with_capacity(step.len());
+            for condition in step {
+                match self.sought(condition)? {
+                    None => left.push(condition),
+                    Some(found) if found.count_set_bits() == 0 => return Ok(None),
+                    Some(found) => mask = Some(mask.map_or_else(|| found.clone(), |mask| &mask & &found)),
+                }
+            }
+            let step = left;
             if step.is_empty() {
                 continue;
             }
@@ -301,6 +320,25 @@ impl Reading<'_> {
             }
         }
         self.asking(&guests, mask)
+    }
+
+    /// The rows that fulfil a condition which asks for one text, where the frame finds them for less than its column costs.
+    fn sought(&mut self, condition: &Node) -> Result<Option<BooleanBuffer>, QueryError> {
+        let plan = &self.scan.plan;
+        if plan.level != Level::Row || !self.frame.skips() {
+            return Ok(None);
+        }
+        let Some((column, text)) = text_asked(condition, &plan.fields, self.frame) else { return Ok(None) };
+        // What is here already, or not there at all, is decided without the frame.
+        let here = |column| self.have.get(&TableKind::Items).is_some_and(|have| have.contains(column));
+        let there = self.frame.columns(TableKind::Items).iter().any(|known| known.id == column);
+        if here(&column) || !there {
+            return Ok(None);
+        }
+        let Some((rows, cost)) = self.frame.rows_of(&column, text.as_bytes())? else { return Ok(None) };
+        add(&self.scan.counters.cells, self.frame.rows() as u64);
+        self.count(cost)?;
+        Ok(Matching::Some(rows).mask(self.frame.rows()))
     }
 
     /// The same of conditions that call plugins, which are asked last, and only of rows that fulfil all others.

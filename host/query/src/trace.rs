@@ -93,7 +93,7 @@ fn of_frame(
     stats.frames_read += 1;
     stats.tiers[frame.tier() as usize].frames_read += 1;
     stats.rows_scanned += frame.rows() as u64;
-    let found = if superseded.touches(frame) { None } else { frame.rows_of_trace(id)? };
+    let found = if superseded.touches(frame) { None } else { frame.rows_of(&Intrinsic::TraceId.into(), id)? };
     let rows = match found {
         Some((rows, cost)) => {
             stats.read(frame.tier(), cost);

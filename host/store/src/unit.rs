@@ -76,7 +76,7 @@ pub(crate) trait Unit: Send + Sync {
     fn cost(&self, want: &dyn Fn(TableKind, &ColumnId) -> bool) -> ReadCost;
     fn origins(&self) -> Result<Vec<Origin>, StoreError>;
 
-    fn rows_of_trace(&self, _id: &[u8; 16]) -> Result<Option<(UInt32Array, ReadCost)>, StoreError> {
+    fn rows_of(&self, _column: &ColumnId, _value: &[u8]) -> Result<Option<(UInt32Array, ReadCost)>, StoreError> {
         Ok(None)
     }
 
@@ -189,13 +189,13 @@ impl Frame {
         self.0.read_rows(want, rows)
     }
 
-    /// The items of a trace, ascending, where they are found for less than the column of trace ids costs, and what that cost;
-    /// `None` where they are not. Blocks on the disk.
+    /// The items that have a value (bytes of an id or of a text) in a column, ascending, where they are found for less than it costs
+    /// to read the column, and what that cost; `None` where they are not. Blocks on the disk.
     ///
     /// # Errors
     /// As [`Frame::read`].
-    pub fn rows_of_trace(&self, id: &[u8; 16]) -> Result<Option<(UInt32Array, ReadCost)>, StoreError> {
-        self.0.rows_of_trace(id)
+    pub fn rows_of(&self, column: &ColumnId, value: &[u8]) -> Result<Option<(UInt32Array, ReadCost)>, StoreError> {
+        self.0.rows_of(column, value)
     }
 
     /// Where the rows came from, without any column.

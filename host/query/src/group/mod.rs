@@ -24,7 +24,7 @@ pub(crate) mod state;
 
 use std::sync::Arc;
 
-use arrow::array::{Array as _, AsArray, BinaryBuilder, RecordBatch, UInt32Array};
+use arrow::array::{AsArray, BinaryBuilder, RecordBatch, UInt32Array};
 use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::error::ArrowError;

@@ -267,7 +267,7 @@ impl CubeBuilder {
 
 impl Totals {
     /// Bytes in memory, about.
-    fn bytes(&self) -> usize {
+    pub(super) fn bytes(&self) -> usize {
         size_of::<(CellKey, Totals)>() + self.durations.as_ref().map_or(0, |d: &Durations| d.sketch.bytes())
     }
 }

@@ -24,7 +24,7 @@ mod write;
 mod rebuild;
 mod stretches;
 mod picked;
-mod ids;
+mod find;
 mod read;
 #[cfg(test)]
 mod tests;

@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use arrow::array::{ArrayRef, UInt32Array};
+use arrow::array::{Array as _, ArrayRef, AsArray as _, StringArray, UInt32Array};
 use arrow::compute::take;
+use arrow::datatypes::DataType;
 use parquet::arrow::arrow_reader::RowSelection;
 
 use super::damaged;
@@ -41,6 +42,27 @@ impl Picked {
             Some(last) if last.end <= all => Ok(Picked { ranges, places: places.into() }),
             _ => Err(Damage::Bounds("rows of a row group").into()),
         }
+    }
+
+    /// All rows of some ranges, which ascend.
+    pub(super) fn all_of(ranges: Vec<Range<usize>>) -> Picked {
+        let places = (0..ranges.iter().map(|range| range.len() as u32).sum()).collect::<Vec<u32>>().into();
+        Picked { ranges, places }
+    }
+
+    /// Which of the rows have a text, by an array of what was read; `None` where it holds no texts.
+    pub(super) fn equal(&self, texts: &ArrayRef, value: &[u8]) -> Option<UInt32Array> {
+        let rows = self.ranges.iter().cloned().flatten();
+        let equal = |(row, text): (usize, Option<&str>)| (text?.as_bytes() == value).then_some(row as u32);
+        let found: Vec<u32> = match texts.data_type() {
+            DataType::Utf8 => rows.zip(texts.as_string::<i32>()).filter_map(equal).collect(),
+            DataType::Dictionary(..) => {
+                let texts = texts.as_any_dictionary_opt()?.downcast_dict::<StringArray>()?;
+                rows.zip(texts).filter_map(equal).collect()
+            }
+            _ => return None,
+        };
+        Some(found.into())
     }
 
     /// How many rows are read.

@@ -4,12 +4,14 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
-use arrow::array::{Array, UInt32Array};
+use arrow::array::{Array, ArrayRef, UInt32Array};
 use bytes::Bytes;
+use memchr::memmem::Finder;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
-use parquet::basic::Type;
+use parquet::basic::{Encoding, PageType, Type};
 use parquet::bloom_filter::Sbbf;
+use parquet::column::page::PageReader as _;
 use parquet::file::metadata::{
     ColumnChunkMetaData, ParquetMetaData, ParquetMetaDataBuilder, ParquetMetaDataReader, RowGroupMetaData,
 };
@@ -17,7 +19,7 @@ use prism_model::window::{TimeRange, Window};
 use prism_model::{Batch, ColumnId, Origin, Signal, TableKind};
 
 use super::filter::TokenFilter;
-use super::ids::{self, Sought};
+use super::find::{self, Sought};
 use super::meta::{FileMeta, GroupMeta, Stretch, TRAILER, Trailer};
 use super::page_map::{self, ChunkPages, PageMap};
 use super::picked::Picked;
@@ -441,32 +443,68 @@ impl ColdFile {
         Ok(stretches)
     }
 
-    /// See [`Unit::rows_of_trace`].
-    fn rows_of_trace(&self, index: usize, id: &[u8; 16]) -> Result<Option<(UInt32Array, ReadCost)>, StoreError> {
-        let trace = Outside::Column(TableKind::Items, prism_model::Intrinsic::TraceId.into()).name();
+    /// See [`Frame::rows_of`].
+    fn rows_of(
+        &self,
+        index: usize,
+        column: &ColumnId,
+        value: &[u8],
+    ) -> Result<Option<(UInt32Array, ReadCost)>, StoreError> {
+        let path = Outside::Column(TableKind::Items, column.clone()).name();
         let (own, group) = (&self.meta.groups[index], self.parquet.row_group(index));
-        let leaf = group.columns().iter().position(|column| *column.column_path().parts() == [trace.as_str()]);
+        let leaf = group.columns().iter().position(|column| *column.column_path().parts() == [path.as_str()]);
         let (Some(leaf), Some(map)) = (leaf, self.map.get(index)) else { return Ok(None) };
-        let (chunk, pages) = (group.column(leaf), &map[leaf]);
-        let locations = self.parquet.offset_index().and_then(|index_of| index_of.get(index)?.get(leaf));
+        let (chunk, known) = (group.column(leaf), &map[leaf]);
+        let locations = self.parquet.offset_index().and_then(|of_group| of_group.get(index)?.get(leaf));
         let Some(locations) = locations.map(|index| index.page_locations()) else { return Ok(None) };
-        if !pages::suits(&chunk.column_descr_ptr()) || chunk.column_type() != Type::FIXED_LEN_BYTE_ARRAY {
-            return Ok(None);
-        }
-        let mut cost = ReadCost::default();
-        let mut sought = Sought::Plain(id);
-        if pages.dictionary.is_some() {
-            let dictionary = self.pages(index, &[leaf], map, &[])?;
-            cost += dictionary.cost;
-            let page = ids::first_page(dictionary, chunk, own.rows, locations)?;
-            match page.as_ref().and_then(|page| ids::number(page, id)) {
-                Some(number) => sought = Sought::Number(number),
-                None => return Ok(Some((UInt32Array::from(Vec::<u32>::new()), cost))),
+        let mut sought = match (chunk.column_type(), value.first_chunk::<16>()) {
+            _ if value.is_empty() || !pages::suits(&chunk.column_descr_ptr()) => return Ok(None),
+            (Type::FIXED_LEN_BYTE_ARRAY, Some(id)) if value.len() == id.len() => Sought::Id(id),
+            (Type::BYTE_ARRAY, _) => Sought::Text(Finder::new(value)),
+            _ => return Ok(None),
+        };
+        let data = self.pages(index, &[leaf], map, &[0..own.rows])?;
+        let (cost, open) = (data.cost, || find::pages(data.clone(), chunk, own.rows, locations));
+        if known.dictionary.is_some() {
+            let page = open()?.get_next_page().map_err(damaged)?;
+            let number = page.and_then(|page| find::number(&page, chunk.column_type(), value));
+            match (number, &sought) {
+                (Some(number), _) => sought = Sought::Number(number),
+                // Texts that had no room in it stand in the pages themselves.
+                (None, Sought::Text(_)) if !only_numbers(chunk) => return Ok(None),
+                (None, _) => return Ok(Some((UInt32Array::from(Vec::<u32>::new()), cost))),
             }
         }
-        let data = self.pages(index, &[leaf], map, &[0..own.rows])?;
-        cost += data.cost;
-        Ok(ids::rows(data, chunk, own.rows, locations, &sought)?.map(|rows| (rows, cost)))
+        let Some(found) = find::rows(open()?, own.rows, &sought)? else { return Ok(None) };
+        if found.perhaps.is_empty() {
+            return Ok(Some((found.rows.into(), cost)));
+        }
+        // Where the bytes stand somewhere among texts, these texts are made and compared.
+        let picked = Picked::all_of(found.perhaps);
+        let columns = self.columns(index, vec![leaf], data, Some(&picked))?;
+        let texts = columns.into_values().next().ok_or(Damage::Bounds("a column"))?;
+        Ok(picked.equal(&texts, value).map(|rows| (rows, cost)))
+    }
+
+    /// Leaves of a row group from bytes that were read: all rows, or those that are picked and what lies between.
+    fn columns(
+        &self,
+        index: usize,
+        leaves: Vec<usize>,
+        stretches: Stretches,
+        picked: Option<&Picked>,
+    ) -> Result<HashMap<String, ArrayRef>, StoreError> {
+        let all = self.meta.groups[index].rows;
+        let metadata = self.reader(index)?.clone();
+        let mask = ProjectionMask::leaves(metadata.parquet_schema(), leaves);
+        let mut reader = ParquetRecordBatchReaderBuilder::new_with_metadata(stretches, metadata)
+            .with_row_groups(vec![index])
+            .with_projection(mask)
+            .with_batch_size(all.max(1));
+        if let Some(picked) = picked {
+            reader = reader.with_row_selection(picked.selection(all));
+        }
+        rebuild::columns(reader.build().map_err(damaged)?, picked.map_or(all, Picked::read))
     }
 
     fn read_group(
@@ -485,24 +523,10 @@ impl ColdFile {
             _ => self.chunks(index, &leaves)?,
         };
         let cost = stretches.cost;
-        let columns = if leaves.is_empty() {
-            HashMap::new()
-        } else {
-            let metadata = self.reader(index)?.clone();
-            let mask = ProjectionMask::leaves(metadata.parquet_schema(), leaves);
-            let mut reader = ParquetRecordBatchReaderBuilder::new_with_metadata(stretches, metadata)
-                .with_row_groups(vec![index])
-                .with_projection(mask)
-                .with_batch_size(own.rows.max(1));
-            if let Some(picked) = &picked {
-                reader = reader.with_row_selection(picked.selection(own.rows));
-            }
-            let read = picked.as_ref().map_or(own.rows, Picked::read);
-            let columns = rebuild::columns(reader.build().map_err(damaged)?, read)?;
-            match &picked {
-                Some(picked) => picked.of_those(columns)?,
-                None => columns,
-            }
+        let columns = match &picked {
+            _ if leaves.is_empty() => HashMap::new(),
+            None => self.columns(index, leaves, stretches, None)?,
+            Some(picked) => picked.of_those(self.columns(index, leaves, stretches, Some(picked))?)?,
         };
         let rows = rows.map_or(own.rows, Array::len);
         let mut origin = Origin {
@@ -518,6 +542,13 @@ impl ColdFile {
         let batch = rebuild::batch(self.meta.signal, vec![origin], own, rows, columns, want)?;
         Ok((batch, cost))
     }
+}
+
+/// Whether all values of a chunk are told by their numbers in its dictionary.
+fn only_numbers(chunk: &ColumnChunkMetaData) -> bool {
+    let pages = chunk.page_encoding_stats().map(Vec::as_slice).unwrap_or_default();
+    let mut data = pages.iter().filter(|pages| pages.page_type != PageType::DICTIONARY_PAGE).peekable();
+    data.peek().is_some() && data.all(|pages| pages.encoding == Encoding::RLE_DICTIONARY)
 }
 
 /// Where the page map lies: before the meta, if there is one.
@@ -610,8 +641,8 @@ impl Unit for Group {
         self.file.read_group(self.index, want, Some(rows))
     }
 
-    fn rows_of_trace(&self, id: &[u8; 16]) -> Result<Option<(UInt32Array, ReadCost)>, StoreError> {
-        self.file.rows_of_trace(self.index, id)
+    fn rows_of(&self, column: &ColumnId, value: &[u8]) -> Result<Option<(UInt32Array, ReadCost)>, StoreError> {
+        self.file.rows_of(self.index, column, value)
     }
 
     fn cost(&self, want: &dyn Fn(TableKind, &ColumnId) -> bool) -> ReadCost {

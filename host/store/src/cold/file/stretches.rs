@@ -43,7 +43,8 @@ pub(super) fn join(mut ranges: Vec<Range<u64>>, gap: u64) -> Vec<Range<u64>> {
     joined
 }
 
-/// Stretches of a file that were read, by offset.
+/// Stretches of a file that were read, by offset. Cheap to clone.
+#[derive(Clone)]
 pub(super) struct Stretches {
     parts: Vec<(u64, Bytes)>,
     pub(super) cost: ReadCost,

@@ -1,13 +1,14 @@
-//! The rows of one id in a column of ids, found in the pages as they lie there: no value is made of the others. A dictionary
-//! without the id ends the search before any row is read.
+//! The rows of one value in a column, found in the pages as they lie there: no value is made of the others. A dictionary without
+//! the value ends the search before any row is read.
 //!
-//! Only what [`super::pages`] writes is known here (data pages v1 of flat columns); of anything else nothing is said, and the
-//! caller reads the column.
+//! Only flat columns with data pages v1 are known here: ids and dictionaries as [`super::pages`] writes them, and texts one behind
+//! the other as Parquet's writer does. Of anything else nothing is said, and the caller reads the column.
 
+use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::UInt32Array;
-use parquet::basic::Encoding;
+use memchr::memmem::Finder;
+use parquet::basic::{Encoding, Type};
 use parquet::column::page::{Page, PageReader as _};
 use parquet::file::metadata::ColumnChunkMetaData;
 use parquet::file::page_index::offset_index::PageLocation;
@@ -17,60 +18,86 @@ use parquet::file::serialized_reader::SerializedPageReader;
 use super::damaged;
 use crate::error::StoreError;
 
-/// How the id is told in data pages.
-pub(super) enum Sought<'i> {
-    /// By its bytes.
-    Plain(&'i [u8; 16]),
+/// How a value is told in data pages.
+pub(super) enum Sought<'v> {
+    /// By its bytes, which are those of an id.
+    Id(&'v [u8; 16]),
+    /// By its bytes, somewhere among those of other texts.
+    Text(Finder<'v>),
     /// By its number in the dictionary.
     Number(u32),
 }
 
-/// The first page of a chunk.
-pub(super) fn first_page<R: ChunkReader<T: 'static> + 'static>(
+/// Rows of a value.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    /// Those that are certain, ascending.
+    pub(super) rows: Vec<u32>,
+    /// Pages whose bytes have the value somewhere: rows that must be looked at.
+    pub(super) perhaps: Vec<Range<usize>>,
+}
+
+/// The pages of a chunk.
+pub(super) fn pages<R: ChunkReader + 'static>(
     reader: R,
     chunk: &ColumnChunkMetaData,
     rows: usize,
     locations: &[PageLocation],
-) -> Result<Option<Page>, StoreError> {
-    let pages = SerializedPageReader::new(Arc::new(reader), chunk, rows, Some(locations.to_vec()));
-    pages.and_then(|mut pages| pages.get_next_page()).map_err(damaged)
+) -> Result<SerializedPageReader<R>, StoreError> {
+    SerializedPageReader::new(Arc::new(reader), chunk, rows, Some(locations.to_vec())).map_err(damaged)
 }
 
-/// The number of an id in a dictionary page; `None` where it is not in it, or the page is no dictionary of ids.
-pub(super) fn number(dictionary: &Page, id: &[u8; 16]) -> Option<u32> {
-    let (ids, _) = dictionary.buffer().as_chunks::<16>();
-    ids.iter().position(|other| other == id).and_then(|number| u32::try_from(number).ok())
+/// The number of a value in a dictionary page; `None` where it is not in it.
+pub(super) fn number(dictionary: &Page, physical: Type, value: &[u8]) -> Option<u32> {
+    let bytes = dictionary.buffer();
+    let at = match physical {
+        Type::FIXED_LEN_BYTE_ARRAY => bytes.chunks_exact(value.len().max(1)).position(|other| other == value),
+        _ => texts(bytes).position(|other| other == value),
+    };
+    at.and_then(|number| u32::try_from(number).ok())
 }
 
-/// The rows of the id in the data pages of a chunk; `None` where a page is none that is known here.
-pub(super) fn rows<R: ChunkReader<T: 'static> + 'static>(
-    reader: R,
-    chunk: &ColumnChunkMetaData,
+/// Texts, each behind its length.
+fn texts(mut bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        let (length, rest) = bytes.split_first_chunk::<4>()?;
+        let (text, rest) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)?;
+        bytes = rest;
+        Some(text)
+    })
+}
+
+/// The rows of a value in the data pages of a chunk; `None` where a page is none that is known here.
+pub(super) fn rows<R: ChunkReader + 'static>(
+    mut pages: SerializedPageReader<R>,
     rows: usize,
-    locations: &[PageLocation],
     sought: &Sought<'_>,
-) -> Result<Option<UInt32Array>, StoreError> {
-    let mut pages =
-        SerializedPageReader::new(Arc::new(reader), chunk, rows, Some(locations.to_vec())).map_err(damaged)?;
-    if matches!(sought, Sought::Number(_)) {
-        pages.skip_next_page().map_err(damaged)?;
-    }
-    let (mut found, mut first) = (Vec::new(), 0);
+) -> Result<Option<Found>, StoreError> {
+    let (mut found, mut first) = (Found::default(), 0);
     while let Some(page) = pages.get_next_page().map_err(damaged)? {
+        if matches!(page, Page::DictionaryPage { .. }) {
+            continue;
+        }
         if in_page(&page, first, sought, &mut found).is_none() {
             return Ok(None);
         }
         first += page.num_values();
     }
-    Ok((first as usize == rows).then(|| found.into()))
+    Ok((first as usize == rows).then_some(found))
 }
 
-/// Adds the rows of the id in a data page whose first row is `first`.
-fn in_page(page: &Page, first: u32, sought: &Sought<'_>, found: &mut Vec<u32>) -> Option<()> {
+/// Adds the rows of the value in a data page whose first row is `first`.
+fn in_page(page: &Page, first: u32, sought: &Sought<'_>, found: &mut Found) -> Option<()> {
     let Page::DataPage { buf, num_values, encoding, .. } = page else { return None };
     let (length, rest) = buf.split_first_chunk::<4>()?;
     let (levels, values) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)?;
     let rows = *num_values as usize;
+    if let (Sought::Text(finder), Encoding::DELTA_LENGTH_BYTE_ARRAY | Encoding::PLAIN) = (sought, encoding) {
+        if finder.find(values).is_some() {
+            found.perhaps.push(first as usize..first as usize + rows);
+        }
+        return Some(());
+    }
     // By value, its row: those that are missing stand in the levels alone.
     let mut there: Option<Vec<u32>> = None;
     if !all_there(levels, rows) {
@@ -85,10 +112,10 @@ fn in_page(page: &Page, first: u32, sought: &Sought<'_>, found: &mut Vec<u32>) -
     let count = there.as_ref().map_or(rows, Vec::len);
     let mut add = |value: usize| {
         let row = there.as_ref().map_or(value as u32, |of| of[value]);
-        found.push(first + row);
+        found.rows.push(first + row);
     };
     match (sought, encoding) {
-        (Sought::Plain(id), Encoding::PLAIN) => {
+        (Sought::Id(id), Encoding::PLAIN) => {
             let (ids, rest) = values.as_chunks::<16>();
             if ids.len() != count || !rest.is_empty() {
                 return None;
