@@ -17,6 +17,7 @@ mod spread;
 mod span;
 mod tree;
 mod columns;
+mod marks;
 mod gather;
 mod direct;
 mod relate;

@@ -143,6 +143,51 @@ async fn memory_is_bounded_by_passes() {
     }
 }
 
+/// What is known of rows between the look for traces and that for their spans takes a part of the memory only, however many rows
+/// there are of which a few fit.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn marks_of_many_rows_need_little_room() {
+    const OF_FRAME: i64 = 4_000;
+    const FRAMES: i64 = 12;
+    let lab = Lab::new();
+    let mut rows = Vec::new();
+    for n in 0..FRAMES * OF_FRAME {
+        let (frame, at) = (n / OF_FRAME, n % OF_FRAME);
+        let trace = if at < 20 { 1 + (frame * 10 + at / 2) % 30 } else { 100 + n % 100 };
+        let (parent, kind) = match at {
+            20.. => (None, 0),
+            _ if at % 2 == 0 => (None, 2),
+            _ => (Some(n as u64 - 1), 1),
+        };
+        let mut row = span(n, trace as u8, parent, kind, 1 + n % 7);
+        // In half of the frames what fits is of no trace, and none of the traces is there.
+        if at < 20 && frame >= FRAMES / 2 {
+            row.fixed.retain(|(column, _)| *column != I::TraceId);
+        }
+        rows.push(row);
+    }
+    for rows in rows.chunks(OF_FRAME as usize) {
+        lab.add(support::batch(Signal::Spans, &[], &[], rows)).await;
+    }
+    // Spans may take half of it: less than a mark for each row.
+    let memory_bytes_max = 360 << 10;
+    assert!(FRAMES * OF_FRAME * 4 > memory_bytes_max as i64 / 2);
+    let small = Engine::new(lab.store.reader(), EngineOptions { memory_bytes_max, ..EngineOptions::default() });
+    let fitting = FRAMES * 10;
+    for (text, expected) in [
+        ("where k = 1 select count(), count() where parent.k = 2", [fitting, fitting / 2]),
+        ("where k = 1 select count(), count() where root.k = 2", [fitting, fitting / 2]),
+        ("match (a: k = 1, b: true where b > a) return a select count(), count() where b.k = 2", [fitting / 2; 2]),
+        ("match (a: k = 1, b: true) return a select count(), count() where duration > 0ns", [fitting; 2]),
+    ] {
+        for engine in [&lab.engine, &small] {
+            let answer =
+                ask_rows(&plainly(engine), "spans", text).await.unwrap_or_else(|error| panic!("{text}: {error}"));
+            assert_eq!([0, 1].map(|column| answer.cell(0, column).as_i64()), expected.map(Some), "{text}");
+        }
+    }
+}
+
 /// Traces as no one should send them, of more than 100,000 spans and 10,000 levels: also with circles, ids that repeat, spans
 /// that are their own parents, two roots, and spans that are running.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
