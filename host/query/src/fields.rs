@@ -187,6 +187,6 @@ fn scope_of(table: TableKind) -> Option<&'static str> {
 }
 
 fn intrinsic(signal: Signal, name: &str, fixed: crate::names::Fixed, rows: u64) -> FieldInfo {
-    let types = crate::field::shown_types(fixed);
+    let types = crate::fixed::shown_types(fixed);
     FieldInfo { name: name.to_owned(), scope: "intrinsic", signal, types, count: rows }
 }

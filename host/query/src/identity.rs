@@ -13,7 +13,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use crate::encode;
 use crate::eval::vals::{Scalar, Text, Vals};
-use crate::field::{Columns, Loaded, read_fixed, typed};
+use crate::field::{Columns, Loaded, typed};
 use crate::names::Fixed;
 
 /// The tables that series are told apart by.
@@ -54,7 +54,7 @@ pub(crate) fn wanted(table: TableKind, columns: &dyn Columns, want: &mut impl Fn
 pub(crate) fn read(table: TableKind, columns: &dyn Columns, from: &dyn Loaded) -> Result<Vals, ArrowError> {
     let mut sums = vec![0u128; from.rows(table)];
     for i in fixed(table) {
-        if let Some(vals) = read_fixed(table, Fixed::Plain(*i), from)? {
+        if let Some(vals) = crate::fixed::read(table, Fixed::Plain(*i), from)? {
             add(&mut sums, table, i.name(), &vals);
         }
     }

@@ -16,6 +16,7 @@ mod show;
 mod plugins;
 mod eval;
 mod encode;
+mod fixed;
 mod field;
 mod identity;
 mod frame;

@@ -13,7 +13,7 @@ use prism_model::Value;
 use super::Answer;
 use crate::error::QueryError;
 use crate::eval::vals::{Scalar, Vals};
-use crate::field::{DOUBLES, INTS};
+use crate::fixed::{DOUBLES, INTS};
 use crate::show;
 
 impl Answer {

@@ -8,7 +8,7 @@ use serde_json::{Map, Value as Json, json};
 use crate::eval::node::Unit;
 use crate::eval::vals::{Scalar, Vals};
 use crate::explain::Explained;
-use crate::field::{DOUBLES, INTS};
+use crate::fixed::{DOUBLES, INTS};
 use crate::show;
 
 /// A column of an answer.

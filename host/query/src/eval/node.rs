@@ -10,6 +10,7 @@ use regex::Regex;
 use super::vals::Scalar;
 use super::zone::TimeBin;
 use crate::plugins::Called;
+use crate::stack::with_room;
 
 /// What one value of a column belongs to. Evaluation stays at the lowest level for as long as it can: a condition on a
 /// resource attribute is decided once a resource, not once a row.
@@ -147,27 +148,11 @@ pub(crate) enum Node {
 impl Node {
     /// Visits every field number.
     pub(crate) fn fields(&self, visit: &mut impl FnMut(usize)) {
-        match self {
-            Node::Const(_) => {}
-            Node::Field(field) => visit(*field),
-            Node::Compare { left, right, .. }
-            | Node::TextPair { left, right, .. }
-            | Node::Arithmetic { left, right, .. } => {
-                left.fields(visit);
-                right.fields(visit);
+        self.each(&mut |node| {
+            if let Node::Field(field) = node {
+                visit(*field);
             }
-            Node::InSet { expr, .. }
-            | Node::TextTest { expr, .. }
-            | Node::Exists(expr)
-            | Node::Not(expr)
-            | Node::Negate(expr)
-            | Node::Path { expr, .. }
-            | Node::First { expr, .. }
-            | Node::Some { condition: expr, .. } => expr.fields(visit),
-            Node::And(all) | Node::Or(all) | Node::Call { args: all, .. } | Node::Joined { keys: all, .. } => {
-                all.iter().for_each(|n| n.fields(visit))
-            }
-        }
+        });
     }
 
     /// The same with something else for each field.
@@ -261,6 +246,10 @@ impl Node {
 
     /// Visits this node and every part of it.
     fn each(&self, visit: &mut impl FnMut(&Node)) {
+        with_room(|| self.each_part(visit));
+    }
+
+    fn each_part(&self, visit: &mut impl FnMut(&Node)) {
         visit(self);
         match self {
             Node::Const(_) | Node::Field(_) => {}

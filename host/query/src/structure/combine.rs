@@ -48,7 +48,9 @@ struct Owner {
 
 #[derive(Clone, Copy, Debug)]
 enum Step {
+    /// By number.
     Edge(usize),
+    /// By number among those that stand alone.
     Alone(usize),
 }
 
@@ -80,7 +82,8 @@ impl<'s> Combining<'s> {
             }
         }
         let mut steps: Vec<Step> = Vec::new();
-        steps.extend(way.alone.iter().filter(|binding| tested.contains(binding)).map(|binding| Step::Alone(*binding)));
+        let alone = way.alone.iter().enumerate().filter(|(_, binding)| tested.contains(binding));
+        steps.extend(alone.map(|(number, _)| Step::Alone(number)));
         let edges_in = way.edges.iter().enumerate().filter(|(_, edge)| tested.contains(&edge.to));
         steps.extend(edges_in.map(|(number, _)| Step::Edge(number)));
         Combining {
@@ -203,7 +206,7 @@ fn outcome(
 pub(super) struct Waiting {
     pub(super) owner: u32,
     pub(super) node: u32,
-    /// What each step came to: a node, or of a binding that stands alone its number by start.
+    /// What each step came to: a node, or of a binding that stands alone a position by start.
     pub(super) position: Vec<u32>,
 }
 
@@ -232,10 +235,8 @@ impl<P: Fn(u32, usize) -> u32> Walk<'_, P> {
         for (step, position) in to.steps.iter().zip(&row.position) {
             match step {
                 Step::Edge(number) => picked[self.way.edges[*number].to] = *position,
-                Step::Alone(binding) if *position != NONE => {
-                    picked[*binding] = self.tree.by_start()[*position as usize]
-                }
-                Step::Alone(_) => {}
+                // At no position yet there is no node.
+                Step::Alone(number) => picked[self.way.alone[*number]] = self.relating.alone(*number, *position),
             }
         }
         let mut added = 0;
@@ -251,9 +252,9 @@ impl<P: Fn(u32, usize) -> u32> Walk<'_, P> {
                     let node = self.relating.next(number, edge, picked[edge.from], previous, self.tree);
                     (edge.to, node, node)
                 }
-                Step::Alone(binding) => {
-                    let at = self.next_alone(binding, previous);
-                    (binding, if at == NONE { NONE } else { self.tree.by_start()[at as usize] }, at)
+                Step::Alone(number) => {
+                    let position = if previous == NONE { 0 } else { previous + 1 };
+                    (self.way.alone[number], self.relating.alone(number, position), position)
                 }
             };
             picked[binding] = node;
@@ -270,13 +271,6 @@ impl<P: Fn(u32, usize) -> u32> Walk<'_, P> {
             }
         }
         true
-    }
-
-    /// The next span by start of a binding that is not tied to the others, by its number in that order.
-    fn next_alone(&self, binding: usize, previous: u32) -> u32 {
-        let from = if previous == NONE { 0 } else { previous as usize + 1 };
-        let fits = |at: &usize| self.relating.holds(binding, self.tree.by_start()[*at]);
-        (from..self.tree.len()).find(fits).map_or(NONE, |at| at as u32)
     }
 
     fn add(&self, to: &mut Combining<'_>, owner: u32, picked: &[u32]) {

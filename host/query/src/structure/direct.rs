@@ -5,9 +5,12 @@
 //! start stands beside a row.
 
 use super::ask::{Alternative, Target, Way};
-use super::pairs::Pairs;
+use super::pairs::{Pairs, Repeated};
+use super::pieces::CHECK_SPANS;
 use super::span::{BELOW, FITS, IN_RANGE, LOOSE, NAMED, NONE};
 use super::spread::{Hashing, Sent, Stored, together};
+use crate::error::QueryError;
+use crate::scan::Scan;
 
 /// Whether parents and children alone tell the matches.
 pub(super) fn able(ways: &[Alternative], targets: &[Target]) -> bool {
@@ -78,12 +81,16 @@ impl<T> Default for Direct<T> {
 
 impl<T: Stored> Direct<T> {
     /// The matches among the spans of a part.
+    ///
+    /// # Errors
+    /// That the query's time is over.
     pub(super) fn solve<'s>(
         &mut self,
+        scan: &Scan,
         part: impl Iterator<Item = &'s [T]>,
         ways: &[Alternative],
         targets: &[Target],
-    ) -> Pairs
+    ) -> Result<Pairs, QueryError>
     where
         T: 's,
     {
@@ -95,6 +102,7 @@ impl<T: Stored> Direct<T> {
         }
         let roots = if targets.contains(&Target::Root) { self.roots() } else { Vec::new() };
         let mut pairs = Pairs::new(targets);
+        let repeated = Repeated::default();
         let mut matched = vec![false; if ways.len() > 1 { self.rows.len() } else { 0 }];
         for way in ways {
             let sets = self.sets(way);
@@ -107,6 +115,9 @@ impl<T: Stored> Direct<T> {
                 .collect();
             let returned = 1u32 << way.returned;
             for (row, stored) in self.rows.iter().enumerate() {
+                if row % CHECK_SPANS == 0 {
+                    scan.in_time()?;
+                }
                 let (sent, node) = (stored.sent(), self.node_of[row]);
                 let fits = sent.marks & returned != 0 && sent.marks & IN_RANGE != 0;
                 if !fits || sets[node as usize] & returned == 0 {
@@ -128,21 +139,28 @@ impl<T: Stored> Direct<T> {
                     Target::Bound(_) => match steps[number] {
                         Some((steps, binding)) => {
                             let up = (0..steps).fold(node, |node, _| self.sent[node as usize]);
-                            self.place(up, binding)
+                            self.place(up, binding, &repeated)
                         }
                         None => NONE,
                     },
                 });
             }
         }
-        pairs
+        Ok(pairs)
     }
 
     /// Of several rows of one id the first that fits.
-    fn place(&self, node: u32, binding: usize) -> u32 {
-        let mut best = NONE;
-        let mut row = self.head[node as usize];
-        let head = row;
+    fn place(&self, node: u32, binding: usize, repeated: &Repeated) -> u32 {
+        let head = self.head[node as usize];
+        match self.next[head as usize] == head {
+            true => self.search(head, binding),
+            false => repeated.place(node, binding, || self.search(head, binding)),
+        }
+    }
+
+    /// The same, row by row.
+    fn search(&self, head: u32, binding: usize) -> u32 {
+        let (mut best, mut row) = (NONE, head);
         // The rows of a node stand in a ring.
         loop {
             let fits = self.rows[row as usize].sent().marks & (1 << binding) != 0;

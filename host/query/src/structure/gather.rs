@@ -13,6 +13,7 @@ use prism_model::window::TimeRange;
 use super::Stop;
 use super::ask::Ask;
 use super::columns::{Ids, Times, bytes_of, words_of};
+use super::marks::{Kept, Known};
 use super::pieces::each;
 use super::span::{BELOW, ERROR, IN_RANGE, LOOSE, NAMED, Traces};
 use super::spread::{Found, Hashing, Parts, Placed, Sent, Share, Spread, Spreads, Stored, Wanted};
@@ -33,6 +34,8 @@ const SAMPLED_FACTOR: usize = 256;
 const SAMPLED_MANY: usize = 16;
 /// Frames of which one is worth being looked at twice to know.
 const SAMPLED_FRAMES_MIN: usize = 4;
+/// Which part of the room for spans marks that are kept for the second look, and the traces that it is about, may take each.
+const KEPT_PART: usize = 4;
 /// Number of the status that is an error.
 const STATUS_ERROR: i32 = 2;
 
@@ -72,8 +75,13 @@ pub(crate) struct Gathering<'s> {
     pub(crate) hashing: &'s Hashing,
 }
 
-/// Which rows of a frame fit which bindings.
-type Marks = Option<Vec<u32>>;
+/// What was found of the traces that may match.
+struct Looked {
+    wanted: Wanted,
+    /// Their ids where they are few.
+    few: Option<Vec<[u8; 16]>>,
+    kept: Kept,
+}
 
 impl Gathering<'_> {
     /// Reads the spans of the traces of a share that may match. Those of less are given where they are too many.
@@ -91,12 +99,12 @@ impl Gathering<'_> {
             None => vec![false; bindings],
         };
         if !first.contains(&true) {
-            return self.read::<T>(parts, None, &[], vec![true; bindings]);
+            return self.read::<T>(parts, None, &vec![true; bindings]);
         }
         // Where few rows fit, most frames need not be asked for traces.
-        let (wanted, parts, few, marks) = self.traces(parts, &first, narrow.is_none())?;
-        let asked = first.iter().map(|asked| !asked).collect();
-        self.read(parts, Some((wanted, few)), &marks, asked)
+        let looked = self.traces(parts, &first, narrow.is_none())?;
+        let asked: Vec<bool> = first.iter().map(|asked| !asked).collect();
+        self.read(looked.wanted.parts(), Some(&looked), &asked)
     }
 
     /// The frames that lie in the range.
@@ -175,17 +183,11 @@ impl Gathering<'_> {
         self.ask.alternatives.iter().any(|way| way.bound.iter().all(has))
     }
 
-    /// Finds the traces that may match by some bindings. Gives them, those of them that are few, and all marks.
-    #[expect(clippy::type_complexity, reason = "used once")]
-    fn traces(
-        &self,
-        parts: Parts,
-        asked: &[bool],
-        eager: bool,
-    ) -> Result<(Wanted, Parts, Option<Vec<[u8; 16]>>, Vec<Mutex<Marks>>), Stop> {
+    /// Finds the traces that may match by some bindings.
+    fn traces(&self, parts: Parts, asked: &[bool], eager: bool) -> Result<Looked, Stop> {
         let frames = self.scan.frames.len();
         let spreads = Mutex::new(Spreads::<Found>::new(frames, parts));
-        let marks: Vec<Mutex<Marks>> = (0..frames).map(|_| Mutex::new(None)).collect();
+        let kept = Kept::new(frames, self.bytes_max / KEPT_PART);
         each(self.scan, self.threads, frames, |number, _: &mut ()| {
             let parts = spreads.lock().parts;
             let found = self.frame(number, |reading| {
@@ -198,8 +200,8 @@ impl Gathering<'_> {
                 Ok(Some((of_frame, found)))
             })?;
             let Some((of_frame, found)) = found.flatten() else { return Ok(()) };
-            *marks[number].lock() = Some(of_frame);
-            found.map_or(Ok(()), |found| self.add(&spreads, number, found, parts))
+            kept.keep(number, of_frame);
+            found.map_or(Ok(()), |found| self.add(&spreads, number, found, parts, &|| kept.bytes()))
         })?;
         let spreads = spreads.into_inner();
         let wanted = each(self.scan, self.threads, spreads.parts.len(), |part, traces: &mut Traces| {
@@ -213,9 +215,11 @@ impl Gathering<'_> {
             let wanted = traces.ids().iter().zip(marks).filter(|(_, marks)| self.wanted(*marks, asked));
             Ok::<_, Stop>(wanted.map(|(id, _)| *id).collect::<Vec<_>>())
         })?;
-        let count: usize = wanted.iter().map(Vec::len).sum();
-        let few = (count <= FILTERED_TRACES_MAX).then(|| wanted.iter().flatten().map(bytes_of).collect());
-        Ok((Wanted::of(spreads.parts, &wanted, self.hashing), spreads.parts, few, marks))
+        let parts = spreads.parts;
+        drop(spreads);
+        let wanted = Wanted::of(parts, wanted, self.bytes_max / KEPT_PART, self.hashing);
+        let few = (wanted.len() <= FILTERED_TRACES_MAX).then(|| wanted.ids().map(bytes_of).collect());
+        Ok(Looked { wanted, few, kept })
     }
 
     /// The traces of marked rows.
@@ -233,43 +237,38 @@ impl Gathering<'_> {
     }
 
     /// Reads spans: those that fit something, or all, of any trace or of the wanted ones.
-    fn read<T: Stored>(
-        &self,
-        parts: Parts,
-        wanted: Option<(Wanted, Option<Vec<[u8; 16]>>)>,
-        known: &[Mutex<Marks>],
-        asked: Vec<bool>,
-    ) -> Result<Spreads<T>, Stop> {
-        let (wanted, few) = wanted.unzip();
-        let few = few.flatten();
+    fn read<T: Stored>(&self, parts: Parts, looked: Option<&Looked>, asked: &[bool]) -> Result<Spreads<T>, Stop> {
+        let wanted = looked.map(|looked| &looked.wanted);
+        let few = looked.and_then(|looked| looked.few.as_ref());
         let spreads = Mutex::new(Spreads::<T>::new(self.scan.frames.len(), parts));
-        let of_marks: usize = known.iter().map(|marks| marks.lock().as_ref().map_or(0, Vec::len) * 4).sum();
-        let beside = wanted.as_ref().map_or(0, Wanted::bytes) + of_marks;
+        // Marks make room as frames are read.
+        let beside = || looked.map_or(0, |looked| looked.wanted.bytes() + looked.kept.bytes());
+        let all = vec![true; asked.len()];
         each(self.scan, self.threads, self.scan.frames.len(), |number, _: &mut ()| {
-            let known = known.get(number).and_then(|marks| marks.lock().take());
+            let known = looked.map_or(Known::Nothing, |looked| looked.kept.take(number));
+            let fits_nothing = matches!(known, Known::Nothing);
+            let asked = if matches!(known, Known::Forgotten) { &all } else { asked };
             let frame = &self.scan.frames[number];
             let hopeless = |ids: &Vec<[u8; 16]>| !ids.iter().any(|id| frame.may_contain_trace(id));
             // A span of no trace matches only where it fits what was looked for first.
-            if known.is_none() && self.scan.prune && few.as_ref().is_some_and(hopeless) {
+            if fits_nothing && self.scan.prune && few.is_some_and(hopeless) {
                 return Ok(());
             }
             let parts = spreads.lock().parts;
             let spread = self.frame(number, |reading| {
-                if let Some(wanted) = wanted.as_ref().filter(|_| known.is_none() && asked.contains(&true))
+                if let Some(wanted) = wanted.filter(|_| fits_nothing && asked.contains(&true))
                     && !self.holds_any(reading, wanted)?
                 {
                     return Ok(None);
                 }
                 if few.is_none() {
-                    self.load(number, reading, &asked, &self.columns::<T>())?;
+                    self.load(number, reading, asked, &self.columns::<T>())?;
                 }
-                let marks = match (known, self.marks(number, reading, &asked)?) {
-                    (Some(mut known), Some(more)) => {
-                        known.iter_mut().zip(more).for_each(|(known, more)| *known |= more);
-                        Some(known)
-                    }
-                    (known, more) => known.or(more),
-                };
+                let mut marks = self.marks(number, reading, asked)?;
+                if let Known::Marks(mut known) = known {
+                    known.iter_mut().zip(marks.into_iter().flatten()).for_each(|(known, more)| *known |= more);
+                    marks = Some(known);
+                }
                 if marks.is_none() && !self.needs.all {
                     return Ok(None);
                 }
@@ -283,10 +282,10 @@ impl Gathering<'_> {
                     _ => self.needs.all && stays.as_ref().is_none_or(|stays| stays.value(row)),
                 };
                 let marks = |row: usize| marks.as_ref().map_or(0, |marks| marks[row]);
-                self.of_frame(number, reading, &stays, &marks, wanted.as_ref(), parts).map(Some)
+                self.of_frame(number, reading, &stays, &marks, wanted, parts).map(Some)
             })?;
             match spread.flatten() {
-                Some(spread) => self.add_beside(&spreads, number, spread, parts, beside),
+                Some(spread) => self.add(&spreads, number, spread, parts, &beside),
                 None => Ok(()),
             }
         })?;
@@ -340,28 +339,18 @@ impl Gathering<'_> {
         }))
     }
 
+    /// Adds what a frame gave, beside so many bytes that are taken already.
     fn add<T: super::spread::OfTrace>(
         &self,
         to: &Mutex<Spreads<T>>,
         number: usize,
         spread: Spread<T>,
         of: Parts,
-    ) -> Result<(), Stop> {
-        self.add_beside(to, number, spread, of, 0)
-    }
-
-    /// Adds what a frame gave, beside so many bytes that are taken already.
-    fn add_beside<T: super::spread::OfTrace>(
-        &self,
-        to: &Mutex<Spreads<T>>,
-        number: usize,
-        spread: Spread<T>,
-        of: Parts,
-        beside: usize,
+        beside: &impl Fn() -> usize,
     ) -> Result<(), Stop> {
         let later = |bytes: usize| bytes / size_of::<T>() * self.needs.later_bytes;
         let fits = |bytes: usize| {
-            let bytes = bytes + later(bytes) + beside;
+            let bytes = bytes + later(bytes) + beside();
             match self.memory.try_resize(bytes).map_err(engine_error) {
                 _ if bytes > self.bytes_max => Ok(false),
                 Ok(()) => Ok(true),
@@ -393,7 +382,7 @@ impl Gathering<'_> {
     }
 
     /// Which of the `asked` bindings each row fits, and whether it lies in the range; `None` where no row fits any.
-    fn marks(&self, number: usize, reading: &mut Reading<'_>, asked: &[bool]) -> Result<Marks, QueryError> {
+    fn marks(&self, number: usize, reading: &mut Reading<'_>, asked: &[bool]) -> Result<Option<Vec<u32>>, QueryError> {
         let frame = &self.scan.frames[number];
         let mut marks = Vec::new();
         for (binding, conditions) in self.ask.bindings.iter().enumerate() {

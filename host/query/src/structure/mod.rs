@@ -17,6 +17,7 @@ mod spread;
 mod span;
 mod tree;
 mod columns;
+mod marks;
 mod gather;
 mod direct;
 mod relate;
@@ -255,7 +256,7 @@ impl Pass<'_> {
     fn direct<T: Stored>(&self, spreads: &Spreads<T>) -> Result<Resolved, Stop> {
         let (ways, targets) = (&self.ask.alternatives, &self.task.targets);
         let pairs = each(self.scan, self.limits.threads, spreads.parts.len(), |part, room: &mut direct::Direct<T>| {
-            Ok::<_, Stop>(room.solve(spreads.part(part), ways, targets))
+            Ok::<_, Stop>(room.solve(self.scan, spreads.part(part), ways, targets)?)
         })?;
         let found = Found { share: spreads.parts.share, spans: spreads.len(), one: spreads.is_one_trace() };
         self.matched(found, pairs.iter(), &Known::default(), spreads.bytes())

@@ -1,5 +1,8 @@
 //! Rows that matched, each with the spans that stand beside it: of a part as lists, of all frames by place.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
+
 use arrow::buffer::{BooleanBuffer, Buffer};
 
 use super::ask::Target;
@@ -31,6 +34,17 @@ impl Pairs {
         for (number, (target, places)) in self.to.iter_mut().enumerate() {
             places.push(to(number, *target));
         }
+    }
+}
+
+/// By node and binding the place of the span that stands beside rows, of nodes that have several spans: such a node may stand
+/// beside as many rows as it has spans, and is searched once.
+#[derive(Debug, Default)]
+pub(super) struct Repeated(RefCell<HashMap<(u32, usize), u32>>);
+
+impl Repeated {
+    pub(super) fn place(&self, node: u32, binding: usize, search: impl FnOnce() -> u32) -> u32 {
+        *self.0.borrow_mut().entry((node, binding)).or_insert_with(search)
     }
 }
 

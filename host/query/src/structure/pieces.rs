@@ -7,6 +7,9 @@ use parking_lot::Mutex;
 use crate::error::QueryError;
 use crate::scan::Scan;
 
+/// Spans of one piece of work between two looks at the clock: some part of a millisecond.
+pub(crate) const CHECK_SPANS: usize = 1 << 12;
+
 /// Does every piece; gives what they gave, in their order. Each thread has room `R` of its own. Blocks.
 ///
 /// # Errors

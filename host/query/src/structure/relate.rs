@@ -21,8 +21,8 @@ pub(crate) struct Relating {
     nexts: Vec<Vec<u32>>,
     /// By edge to siblings: the first of each family.
     heads: Vec<Vec<u32>>,
-    /// For each binding that stands alone its first node.
-    alone: Vec<u32>,
+    /// For each binding that stands alone its nodes by start.
+    alone: Vec<Vec<u32>>,
 }
 
 /// Whether a span of the trace fits a binding: `fits(number, binding)`.
@@ -64,10 +64,10 @@ impl Relating {
                 return false;
             }
         }
-        self.alone.clear();
-        for binding in &of.alone {
-            let first = tree.by_start().iter().find(|node| self.sets[*binding][**node as usize]);
-            self.alone.push(first.copied().unwrap_or(NONE));
+        self.alone.resize_with(of.alone.len().max(self.alone.len()), Vec::new);
+        for (binding, alone) in of.alone.iter().zip(&mut self.alone) {
+            alone.clear();
+            alone.extend(tree.by_start().iter().filter(|node| self.sets[*binding][**node as usize]));
         }
         true
     }
@@ -82,11 +82,16 @@ impl Relating {
         self.firsts[edge][node as usize]
     }
 
+    /// The node of a binding that stands alone, by its number among those, at a position by start; [`NONE`] behind the last.
+    pub(crate) fn alone(&self, number: usize, position: u32) -> u32 {
+        self.alone[number].get(position as usize).copied().unwrap_or(NONE)
+    }
+
     /// Gives every binding that has none yet a node: the first that fits what leads to it.
     pub(crate) fn pick(&self, of: &Alternative, picked: &mut [u32]) {
-        for (binding, first) in of.alone.iter().zip(&self.alone) {
+        for (number, binding) in of.alone.iter().enumerate() {
             if picked[*binding] == NONE {
-                picked[*binding] = *first;
+                picked[*binding] = self.alone(number, 0);
             }
         }
         for (number, edge) in of.edges.iter().enumerate() {

@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::ask::{Absent, Alternative, BINDINGS_MAX, Target, Way};
 use super::beside::Tuples;
 use super::combine::{Combining, FIRST, TESTED, Waiting, Walk};
-use super::pairs::Pairs;
+use super::pairs::{Pairs, Repeated};
+use super::pieces::CHECK_SPANS;
 use super::relate::Relating;
 use super::span::{BELOW, IN_RANGE, NONE, Span, Spans};
 use super::tree::{Tree, Wants};
@@ -200,13 +201,21 @@ impl Solving<'_> {
         }
         let tree = &self.tree;
         // Of several spans of one id the first that fits.
-        let place = |node: u32, binding: usize| {
-            let mut rows = tree.rows(node).iter().map(|row| *row as usize);
+        let search = |rows: &[u32], binding: usize| {
+            let mut rows = rows.iter().map(|row| *row as usize);
             rows.find(|at| fits(*at, binding)).map_or(NONE, |at| spans[at].place)
+        };
+        let repeated = Repeated::default();
+        let place = |node: u32, binding: usize| match tree.rows(node) {
+            rows @ [_] => search(rows, binding),
+            rows => repeated.place(node, binding, || search(rows, binding)),
         };
         self.combining.settle();
         let mut waiting: Vec<Waiting> = Vec::new();
         for (at, span) in spans.iter().enumerate() {
+            if at % CHECK_SPANS == CHECK_SPANS - 1 {
+                bounds.scan.in_time()?;
+            }
             let node = tree.node_of(at);
             if !(self.anywhere || span.has(IN_RANGE))
                 || !fits(at, way.returned)

@@ -364,11 +364,20 @@ struct Set {
 }
 
 impl Set {
+    /// For so many ids.
+    fn slots(ids: usize) -> usize {
+        if ids == 0 { 0 } else { (ids * 2).next_power_of_two() }
+    }
+
+    fn bytes_of(ids: usize) -> usize {
+        Set::slots(ids) * size_of::<[u64; 2]>()
+    }
+
     fn of(ids: &[[u64; 2]], hashing: &Hashing) -> Set {
         if ids.is_empty() {
             return Set::default();
         }
-        let mut slots = vec![[0; 2]; (ids.len() * 2).next_power_of_two()];
+        let mut slots = vec![[0; 2]; Set::slots(ids.len())];
         let mask = slots.len() - 1;
         for id in ids {
             let mut slot = hashing.of(*id) as usize & mask;
@@ -397,9 +406,36 @@ impl Set {
 }
 
 impl Wanted {
-    /// Of each part the traces that may match.
-    pub(crate) fn of(parts: Parts, ids: &[Vec<[u64; 2]>], hashing: &Hashing) -> Wanted {
+    /// Of each part the traces that may match; those of a smaller share where they would take more than so many bytes.
+    pub(crate) fn of(mut parts: Parts, mut ids: Vec<Vec<[u64; 2]>>, bytes_max: usize, hashing: &Hashing) -> Wanted {
+        loop {
+            let bytes: usize = ids.iter().map(|ids| Set::bytes_of(ids.len())).sum();
+            let several = ids.iter().map(Vec::len).sum::<usize>() > 1;
+            let Some(half) = parts.share.half().filter(|_| several && bytes > bytes_max) else { break };
+            parts = parts.narrowed(half);
+            let mut rest = vec![Vec::new(); parts.len()];
+            for id in ids.into_iter().flatten() {
+                let hash = hashing.of(id);
+                if half.contains(hash) {
+                    rest[parts.part(hash)].push(id);
+                }
+            }
+            ids = rest;
+        }
         Wanted { parts, of: ids.iter().map(|ids| Set::of(ids, hashing)).collect() }
+    }
+
+    /// How they are cut.
+    pub(crate) fn parts(&self) -> Parts {
+        self.parts
+    }
+
+    pub(crate) fn ids(&self) -> impl Iterator<Item = &[u64; 2]> {
+        self.of.iter().flat_map(|set| &set.slots).filter(|id| **id != [0; 2])
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.ids().count()
     }
 
     pub(crate) fn has(&self, id: [u64; 2], hashing: &Hashing) -> bool {
@@ -416,4 +452,27 @@ impl Wanted {
 /// Whether two spans are of one trace.
 pub(crate) fn together(a: &Sent, b: &Sent) -> bool {
     a.trace == b.trace && (a.marks | b.marks) & LOOSE == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wanted_traces_are_of_a_share_that_fits() {
+        let hashing = Hashing::default();
+        let parts = Parts::of(Share::ALL, 20_000);
+        let mut ids = vec![Vec::new(); parts.len()];
+        let all: Vec<[u64; 2]> = (1..=1_000).map(|n| [n, n]).collect();
+        all.iter().for_each(|id| ids[parts.part(hashing.of(*id))].push(*id));
+        let whole = Wanted::of(parts, ids.clone(), 1 << 20, &hashing);
+        assert_eq!((whole.parts(), whole.len()), (parts, 1_000));
+        let some = Wanted::of(parts, ids.clone(), 4 << 10, &hashing);
+        assert!(some.bytes() <= 4 << 10 && some.len() > 20, "{} of {} bytes", some.len(), some.bytes());
+        for id in &all {
+            let in_share = some.parts().share.contains(hashing.of(*id));
+            assert_eq!((whole.has(*id, &hashing), some.has(*id, &hashing)), (true, in_share));
+        }
+        assert!(Wanted::of(parts, ids, 0, &hashing).len() <= 1, "one trace is always looked at");
+    }
 }
