@@ -304,14 +304,16 @@ impl Objects for S3Objects {
         if ranges.iter().any(|range| range.is_empty()) {
             return ranges.iter().map(|range| self.read(name, range.clone())).collect();
         }
-        let (path, ranges) = (self.0.path(name)?, ranges.to_vec());
-        self.0.run(|store| async move {
-            let read = ranges.into_iter().map(|range| {
+        let (path, wanted) = (self.0.path(name)?, ranges.to_vec());
+        let read: Vec<Bytes> = self.0.run(|store| async move {
+            let read = wanted.into_iter().map(|range| {
                 let (store, path) = (store.clone(), path.clone());
                 async move { store.get_range(&path, range).await }
             });
             futures::stream::iter(read).buffered(RANGES_AT_ONCE).try_collect().await
-        })
+        })?;
+        let whole = read.iter().zip(ranges).all(|(bytes, range)| bytes.len() as u64 == range.end - range.start);
+        if whole { Ok(read) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
     }
 
     fn read_end(&self, name: &str, bytes: u64) -> io::Result<(Bytes, u64)> {

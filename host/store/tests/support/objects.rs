@@ -22,6 +22,12 @@ pub fn behave(objects: &(dyn Objects + Sync)) {
     for range in [5..11, 10..12, 11..11, 50..60] {
         assert_eq!(objects.read("a/b/2", range.clone()).unwrap_err().kind(), io::ErrorKind::UnexpectedEof, "{range:?}");
     }
+    let several = objects.read_ranges("a/b/2", &[0..3, 8..10, 3..3]).unwrap();
+    assert_eq!(several, [Bytes::from(vec![2; 3]), Bytes::from(vec![2; 2]), Bytes::new()]);
+    assert!(objects.read_ranges("a/b/2", &[]).unwrap().is_empty());
+    let far = objects.read_ranges("a/b/2", &[0..3, 8..11]).unwrap_err();
+    assert_eq!(far.kind(), io::ErrorKind::UnexpectedEof);
+    assert_eq!(objects.read_ranges("a/none", &[0..1, 2..3]).unwrap_err().kind(), io::ErrorKind::NotFound);
     // Empty ones are objects too.
     assert_eq!(objects.create("a/empty", Bytes::new()).unwrap(), Create::Created);
     assert_eq!((objects.get("a/empty").unwrap(), objects.len("a/empty").unwrap()), (Bytes::new(), 0));
