@@ -15,7 +15,7 @@ use wasmtime::component::ResourceAny;
 use crate::argument::{Argument, Constant, Lowered, calls, check, present, rows_of};
 use crate::bindings::aggregator::exports::prism::plugin::aggregating;
 use crate::bindings::{base, columns, functions};
-use crate::call::{Caller, failed, host};
+use crate::call::{COLUMN_BYTES_MAX, Caller, failed, host};
 use crate::edit::check_offsets;
 use crate::error::{Failure, PluginError, lied};
 use crate::functions::{Callable, Function};
@@ -241,19 +241,22 @@ impl Accumulator {
     /// The states of all `count` groups, in their order. The accumulator is empty then.
     ///
     /// # Errors
-    /// As [`Accumulator::update`].
+    /// As [`Accumulator::update`], and [`PluginError::NoMemory`] where the query has none for them.
     pub fn states(mut self, count: usize) -> Result<BinaryArray, PluginError> {
         let (mut lengths, mut data) = (Vec::with_capacity(count), Vec::new());
-        self.each_part(count, |instance, resource, first, len| {
-            let states = instance.state(resource, first)?;
-            check_offsets(&states.offsets, states.data.len(), len)?;
-            lengths.extend(states.offsets.windows(2).map(|o| (o[1] - o[0]) as usize));
-            data.extend_from_slice(&states.data);
-            Ok(())
-        })?;
-        if i32::try_from(data.len()).is_err() {
-            return Err(self.failed(Failure::Output { limit: i32::MAX as usize }));
-        }
+        self.each_part(
+            count,
+            |instance, resource, first, len| {
+                let states = instance.state(resource, first)?;
+                check_offsets(&states.offsets, states.data.len(), len)?;
+                Ok(states)
+            },
+            |states| states.data.len() + size_of_val(&states.offsets[..]),
+            |states| {
+                lengths.extend(states.offsets.windows(2).map(|o| (o[1] - o[0]) as usize));
+                data.extend_from_slice(&states.data);
+            },
+        )?;
         let offsets = arrow::buffer::OffsetBuffer::<i32>::from_lengths(lengths);
         BinaryArray::try_new(offsets, data.into(), None).map_err(host)
     }
@@ -261,39 +264,48 @@ impl Accumulator {
     /// The results of all `count` groups, in their order, of the type that the signature names; text may be a dictionary.
     ///
     /// # Errors
-    /// As [`Accumulator::update`].
+    /// As [`Accumulator::states`].
     pub fn finish(mut self, count: usize) -> Result<ArrayRef, PluginError> {
         let returns = self.function.signature().returns;
         let output_max = self.session.lock().caller.host().options.output_bytes_max;
         let mut parts = Vec::new();
-        self.each_part(count, |instance, resource, first, len| {
-            let series = instance.finish(resource, first)?;
-            let returned = Returned { validity: series.validity, keys: series.keys, values: series.values };
-            parts.push(returned.check(len, returns.dtype(), output_max)?);
-            Ok(())
-        })?;
+        self.each_part(
+            count,
+            |instance, resource, first, len| {
+                let series = instance.finish(resource, first)?;
+                let returned = Returned { validity: series.validity, keys: series.keys, values: series.values };
+                let part = returned.check(len, returns.dtype(), output_max)?;
+                // Parts are joined as plain columns.
+                if len == count {
+                    return Ok(part);
+                }
+                cast(&part, &returns.data_type()).map_err(|e| Stopped::Bug(e.to_string()))
+            },
+            |part| part.get_array_memory_size(),
+            |part| parts.push(part),
+        )?;
         match parts.len() {
             0 => Ok(new_empty_array(&returns.data_type())),
             1 => Ok(parts.remove(0)),
-            _ => {
-                let plain = parts.iter().map(|part| cast(part, &returns.data_type()).map_err(host));
-                let plain = plain.collect::<Result<Vec<_>, _>>()?;
-                concat(&plain.iter().map(AsRef::as_ref).collect::<Vec<&dyn Array>>()).map_err(host)
-            }
+            _ => concat(&parts.iter().map(AsRef::as_ref).collect::<Vec<&dyn Array>>()).map_err(host),
         }
     }
 
-    /// Takes all groups out, as many at a time as the guest's answer may hold, and ends the guest's accumulator.
-    fn each_part(
+    /// Takes all groups out, as many at a time as the guest's answer may hold, and ends the guest's accumulator. What each part
+    /// takes is memory of the query: how many parts there are, and so what they come to, is the guest's own word.
+    fn each_part<T>(
         &mut self,
         count: usize,
-        mut take_out: impl FnMut(&mut Instance, ResourceAny, Option<u32>, usize) -> Result<(), Stopped>,
+        mut take_out: impl FnMut(&mut Instance, ResourceAny, Option<u32>, usize) -> Result<T, Stopped>,
+        bytes_of: impl Fn(&T) -> usize,
+        mut keep: impl FnMut(T),
     ) -> Result<(), PluginError> {
         self.grow(count)?;
-        let most = (self.session.lock().caller.host().options.output_bytes_max / OUTPUT_PART).max(1) as u64;
-        let mut left = count;
+        let caller = self.session.lock().caller.clone();
+        let most = (caller.host().options.output_bytes_max / OUTPUT_PART).max(1) as u64;
+        let (mut left, mut bytes) = (count, 0usize);
         while left > 0 {
-            let taken = self.with(|instance, resource| {
+            let (taken, part) = self.with(|instance, resource| {
                 let size = instance.size(resource)?;
                 let (first, len) = match u128::from(size).checked_div(u128::from(most)) {
                     Some(0) | None => (None, left),
@@ -302,9 +314,15 @@ impl Accumulator {
                         (Some(len as u32), len as usize)
                     }
                 };
-                take_out(instance, resource, first, len)?;
-                Ok(len)
+                Ok((len, take_out(instance, resource, first, len)?))
             })?;
+            let more = bytes_of(&part);
+            caller.keep(more)?;
+            bytes = bytes.saturating_add(more);
+            if bytes > COLUMN_BYTES_MAX {
+                return Err(self.failed(Failure::Output { limit: COLUMN_BYTES_MAX }));
+            }
+            keep(part);
             left -= taken;
             self.groups = left;
         }

@@ -16,11 +16,14 @@ use crate::error::{Failure, PluginError};
 use crate::functions::{Callable, Function, Functions};
 use crate::guest::{Instance, Interrupt, NoAnswer, answered, arm, failure_of};
 use crate::host::PluginHost;
-use crate::returned::Returned;
+use crate::returned::{Returned, lengths};
 use crate::signature::Signature;
 use crate::slots::Slot;
 use crate::stage::Stopped;
 use crate::worlds::Exports;
+
+/// Values of one column take at most what its offsets reach.
+pub(crate) const COLUMN_BYTES_MAX: usize = i32::MAX as usize;
 
 /// What guests took for a query.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,11 +34,15 @@ pub struct Spent {
     pub calls: u64,
 }
 
+/// Takes so many more bytes of a query's memory, which it gives back when it is dropped; or says why there are none left.
+pub type Memory = Box<dyn Fn(usize) -> Result<(), Box<dyn std::error::Error + Send + Sync>> + Send + Sync>;
+
 /// The calls of one query: their end and what they take. May be used by many threads at once.
 pub struct Caller {
     host: Arc<PluginHost>,
     tenant: TenantId,
     pub(crate) interrupt: Arc<Interrupt>,
+    memory: Option<Memory>,
     nanos: AtomicU64,
     calls: AtomicU64,
 }
@@ -46,11 +53,21 @@ pub struct Held(#[expect(dead_code, reason = "what counts is when it is dropped"
 impl Caller {
     /// For a query of the tenant of some functions. `until`: the end of the query's time, at which guests are stopped.
     pub fn new(functions: &Functions, until: Option<Instant>) -> Arc<Caller> {
+        Caller::of(functions, until, None)
+    }
+
+    /// The same, where states and results of aggregates take memory of the query until this is dropped.
+    pub fn with_memory(functions: &Functions, until: Option<Instant>, memory: Memory) -> Arc<Caller> {
+        Caller::of(functions, until, Some(memory))
+    }
+
+    fn of(functions: &Functions, until: Option<Instant>, memory: Option<Memory>) -> Arc<Caller> {
         let interrupt = Interrupt { until, ..Interrupt::default() };
         Arc::new(Caller {
             host: functions.host.clone(),
             tenant: functions.tenant.clone(),
             interrupt: Arc::new(interrupt),
+            memory,
             nanos: AtomicU64::new(0),
             calls: AtomicU64::new(0),
         })
@@ -136,9 +153,13 @@ impl Caller {
         });
         let keys = UInt32Array::from_iter_values(keys);
         let distinct = take(dictionary.values(), &UInt32Array::from(used), None).map_err(host)?;
-        let (entries, mut args) = (distinct.len(), args.to_vec());
-        args[number] = Argument::Column(distinct);
-        let values = self.in_parts(function, entries, &args)?;
+        let (entries, mut by_value) = (distinct.len(), args.to_vec());
+        by_value[number] = Argument::Column(distinct);
+        let values = self.in_parts(function, entries, &by_value)?;
+        let options = &self.host.options;
+        let calls = calls(args, rows, options.call_values_max, options.call_bytes_max).len();
+        check_written_out(&values, &keys, options.output_bytes_max, calls)
+            .map_err(|failure| failed(&function.callable, function.signature(), failure.into()))?;
         if *values.data_type() == DataType::Utf8 {
             return Ok(Arc::new(DictionaryArray::try_new(keys, values).map_err(host)?));
         }
@@ -152,11 +173,17 @@ impl Caller {
             let whole = args.iter().map(|arg| arg.slice(0, rows)).collect::<Result<Vec<_>, _>>()?;
             return self.once(function, rows, &whole);
         }
-        let mut done = Vec::with_capacity(parts.len());
+        let (mut done, mut bytes) = (Vec::with_capacity(parts.len()), 0usize);
         let plain = function.signature().returns.data_type();
         for (from, len) in parts {
             let part = args.iter().map(|arg| arg.slice(from, len)).collect::<Result<Vec<_>, _>>()?;
-            done.push(cast(&self.once(function, len, &part)?, &plain).map_err(host)?);
+            let part = cast(&self.once(function, len, &part)?, &plain).map_err(host)?;
+            bytes = bytes.saturating_add(part.get_buffer_memory_size());
+            if bytes > COLUMN_BYTES_MAX {
+                let failure = Failure::Output { limit: COLUMN_BYTES_MAX };
+                return Err(failed(&function.callable, function.signature(), failure.into()));
+            }
+            done.push(part);
         }
         let done: Vec<&dyn Array> = done.iter().map(AsRef::as_ref).collect();
         concat(&done).map_err(host)
@@ -166,19 +193,17 @@ impl Caller {
     fn once(&self, function: &Function, rows: usize, args: &[Argument]) -> Result<ArrayRef, PluginError> {
         let (callable, signature) = (&function.callable, function.signature());
         let lowered = Lowered::of(signature, args);
-        let series = self.timed(|| -> Result<_, Stopped> {
+        let values = self.timed(|| -> Result<_, Stopped> {
             let mut instance =
                 callable.stage.interruptible(&self.host, &callable.plugin, Some(self.interrupt.clone()))?;
             let series = instance.eval(function.number, rows as u32, &lowered.args())?;
-            callable.stage.give_back(&self.host, &callable.plugin, instance);
-            Ok(series)
-        })?;
-        let output_max = self.host.options.output_bytes_max;
-        let checked = series.and_then(|series| {
             let returned = Returned { validity: series.validity, keys: series.keys, values: series.values };
-            Ok(returned.check(rows, signature.returns.dtype(), output_max)?)
-        });
-        checked.map_err(|stopped| failed(callable, signature, stopped))
+            let values = returned.check(rows, signature.returns.dtype(), self.host.options.output_bytes_max)?;
+            // An instance that lied is not used again.
+            callable.stage.give_back(&self.host, &callable.plugin, instance);
+            Ok(values)
+        })?;
+        values.map_err(|stopped| failed(callable, signature, stopped))
     }
 
     /// Runs guests within the tenant's share, and counts their time.
@@ -195,6 +220,11 @@ impl Caller {
         Ok(done)
     }
 
+    /// Takes memory of the query for what a guest gave.
+    pub(crate) fn keep(&self, bytes: usize) -> Result<(), PluginError> {
+        self.memory.as_ref().map_or(Ok(()), |take| take(bytes).map_err(PluginError::NoMemory))
+    }
+
     pub(crate) fn host(&self) -> &Arc<PluginHost> {
         &self.host
     }
@@ -204,6 +234,15 @@ impl std::fmt::Debug for Caller {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Caller").field("tenant", &self.tenant).field("spent", &self.spent()).finish_non_exhaustive()
     }
+}
+
+/// Checks what values of a guest take where each row has its own, before they are written out: no more than if it had been
+/// called with all of the rows.
+fn check_written_out(values: &ArrayRef, keys: &UInt32Array, bytes_max: usize, calls: usize) -> Result<(), Failure> {
+    let Some(lengths) = lengths(values) else { return Ok(()) };
+    let bytes = keys.values().iter().fold(0, |sum: usize, key| sum.saturating_add(lengths[*key as usize]));
+    let limit = bytes_max.saturating_mul(calls).min(COLUMN_BYTES_MAX);
+    if bytes > limit { Err(Failure::Output { limit }) } else { Ok(()) }
 }
 
 /// What a query is told of a call that gave nothing.

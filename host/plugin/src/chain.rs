@@ -13,10 +13,11 @@ use parking_lot::Mutex;
 use prism_model::{Batch, BatchId, Cleared, Redaction, Signal, TenantId};
 
 use crate::error::{Failure, PluginError};
-use crate::guest::{Bounds, Speech};
+use crate::guest::Bounds;
 use crate::host::{Binding, Plugin, PluginHost};
 use crate::metadata::{CONFIG_BYTES_MAX, check_config};
 pub(crate) use crate::stage::{Ran, Stage, Stopped};
+use crate::voice::Speech;
 use crate::worlds::World;
 
 /// Batches that failed and may come again, remembered by id. A client that retries does so within minutes.

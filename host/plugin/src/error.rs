@@ -70,6 +70,9 @@ pub enum PluginError {
         /// Its setting.
         setting: &'static str,
     },
+    /// The query's memory does not hold what aggregates gave: why, as whoever has the memory says it.
+    #[error(transparent)]
+    NoMemory(Box<dyn std::error::Error + Send + Sync>),
     /// The host itself could not go on.
     #[error("plugin host: {0}")]
     Host(String),
@@ -126,7 +129,7 @@ impl Classify for PluginError {
         match self {
             PluginError::Refused(_) | PluginError::BadBinding { .. } | PluginError::GivenUp { .. } => Kind::Fix,
             // The same query would fail again, by the fault of who asks or of whose plugin it is.
-            PluginError::Call { .. } | PluginError::Interrupted => Kind::Fix,
+            PluginError::Call { .. } | PluginError::Interrupted | PluginError::NoMemory(_) => Kind::Fix,
             PluginError::ComponentTooLarge { .. } => Kind::TooLarge,
             PluginError::Failed { .. } => Kind::Retry,
             PluginError::Busy { .. } => Kind::Wait,

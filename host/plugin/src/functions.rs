@@ -11,10 +11,11 @@ use prism_model::TenantId;
 
 use crate::chain::check_binding;
 use crate::error::PluginError;
-use crate::guest::{Bounds, Speech};
+use crate::guest::Bounds;
 use crate::host::{Binding, Plugin, PluginHost};
 use crate::signature::Signature;
 use crate::stage::Stage;
+use crate::voice::Speech;
 use crate::worlds::World;
 
 /// A binding whose functions can be called.

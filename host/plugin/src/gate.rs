@@ -12,9 +12,10 @@ use wasmtime::component::Component;
 
 use crate::chain::{Call, Stage, Stopped};
 use crate::error::PluginError;
-use crate::guest::{Birth, Bounds, Speech, to_refusal};
+use crate::guest::{Birth, Bounds, to_refusal};
 use crate::host::{Plugin, PluginHost};
 use crate::signature;
+use crate::voice::{Speech, Voice};
 use crate::worlds::{Pre, World};
 
 /// Bounds of describe and the golden batches, which hold a handful of values.
@@ -55,8 +56,7 @@ pub(crate) fn admit(host: &Arc<PluginHost>, bytes: &[u8]) -> Result<Arc<Plugin>,
         bounds,
         budget: host.budget.clone(),
         counters: 0,
-        speech: Speech::Withheld,
-        name: Arc::from("upload"),
+        voice: Arc::new(Voice::new("upload", Speech::Withheld)),
         kept: Arc::default(),
     })
     .map_err(|e| to_refusal(e, "it does not start", options))?;

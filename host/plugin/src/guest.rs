@@ -15,13 +15,11 @@ use crate::engine::thread_cpu_time;
 use crate::error::{Failure, PluginError};
 use crate::metadata::{Metadata, Need};
 use crate::options::PluginOptions;
+use crate::voice::{Voice, one_line};
 use crate::worlds::{Exports, Pre};
 
 /// Bytes that a filter may keep between calls (`memory.save`): some counters and averages.
 const KEPT_BYTES_MAX: usize = 64 << 10;
-/// Log lines of one call, and characters of one line.
-const LOG_LINES_MAX: u32 = 20;
-const LOG_CHARS_MAX: usize = 500;
 
 /// Bounds of a call.
 #[derive(Clone, Copy, Debug)]
@@ -59,15 +57,6 @@ pub(crate) struct MemoryBudget {
     pub(crate) max: usize,
 }
 
-/// What a guest says to the outside.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Speech {
-    /// It has seen data that is not redacted: log lines are only counted.
-    Withheld,
-    /// Log lines go to the node's log.
-    Heard,
-}
-
 /// What ends a call before its own bounds do: the query that it belongs to.
 #[derive(Debug, Default)]
 pub(crate) struct Interrupt {
@@ -94,9 +83,7 @@ pub(crate) struct State {
     interrupt: Option<Arc<Interrupt>>,
     passed: Option<Failure>,
     pub(crate) counters: Vec<u64>,
-    log_lines: u32,
-    speech: Speech,
-    name: Arc<str>,
+    voice: Arc<Voice>,
     kept: Arc<Mutex<Vec<u8>>>,
 }
 
@@ -130,18 +117,7 @@ impl ResourceLimiter for State {
 
 impl bindings::host::Host for State {
     fn log(&mut self, level: bindings::host::Level, message: String) -> wasmtime::Result<()> {
-        self.log_lines = self.log_lines.saturating_add(1);
-        if self.speech == Speech::Withheld || self.log_lines > LOG_LINES_MAX {
-            return Ok(());
-        }
-        let message = one_line(&message);
-        use bindings::host::Level;
-        match level {
-            Level::Debug => tracing::debug!(target: "prism_plugin::guest", plugin = %self.name, "{message}"),
-            Level::Info => tracing::info!(target: "prism_plugin::guest", plugin = %self.name, "{message}"),
-            Level::Warn => tracing::warn!(target: "prism_plugin::guest", plugin = %self.name, "{message}"),
-            Level::Error => tracing::error!(target: "prism_plugin::guest", plugin = %self.name, "{message}"),
-        }
+        self.voice.say(level, &message);
         Ok(())
     }
 
@@ -184,8 +160,7 @@ pub(crate) struct Birth<'a> {
     pub(crate) bounds: Bounds,
     pub(crate) budget: Arc<MemoryBudget>,
     pub(crate) counters: usize,
-    pub(crate) speech: Speech,
-    pub(crate) name: Arc<str>,
+    pub(crate) voice: Arc<Voice>,
     pub(crate) kept: Arc<Mutex<Vec<u8>>>,
 }
 
@@ -244,9 +219,7 @@ impl Instance {
                 interrupt: None,
                 passed: None,
                 counters: vec![0; birth.counters],
-                log_lines: 0,
-                speech: birth.speech,
-                name: birth.name,
+                voice: birth.voice,
                 kept: birth.kept,
             },
         );
@@ -339,8 +312,9 @@ pub(crate) fn arm(store: &mut Store<State>) {
     let state = store.data_mut();
     state.cpu_until = thread_cpu_time() + state.bounds.cpu;
     state.wall_until = Instant::now() + state.bounds.wall;
-    state.log_lines = 0;
     state.passed = None;
+    // What an earlier call was refused explains nothing that this one does.
+    state.memory_refused = None;
     store.set_epoch_deadline(1);
 }
 
@@ -362,11 +336,6 @@ pub(crate) fn failure_of(store: &mut Store<State>, error: &wasmtime::Error) -> N
         }
         None => Failure::Lied(error.root_cause().to_string()).into(),
     }
-}
-
-/// A guest's words as they may stand in a log or on a screen.
-fn one_line(text: &str) -> String {
-    text.chars().take(LOG_CHARS_MAX).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 pub(crate) fn answered(error: base::Error, may_show: bool) -> Failure {

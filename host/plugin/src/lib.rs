@@ -19,6 +19,7 @@ mod compile;
 pub mod metadata;
 mod signature;
 mod worlds;
+mod voice;
 mod guest;
 mod slots;
 pub mod host;
@@ -44,7 +45,7 @@ mod accumulator;
 
 pub use accumulator::{Accumulator, Session};
 pub use argument::{Argument, Constant};
-pub use call::{Caller, Held, Spent};
+pub use call::{Caller, Held, Memory, Spent};
 pub use chain::{Call, Chain, Counted, Dropped, Passed};
 pub use error::{Failure, PluginError};
 pub use functions::{Function, Functions, NotFound};

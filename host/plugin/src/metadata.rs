@@ -1,5 +1,7 @@
 //! What a plugin says about itself: checked metadata, needs, and its configuration's schema.
 
+use std::collections::HashMap;
+
 use prism_model::TableKind;
 use serde_json::Value as Json;
 
@@ -14,6 +16,10 @@ const NAMES_MAX: usize = 64;
 const NAME_BYTES_MAX: usize = 63;
 const DESCRIPTION_BYTES_MAX: usize = 4 << 10;
 const NEED_NAME_BYTES_MAX: usize = 1 << 10;
+/// Values of a schema whose references are written out, twice what its bytes hold without any, and their depth, which is what
+/// the parser reads: whoever checks a configuration follows every reference, on the host's time and stack.
+const SCHEMA_VALUES_MAX: usize = 1 << 16;
+const SCHEMA_DEPTH_MAX: usize = 128;
 
 /// How a plugin looks at a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -34,7 +40,7 @@ pub struct Metadata {
     pub version: String,
     /// For people.
     pub description: String,
-    /// JSON Schema of its configuration.
+    /// JSON Schema of its configuration; references are like `#/$defs/name`, and none leads back to itself.
     pub config_schema: Json,
     /// A configuration that fits the schema.
     pub config_example: Json,
@@ -169,6 +175,8 @@ impl Metadata {
         }
         self.config_schema = parse("config-schema", &self.texts.schema)?;
         self.config_example = parse("config-example", &self.texts.example)?;
+        check_references(&self.config_schema)
+            .map_err(|e| format!("config-schema is no JSON Schema that can be used: {e}"))?;
         // `pattern` is matched by an engine whose time is linear, and references are not fetched: the schema is a guest's.
         let validator = jsonschema::options()
             .with_draft(jsonschema::Draft::Draft202012)
@@ -207,17 +215,79 @@ fn check_names(what: &str, names: &[String]) -> Result<(), String> {
     Ok(())
 }
 
+/// Refuses a schema that its references make endless, or much larger than it is.
+fn check_references(schema: &Json) -> Result<(), String> {
+    let (values, _) = written_out(schema, schema, 0, &mut HashMap::new())?;
+    if values > SCHEMA_VALUES_MAX {
+        return Err(format!(
+            "expected at most {SCHEMA_VALUES_MAX} values with its references written out, found {values}"
+        ));
+    }
+    Ok(())
+}
+
+/// How many values a part of a schema has with its references written out, and how deep they are. `known`: the same of
+/// targets of references.
+fn written_out<'s>(
+    schema: &'s Json,
+    part: &'s Json,
+    depth: usize,
+    known: &mut HashMap<&'s str, (usize, usize)>,
+) -> Result<(usize, usize), String> {
+    let too_deep = || format!("expected at most {SCHEMA_DEPTH_MAX} levels with its references written out");
+    if depth > SCHEMA_DEPTH_MAX {
+        return Err(too_deep());
+    }
+    let (mut values, mut height) = (1usize, 0);
+    let mut add = |(more, below): (usize, usize)| {
+        values = values.saturating_add(more);
+        height = height.max(below + 1);
+    };
+    match part {
+        Json::Array(items) => {
+            for item in items {
+                add(written_out(schema, item, depth + 1, known)?);
+            }
+        }
+        Json::Object(members) => {
+            for (name, member) in members {
+                match (name.as_str(), member) {
+                    ("$ref", Json::String(to)) => {
+                        let target = to.strip_prefix('#').and_then(|pointer| schema.pointer(pointer));
+                        let target = target
+                            .ok_or_else(|| format!("expected references like `#/$defs/name`, found `{}`", short(to)))?;
+                        let of_target = match known.get(to.as_str()) {
+                            Some(of_target) => *of_target,
+                            None => written_out(schema, target, depth + 1, known)?,
+                        };
+                        known.insert(to, of_target);
+                        add(of_target);
+                    }
+                    // They change what a reference means.
+                    ("$id" | "$anchor" | "$dynamicAnchor" | "$dynamicRef" | "$recursiveRef", Json::String(_))
+                        if depth > 0 || name != "$id" =>
+                    {
+                        return Err(format!("expected no `{name}` in it"));
+                    }
+                    (_, member) => add(written_out(schema, member, depth + 1, known)?),
+                }
+            }
+        }
+        _ => {}
+    }
+    if depth + height > SCHEMA_DEPTH_MAX { Err(too_deep()) } else { Ok((values, height)) }
+}
+
 /// Checks a configuration against the plugin's schema.
 ///
 /// # Errors
-/// Up to five places that do not fit, each as JSON pointer and expectation.
+/// The first place that does not fit, as JSON pointer and expectation. All of them are not even gathered: schema and
+/// configuration, each small, could have as many as their product.
 pub(crate) fn check_config(validator: &jsonschema::Validator, config: &Json) -> Result<(), String> {
-    let mut wrong = Vec::new();
-    for error in validator.iter_errors(config).take(5) {
+    validator.validate(config).map_err(|error| {
         let at = error.instance_path().to_string();
-        wrong.push(format!("at `{}`: {}", if at.is_empty() { "/" } else { &at }, short(&error.to_string())));
-    }
-    if wrong.is_empty() { Ok(()) } else { Err(wrong.join("; ")) }
+        format!("at `{}`: {}", if at.is_empty() { "/" } else { &at }, short(&error.to_string()))
+    })
 }
 
 /// Checks what `init` returned.
@@ -259,7 +329,41 @@ pub(crate) fn place_of(kind: TableKind) -> Option<Place> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+
+    #[test]
+    fn schemas_that_references_make_large_or_endless_are_refused() {
+        let refused = |schema: &Json| check_references(schema).unwrap_err();
+        let twice =
+            |to: usize| json!({ "allOf": [{ "$ref": format!("#/$defs/{to}") }, { "$ref": format!("#/$defs/{to}") }] });
+        let levels = |count: usize| {
+            let mut defs: serde_json::Map<_, _> = (1..count).map(|n| (n.to_string(), twice(n - 1))).collect();
+            defs.insert("0".to_owned(), json!({ "type": "string" }));
+            json!({ "$defs": defs, "$ref": format!("#/$defs/{}", count - 1) })
+        };
+        assert_eq!(check_references(&levels(8)), Ok(()));
+        assert!(refused(&levels(32)).contains("expected at most 65536 values"), "two to the power of 31");
+        let chain = |count: usize| {
+            let mut defs: serde_json::Map<_, _> =
+                (1..count).map(|n| (format!("{n:04}"), json!({ "$ref": format!("#/$defs/{:04}", n - 1) }))).collect();
+            defs.insert("0000".to_owned(), json!(true));
+            json!({ "$defs": defs })
+        };
+        assert_eq!(check_references(&chain(100)), Ok(()));
+        assert!(refused(&chain(1_000)).contains("at most 128 levels"));
+        for (schema, words) in [
+            (json!({ "$ref": "#" }), "at most 128 levels"),
+            (json!({ "items": { "allOf": [{ "$ref": "#" }, { "$ref": "#" }] } }), "at most 128 levels"),
+            (json!({ "$ref": "http://127.0.0.1:1/schema" }), "expected references like `#/$defs/name`"),
+            (json!({ "$ref": "#name" }), "expected references like `#/$defs/name`"),
+            (json!({ "not": { "$id": "other" } }), "expected no `$id`"),
+        ] {
+            assert!(refused(&schema).contains(words), "{schema}: {}", refused(&schema));
+        }
+        assert_eq!(check_references(&json!({ "$id": "own", "properties": { "$ref": { "type": "string" } } })), Ok(()));
+    }
 
     #[test]
     fn a_star_stands_for_any_run() {

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, BinaryArray, BooleanArray, DictionaryArray, Float64Array, Int64Array, StringArray, UInt32Array,
+    Array, ArrayRef, AsArray, BinaryArray, BooleanArray, DictionaryArray, Float64Array, Int64Array, StringArray,
+    UInt32Array,
 };
-use arrow::buffer::{BooleanBuffer, Buffer, NullBuffer};
+use arrow::buffer::{BooleanBuffer, Buffer, NullBuffer, OffsetBuffer};
 use arrow::compute::{nullif, take};
+use arrow::datatypes::{DataType, UInt32Type};
 
 use crate::bindings::base::Dtype;
 use crate::bindings::columns::{BytesColResult, ValuesResult};
@@ -60,6 +62,26 @@ impl Returned {
         }
         take(&values, &keys, None).map_err(|e| lied(e.to_string()))
     }
+}
+
+/// Bytes of each value; `None` where all take as many.
+pub(crate) fn lengths(values: &ArrayRef) -> Option<Vec<usize>> {
+    let of_offsets = |offsets: &OffsetBuffer<i32>| offsets.lengths().collect::<Vec<_>>();
+    if let Some(dictionary) = values.as_dictionary_opt::<UInt32Type>() {
+        let of_value = lengths(dictionary.values())?;
+        let of_key = |key: Option<u32>| key.map_or(0, |key| of_value[key as usize]);
+        return Some(dictionary.keys().iter().map(of_key).collect());
+    }
+    match values.data_type() {
+        DataType::Utf8 => Some(of_offsets(values.as_string::<i32>().offsets())),
+        DataType::Binary => Some(of_offsets(values.as_binary::<i32>().offsets())),
+        _ => None,
+    }
+}
+
+/// Bytes that text or bytes of a column take where each row has its own.
+pub(crate) fn written_out(array: &ArrayRef) -> usize {
+    lengths(array).map_or(0, |lengths| lengths.into_iter().fold(0, usize::saturating_add))
 }
 
 /// Bytes of each entry; what descends is found by the check of offsets.

@@ -14,7 +14,7 @@ use crate::change::Change;
 use crate::edit::{self, Found};
 use crate::entries::EntriesBuilder;
 use crate::error::{Failure, PluginError, lied};
-use crate::guest::{Birth, Bounds, Full, Instance, Interrupt, NoAnswer, Speech};
+use crate::guest::{Birth, Bounds, Full, Instance, Interrupt, NoAnswer};
 use crate::host::{Plugin, PluginHost};
 use crate::metadata::{Access, Need, check_needs};
 use crate::remember::{Remembered, Said};
@@ -22,6 +22,7 @@ use crate::rows;
 use crate::source::{Entries, Source, Sources, Target, collect, prepare};
 use crate::verdict;
 use crate::view::{Map, View};
+use crate::voice::{Speech, Voice};
 use crate::worlds::World;
 
 /// Bytes of a batch in one call that shows rows, as a multiple of `call_bytes_max`: not all of it is shown.
@@ -30,11 +31,10 @@ const ROWS_BYTES_FACTOR: usize = 4;
 /// A binding with its configuration, ready to run.
 pub(crate) struct Stage {
     number: u64,
-    name: Arc<str>,
     config: String,
     needs: Vec<Need>,
     bounds: Bounds,
-    speech: Speech,
+    voice: Arc<Voice>,
     kept: Arc<Mutex<Vec<u8>>>,
     remembered: Option<Mutex<Remembered>>,
 }
@@ -85,11 +85,10 @@ impl Stage {
         let remembers = by_value && plugin.metadata.deterministic;
         let mut stage = Stage {
             number: host.stage_number(),
-            name: name.into(),
             config: config.to_owned(),
             needs: Vec::new(),
             bounds,
-            speech,
+            voice: Arc::new(Voice::new(name, speech)),
             kept: Arc::default(),
             remembered: remembers.then(|| Mutex::new(Remembered::new(host.options.verdict_bytes_max))),
         };
@@ -127,8 +126,7 @@ impl Stage {
             bounds: self.bounds,
             budget: host.budget.clone(),
             counters: plugin.metadata.counters.len(),
-            speech: self.speech,
-            name: self.name.clone(),
+            voice: self.voice.clone(),
             kept: self.kept.clone(),
         };
         match Instance::new(birth()) {
@@ -266,9 +264,13 @@ impl Run<'_> {
         let shown = prepare(batch.clone(), true).map_err(Stopped::Bug)?;
         let sources = collect(&shown, needs).map_err(Stopped::Bug)?;
         let view = rows::view(&shown, needs, &sources, None).map_err(Stopped::Bug)?;
-        let verdict = self.ask(&view, |instance, batch, call| instance.apply(batch, call))?;
-        let checked =
-            verdict::check(verdict, batch.rows(), self.plugin.metadata.labels.len(), self.stage.bounds.output_bytes)?;
+        let (labels, bytes_max) = (self.plugin.metadata.labels.len(), self.stage.bounds.output_bytes);
+        let checked = self.ask(
+            &view,
+            |instance, batch, call| instance.apply(batch, call),
+            |verdict| verdict::check(verdict, batch.rows(), labels, bytes_max),
+        )?;
+        self.put_out(checked.bytes)?;
         for (label, count) in &checked.dropped {
             *self.ran.dropped.entry(*label).or_default() += count;
         }
@@ -385,27 +387,39 @@ impl Run<'_> {
 
     /// One call of a redactor, checked and counted.
     fn redact(&mut self, view: &View, sources: &Sources) -> Result<Vec<Found>, Stopped> {
-        let edits = self.ask(view, |instance, batch, call| instance.redact(batch, call))?;
-        let found = edit::check(edits, view, sources, self.plugin.metadata.labels.len())?;
+        let labels = self.plugin.metadata.labels.len();
+        let found = self.ask(
+            view,
+            |instance, batch, call| instance.redact(batch, call),
+            |edits| edit::check(edits, view, sources, labels),
+        )?;
+        let mut bytes = 0;
         for found in &found {
-            self.out_bytes += match &found.change {
+            bytes += match &found.change {
                 Change::Text(new) => new.len(),
                 Change::Bytes(new) => new.len(),
                 Change::Clear | Change::Int(_) | Change::Double(_) => 0,
             };
             *self.ran.redacted.entry(found.label).or_default() += 1;
         }
-        if self.out_bytes > self.out_bytes_max {
-            return Err(Failure::Output { limit: self.out_bytes_max }.into());
-        }
+        self.put_out(bytes)?;
         Ok(found)
     }
 
-    fn ask<T>(
+    /// Counts bytes of new values.
+    fn put_out(&mut self, bytes: usize) -> Result<(), Failure> {
+        self.out_bytes = self.out_bytes.saturating_add(bytes);
+        let limit = self.out_bytes_max;
+        if self.out_bytes > limit { Err(Failure::Output { limit }) } else { Ok(()) }
+    }
+
+    /// One call, whose answer is checked while its instance may still be thrown away.
+    fn ask<T, C>(
         &mut self,
         view: &View,
         function: impl FnOnce(&mut Instance, batches::Batch<'_>, batches::Call<'_>) -> Result<T, NoAnswer>,
-    ) -> Result<T, Stopped> {
+        check: impl FnOnce(T) -> Result<C, Failure>,
+    ) -> Result<C, Stopped> {
         let started = Instant::now();
         let mut instance = self.stage.instance(self.host, self.plugin)?;
         let call = batches::Call {
@@ -419,11 +433,12 @@ impl Run<'_> {
             *sum = sum.saturating_add(by);
         }
         self.ran.guest_calls += 1;
-        // After any error the instance is dropped with whatever it holds.
+        // After any error, and after a lie, the instance is dropped with whatever it holds.
         let answer = answer?;
-        self.stage.give_back(self.host, self.plugin, instance);
         self.ran.guest_nanos += started.elapsed().as_nanos() as u64;
-        Ok(answer)
+        let checked = check(answer)?;
+        self.stage.give_back(self.host, self.plugin, instance);
+        Ok(checked)
     }
 }
 

@@ -13,7 +13,7 @@ use prism_model::{AttrType, Batch, Column, ColumnId, Intrinsic, Table, TableKind
 use crate::bindings::base::{Dtype, Place, Role};
 use crate::bindings::filter::exports::prism::plugin::filtering::{Addition, Verdict};
 use crate::error::{Failure, lied};
-use crate::returned::{Returned, check_bitmap};
+use crate::returned::{Returned, check_bitmap, written_out};
 
 /// Columns that one verdict may add: each is stored for good.
 const ADDITIONS_MAX: usize = 64;
@@ -27,9 +27,11 @@ pub(crate) struct Checked {
     /// Rows dropped, by label (none where the plugin has no labels).
     pub(crate) dropped: BTreeMap<Option<u8>, u64>,
     add: Vec<Column>,
+    /// Bytes of what is added, written out for each row.
+    pub(crate) bytes: usize,
 }
 
-/// Checks a verdict about `rows` rows, of which a column may take `bytes_max`.
+/// Checks a verdict about `rows` rows, whose additions may take `bytes_max` together.
 ///
 /// # Errors
 /// The first rule that it breaks; then none of it may be used.
@@ -65,15 +67,20 @@ pub(crate) fn check(verdict: Verdict, rows: usize, labels: usize, bytes_max: usi
     if verdict.add.len() > ADDITIONS_MAX {
         return Err(lied(format!("expected at most {ADDITIONS_MAX} additions, found {}", verdict.add.len())));
     }
-    let mut add: Vec<Column> = Vec::new();
+    let (mut add, mut bytes): (Vec<Column>, usize) = (Vec::new(), 0);
     for addition in verdict.add {
-        let column = check_addition(addition, rows, bytes_max)?;
+        let column =
+            check_addition(addition, rows, bytes_max.saturating_sub(bytes)).map_err(|failure| match failure {
+                Failure::Output { .. } => Failure::Output { limit: bytes_max },
+                other => other,
+            })?;
+        bytes = bytes.saturating_add(written_out(&column.array));
         if add.iter().any(|c| c.id == column.id) {
             return Err(lied(format!("`{}` is added twice", column.id)));
         }
         add.push(column);
     }
-    Ok(Checked { keep, dropped, add })
+    Ok(Checked { keep, dropped, add, bytes })
 }
 
 fn check_addition(addition: Addition, rows: usize, bytes_max: usize) -> Result<Column, Failure> {

@@ -5,16 +5,17 @@
 mod sandbox;
 
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Float64Array, Int64Array};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Float64Array, Int64Array, StringArray};
 use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::{Float64Type, Int64Type};
 use prism_model::{Classify, Kind};
 use prism_plugin::{
-    Accumulator, Argument, Caller, Constant, Failure, Function, Functions, NotFound, Plugin, PluginError, PluginHost,
-    PluginOptions, Session, World,
+    Accumulator, Argument, Caller, Constant, Failure, Function, Functions, Memory, NotFound, Plugin, PluginError,
+    PluginHost, PluginOptions, Session, World,
 };
 use proptest::prelude::*;
 use sandbox::{binding, chain_of, dictionary, guest, host, load, mode, options, strings, tenant, text};
@@ -191,6 +192,103 @@ fn an_aggregate_may_say_any_size_and_is_taken_out_in_parts() {
 }
 
 #[test]
+fn pl_3_what_groups_give_in_many_calls_is_memory_of_the_query() {
+    const MOST: usize = 16 << 20;
+    let functions = functions(&aggregator(), "fat");
+    let function = functions.find("texts").unwrap();
+    // Each of 1,000 groups is taken out alone, and gives a MiB.
+    let groups: Vec<u32> = (0..1_000).collect();
+    let column = Argument::Column(Arc::new(StringArray::from(vec!["a"; 1_000])));
+    let give = |states: bool| {
+        let taken = Arc::new(AtomicUsize::new(0));
+        let memory: Memory = Box::new({
+            let taken = taken.clone();
+            move |bytes| {
+                let sum = taken.fetch_add(bytes, Ordering::Relaxed) + bytes;
+                if sum > MOST { Err("no memory is left".into()) } else { Ok(()) }
+            }
+        });
+        let caller = Caller::with_memory(&functions, None, memory);
+        let session = Session::new(&caller, &function);
+        let mut counts = Accumulator::new(session, function.clone(), vec![Constant::Null]);
+        counts.update(Some(&groups), 1_000, None, 1_000, std::slice::from_ref(&column)).unwrap();
+        let given = if states { counts.states(1_000).map(|_| ()) } else { counts.finish(1_000).map(|_| ()) };
+        assert!(caller.spent().calls < 20, "the guest is not asked on: {:?}", caller.spent());
+        (given, taken.load(Ordering::Relaxed))
+    };
+    for states in [true, false] {
+        let (given, taken) = give(states);
+        let error = given.unwrap_err();
+        assert!(matches!(error, PluginError::NoMemory(_)) && error.to_string() == "no memory is left", "{error:?}");
+        assert!((MOST..MOST + (2 << 20)).contains(&taken), "{taken}");
+    }
+}
+
+#[test]
+fn pl_3_what_rows_share_by_value_counts_for_each_of_them() {
+    let functions = functions(&scalar(), "fat");
+    for name in ["echo", "bytes"] {
+        let rows = |rows: usize| call(&functions, name, Argument::Column(dictionary(&vec![Some("a"); rows])));
+        assert_eq!(rows(100).unwrap().len(), 100, "{name}");
+        // One value of 32 KiB, as if four calls had been made.
+        assert_eq!(failure(rows(60_000), name), Failure::Output { limit: 4 * (8 << 20) }, "{name}");
+    }
+}
+
+#[test]
+fn pl_3_a_guest_that_is_called_often_does_not_flood_the_log() {
+    let heard = Arc::new(Heard::default());
+    tracing::subscriber::with_default(heard.clone(), || {
+        let functions = functions(&scalar(), "log");
+        for _ in 0..50 {
+            call(&functions, "echo", abc()).unwrap();
+        }
+    });
+    let (lines, left_out) = (heard.lines.load(Ordering::Relaxed), heard.left_out.load(Ordering::Relaxed));
+    assert!(lines >= 20 && left_out > 0, "{lines} and {left_out}");
+    assert_eq!(lines + left_out, 50 * 30, "what is left out is told");
+}
+
+/// Counts what guests say in the log.
+#[derive(Default)]
+struct Heard {
+    lines: AtomicUsize,
+    left_out: AtomicUsize,
+}
+
+impl tracing::Subscriber for Heard {
+    fn enabled(&self, of: &tracing::Metadata<'_>) -> bool {
+        of.target() == "prism_plugin::guest"
+    }
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        struct LeftOut(Option<u64>);
+        impl tracing::field::Visit for LeftOut {
+            fn record_debug(&mut self, _: &tracing::field::Field, _: &dyn std::fmt::Debug) {}
+
+            fn record_u64(&mut self, field: &tracing::field::Field, value: u64) {
+                self.0 = (field.name() == "left_out").then_some(value);
+            }
+        }
+        let mut told = LeftOut(None);
+        event.record(&mut told);
+        match told.0 {
+            Some(count) => self.left_out.fetch_add(count as usize, Ordering::Relaxed),
+            None => self.lines.fetch_add(1, Ordering::Relaxed),
+        };
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+    fn enter(&self, _: &tracing::span::Id) {}
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+#[test]
 fn pl_2_what_an_instance_has_lived_through_stays_within_the_binding() {
     let calls = |upload: &str, of: &str| {
         let plugin = load("hostile-scalar", upload);
@@ -217,6 +315,12 @@ fn pl_2_after_a_failure_the_instance_is_gone() {
     for _ in 0..3 {
         assert!(call(&trapping, "echo", abc()).is_err());
         assert_eq!(strings(&call(&fine, "echo", abc()).unwrap())[2].as_deref(), Some("c"));
+    }
+    // In each instance the first answer is a lie, and those after it would be right.
+    let (lying, counting) = (functions(&plugin, "lie-once"), functions(&aggregator(), "lie-once"));
+    for _ in 0..3 {
+        assert!(matches!(failure(call(&lying, "echo", abc()), "lie-once"), Failure::Lied(_)));
+        assert!(matches!(failure(count(&counting, "many"), "lie-once"), Failure::Lied(_)));
     }
 }
 
@@ -321,7 +425,9 @@ fn a_name_means_one_function() {
     assert_eq!(found(&one, "First.ECHO"), found(&one, "echo"));
     assert_eq!(found(&one, "many_of.all"), found(&one, "all"));
     assert!(one.find("many").unwrap().aggregates() && !one.find("echo").unwrap().aggregates());
-    let names = ["echo", "number", "flag", "nulls", "rows", "many", "all", "calls"].map(str::to_owned).to_vec();
+    let names = ["echo", "number", "flag", "nulls", "rows", "bytes", "many", "all", "calls", "texts"]
+        .map(str::to_owned)
+        .to_vec();
     assert_eq!(one.find("ecko").unwrap_err(), NotFound::Unknown { known: names });
     let two = bind(&[("first", &scalar, "ok"), ("echo", &scalar, "ok"), ("broken", &scalar, "refuse")]);
     assert_eq!(found(&two, "echo").unwrap(), "plugin.echo.echo(string) -> string", "a binding's name comes first");

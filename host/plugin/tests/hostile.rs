@@ -55,6 +55,8 @@ fn pl_1_a_guest_that_returns_too_much_is_stopped_before_the_host_holds_it() {
 fn pl_1_what_a_filter_shares_between_rows_counts_for_each_of_them() {
     // 8 rows of 3 MiB, of which the guest returns 6.
     assert_eq!(failure("hostile-filter", "add-spread"), Failure::Output { limit: 8 << 20 });
+    // Two columns of 8 rows of 640 KiB, of which it returns two.
+    assert_eq!(failure("hostile-filter", "add-spread-twice"), Failure::Output { limit: 8 << 20 });
 }
 
 #[test]
@@ -238,6 +240,17 @@ fn pl_2_nothing_is_shared_between_bindings_and_tenants() {
     assert!(trapping.run(spans(2), &call(1)).is_err());
     assert!(counting.run(spans(2), &call(1)).is_ok());
     assert!(trapping.run(spans(2), &call(2)).is_err());
+    // A lie is a failure: in each instance the first answer is one, and those after it would be right.
+    for (name, upload) in [("hostile-filter", "ok;rows;yes"), ("hostile-redactor", "ok;entries;yes")] {
+        let lying = chain_of(&load(name, upload), mode("lie-once")).unwrap();
+        for batch in 0..3 {
+            let failed = lying.run(spans(2), &call(batch));
+            assert!(
+                matches!(failed, Err(PluginError::Failed { failure: Failure::Lied(_), .. })),
+                "{name}, batch {batch}: {failed:?}"
+            );
+        }
+    }
 }
 
 #[test]

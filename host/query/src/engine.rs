@@ -195,7 +195,8 @@ impl Engine {
         let page = query.cursor.as_ref().map(|text| Cursor::read(text, query)).transpose()?;
         let now_unix_nanos = page.as_ref().map_or(now_unix_nanos, |page| page.now);
         let (limit, setting) = self.time_of(tenant, query);
-        let plugins = Plugins::of(options.functions.clone(), started.checked_add(limit));
+        let context = self.context()?;
+        let plugins = Plugins::of(options.functions.clone(), started.checked_add(limit), context.memory_pool());
         let _stop = plugins.until_dropped();
         let mut settled = plan(query, now_unix_nanos, self.options.limit_max, &plugins)?;
         if let Some(page) = page {
@@ -217,7 +218,7 @@ impl Engine {
             started,
             bytes: Arc::new(Bytes::most(own.into_iter().chain(bytes_max).min())),
             deadline: started.checked_add(limit).map(|at| Deadline { at, limit, setting }),
-            context: self.context()?,
+            context,
             taker: self.turns.open(tenant),
             bound: Arc::default(),
             explained: query.dry_run.then(Arc::default),

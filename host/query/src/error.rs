@@ -209,9 +209,12 @@ impl Classify for QueryError {
 impl From<arrow::error::ArrowError> for QueryError {
     fn from(error: arrow::error::ArrowError) -> QueryError {
         match error {
-            arrow::error::ArrowError::ExternalError(inner) => match inner.downcast::<PluginError>() {
-                Ok(error) => QueryError::Plugin(*error),
-                Err(other) => QueryError::Engine(other.to_string()),
+            arrow::error::ArrowError::ExternalError(inner) => match inner.downcast::<QueryError>() {
+                Ok(own) => *own,
+                Err(inner) => match inner.downcast::<PluginError>() {
+                    Ok(error) => QueryError::Plugin(*error),
+                    Err(other) => QueryError::Engine(other.to_string()),
+                },
             },
             other => QueryError::Engine(other.to_string()),
         }

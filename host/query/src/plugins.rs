@@ -6,9 +6,11 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool};
 use prism_dsl::{Expr, PluginCall, Query};
 use prism_plugin::{Caller, Function, Functions, NotFound, Spent};
 
+use crate::engine::engine_error;
 use crate::error::{QueryError, code};
 use crate::names::nearest;
 
@@ -24,10 +26,16 @@ pub(crate) struct Called {
 }
 
 impl Plugins {
-    /// Those of a tenant, for one query that ends at a time.
-    pub(crate) fn of(functions: Option<Arc<Functions>>, until: Option<Instant>) -> Plugins {
+    /// Those of a tenant, for one query that ends at a time and has this memory.
+    pub(crate) fn of(
+        functions: Option<Arc<Functions>>,
+        until: Option<Instant>,
+        memory: &Arc<dyn MemoryPool>,
+    ) -> Plugins {
         Plugins(functions.map(|functions| {
-            let caller = Caller::new(&functions, until);
+            let given = MemoryConsumer::new("groups of plugins").register(memory);
+            let take = move |bytes| given.try_grow(bytes).map_err(|error| engine_error(error).into());
+            let caller = Caller::with_memory(&functions, until, Box::new(take));
             (functions, caller)
         }))
     }

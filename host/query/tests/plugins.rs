@@ -291,6 +291,25 @@ async fn the_groups_of_a_plugin_count_for_the_memory_of_the_query() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pl_3_what_groups_of_a_plugin_give_counts_for_the_memory_of_the_query() {
+    let engine = EngineOptions { memory_bytes_max: 16 << 20, threads: 1, ..EngineOptions::default() };
+    let mut lab = Lab::with(StoreOptions { commit_delay_ms: 0, ..StoreOptions::default() }, engine);
+    lab.add(batch(&spans(&mut Random(3), 300), 0)).await;
+    for (mode, code) in [("ok", None), ("fat", Some("query_over_memory"))] {
+        // Some eighty groups, each of which gives a MiB in a call of its own where the guest means harm.
+        lab.functions = Some(hostile(plugin_host(), "aggregator", mode));
+        let answer = lab.ask("from spans last 1h by url.path select plugin.many(name)").await;
+        assert_eq!(answer.as_ref().err().map(prism_query::QueryError::code), code, "{answer:?}");
+    }
+    assert_eq!(lab.ask("from spans last 1h select count()").await.unwrap().cell(0, 0), json!(300));
+    let began = Instant::now();
+    while lab.engine.load().memory_bytes > 0 {
+        assert!(began.elapsed() < Duration::from_secs(30), "what it gave is not given back");
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn more_queries_than_a_tenant_may_have_instances_for_all_get_their_answer() {
     let compiled = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("compiled");
     let options = PluginOptions {

@@ -47,6 +47,8 @@ pub fn options() -> PluginOptions {
         memory_bytes_max: 64 << 20,
         output_bytes_max: 8 << 20,
         cpu_ms_max: 300,
+        // What loops ends by its processor time, however little of it a busy machine gives.
+        wall_ms_max: 300_000,
         cache_dir: Some(folder("compiled")),
         instances_max: 16,
         idle_instances_max: 4,

@@ -30,7 +30,11 @@ pub(super) fn call(called: &Called, nodes: &[Node], rows: &dyn Rows) -> Result<A
 
 /// The error of a plugin on its way through what evaluates expressions.
 pub(crate) fn failed(error: PluginError) -> ArrowError {
-    ArrowError::ExternalError(Box::new(error))
+    ArrowError::ExternalError(match error {
+        // Why the query has no memory is its own to say.
+        PluginError::NoMemory(why) => why,
+        error => Box::new(error),
+    })
 }
 
 fn argument(

@@ -30,6 +30,7 @@ impl Meta for Hostile {
 }
 
 struct Counts {
+    function: u32,
     of: RefCell<Vec<i64>>,
 }
 
@@ -45,7 +46,7 @@ impl Aggregating for Hostile {
             handles_nulls,
             deterministic: true,
         };
-        vec![one("many", Dtype::Int64, false), one("all", Dtype::Int64, true), one("calls", Dtype::Int64, false)]
+        vec![one("many", Dtype::Int64, false), one("all", Dtype::Int64, true), one("calls", Dtype::Int64, false), one("texts", Dtype::Utf8, false)]
     }
 }
 
@@ -60,7 +61,7 @@ impl GuestAccumulator for Counts {
         let calls = CALLS.fetch_add(1, Ordering::Relaxed) + 1;
         // What an instance has lived through shows in the function for it.
         let start = if function == 2 { vec![i64::from(calls) * 1_000_000] } else { vec![] };
-        Ok(Accumulator::new(Counts { of: RefCell::new(start) }))
+        Ok(Accumulator::new(Counts { function, of: RefCell::new(start) }))
     }
 
     fn update(&self, groups: Vec<u32>, count: u32, selected: Option<Vec<u8>>, args: Vec<Arg>) -> Result<(), Error> {
@@ -134,6 +135,12 @@ impl GuestAccumulator for Counts {
             states.offsets.push(states.data.len() as u32);
         }
         match mode().as_str() {
+            // Much in each call, though no more than a call may return.
+            "fat" => {
+                states.data.resize(1 << 20, 1);
+                *states.offsets.last_mut().unwrap() = 1 << 20;
+            }
+            "lie-once" if CALLS.load(Ordering::Relaxed) == 1 => states.offsets.clear(),
             "state-few" => {
                 states.offsets.pop();
                 states.data.truncate(states.data.len() - 8);
@@ -172,12 +179,21 @@ impl GuestAccumulator for Counts {
             "finish-error" => return Err(Error::Internal("what went wrong".into())),
             _ => {}
         }
+        if self.function == 3 {
+            let pad = if mode() == "fat" { 1 << 20 } else { 0 };
+            let mut texts = BytesCol { offsets: vec![0], data: vec![] };
+            for n in taken {
+                texts.data.extend(n.to_string().bytes().chain(std::iter::repeat_n(b' ', pad)));
+                texts.offsets.push(texts.data.len() as u32);
+            }
+            return Ok(Series { validity, keys, values: Values::Utf8(texts) });
+        }
         Ok(Series { validity, keys, values: Values::S64s(taken) })
     }
 
     fn size(&self) -> u64 {
         match mode().as_str() {
-            "size-max" | "no-renumber" => u64::MAX,
+            "size-max" | "no-renumber" | "fat" => u64::MAX,
             "size-loop" => spin(),
             _ => self.of.borrow().len() as u64 * 8,
         }

@@ -128,7 +128,8 @@ impl Filtering for Hostile {
                 v.keep = Some(vec![0; 100 << 20]);
                 v
             }),
-            "keep-short" => verdict(Some(vec![0; bytes.saturating_sub(1)]), None, vec![]),
+            "lie-once" if calls > 1 => verdict(None, None, vec![]),
+            "lie-once" | "keep-short" => verdict(Some(vec![0; bytes.saturating_sub(1)]), None, vec![]),
             "keep-long" => verdict(Some(vec![0; bytes + 1]), None, vec![]),
             "no-reasons" => verdict(Some(vec![0; bytes]), None, vec![]),
             "few-reasons" => verdict(Some(vec![0; bytes]), Some(vec![0]), vec![]),
@@ -164,6 +165,15 @@ impl Filtering for Hostile {
                 let mut a = add("a", Dtype::Utf8, texts([text.as_str(), text.as_str()].into_iter()));
                 a.keys = Some(vec![1; rows]);
                 one(a)
+            }
+            // Each column within its bound, all of them not.
+            "add-spread-twice" => {
+                let column = |name| {
+                    let mut a = add(name, Dtype::Binary, Values::Binary(BytesCol { offsets: vec![0, 640 << 10], data: vec![1; 640 << 10] }));
+                    a.keys = Some(vec![0; rows]);
+                    a
+                };
+                verdict(None, None, vec![column("a"), column("b")])
             }
             "add-to-resource" => {
                 let mut a = add("a", Dtype::Int64, Values::S64s(vec![0; rows]));

@@ -56,6 +56,7 @@ fn signatures() -> Vec<Signature> {
             signature("flag", &[Dtype::Boolean], Dtype::Boolean),
             Signature { handles_nulls: true, ..signature("nulls", &[Dtype::Utf8], Dtype::Int64) },
             Signature { variadic: true, deterministic: false, ..signature("rows", &[Dtype::Utf8], Dtype::Int64) },
+            signature("bytes", &[Dtype::Utf8], Dtype::Binary),
         ],
     }
 }
@@ -102,11 +103,27 @@ impl Scalar for Hostile {
                 (3, _) => plain(Values::S64s(vec![1; n])),
                 // How many rows this call has.
                 (4, _) => plain(Values::S64s(vec![i64::from(rows); n])),
+                (5, Some(Arg::Series(Series { validity, keys, values: Values::Utf8(texts) }))) => {
+                    Ok(Series { validity, keys, values: Values::Binary(texts) })
+                }
                 _ => Err(Error::BadInput("another argument".into())),
             },
             // How many values this call shows.
             "entries" => plain(texts(n, &entries(&args[0]).map_or(0, |e| e).to_string())),
             "calls" => plain(texts(n, &calls.to_string())),
+            // Long for each value, though no more than a call may return.
+            "fat" => match (function, texts(n, &"x".repeat(32 << 10))) {
+                (5, Values::Utf8(bytes)) => plain(Values::Binary(bytes)),
+                (_, texts) => plain(texts),
+            },
+            "log" => {
+                for line in 0..30 {
+                    prism::plugin::host::log(prism::plugin::host::Level::Error, &format!("line {line}"));
+                }
+                plain(texts(n, "a"))
+            }
+            "lie-once" if calls > 1 => plain(texts(n, "a")),
+            "lie-once" => plain(texts(n - 1, "a")),
             "loop" => spin(),
             "alloc" => allocate_without_end(),
             "trap" => trap(),
