@@ -20,6 +20,9 @@ use crate::group::Groups;
 use crate::ran::Ran;
 use crate::series::{Grouped, staged};
 
+/// So many keys are kept before those that are not needed are looked for.
+const FIRSTS_MIN: usize = 1_024;
+
 /// The columns of the answer, and their number of rows.
 pub(crate) struct Finished {
     pub(crate) rows: usize,
@@ -99,41 +102,76 @@ fn groups(plan: &Plan, ran: &[Ran], earlier: &[Ran], fill_rows_max: usize) -> Re
     let earlier = of(earlier)?;
     let rows = staged(stage, spec.keys.len(), plan.range, own, earlier, fill_rows_max)?;
     let len = rows.rows();
-    let mut kept: Vec<u32> = match having {
+    let kept: Vec<u32> = match having {
         Some(having) => eval::mask_at(having, Level::Row, &rows)?.set_indices().map(|i| i as u32).collect(),
         None => (0..len as u32).collect(),
     };
     let keys = plan.order.iter().map(|key| eval::vals_at(&key.node, Level::Row, &rows));
     let keys: Vec<Vals> = keys.collect::<Result<_, _>>()?;
-    let mut encoded = Vec::new();
-    let mut sorted: Vec<(Vec<u8>, u32)> = kept
-        .iter()
-        .map(|row| {
-            let mut out = Vec::with_capacity(keys.len() * 24);
-            for (key, vals) in plan.order.iter().zip(&keys) {
-                encoded.clear();
-                encode::encode(&vals.get(*row as usize), &mut encoded);
-                encode::order_key(&encoded, key.descending, &mut out);
-            }
-            (out, *row)
-        })
-        .collect();
-    if let Some(after) = &plan.after {
-        sorted.retain(|(key, _)| *key > after.key);
+    let (mut encoded, mut order) = (Vec::new(), Vec::new());
+    let mut firsts = Firsts::new(plan.limit);
+    for row in kept {
+        order.clear();
+        for (key, vals) in plan.order.iter().zip(&keys) {
+            encoded.clear();
+            encode::encode(&vals.get(row as usize), &mut encoded);
+            encode::order_key(&encoded, key.descending, &mut order);
+        }
+        if plan.after.as_ref().is_none_or(|after| order > after.key) {
+            firsts.offer(&order, row);
+        }
     }
-    let more = sorted.len() > plan.limit;
-    if more && plan.limit > 0 {
-        // Only the first need to be in order.
-        sorted.select_nth_unstable(plan.limit - 1);
-    }
-    sorted.truncate(plan.limit);
-    sorted.sort_unstable();
+    let more = firsts.seen > plan.limit;
+    let sorted = firsts.finish();
     let last = sorted.last().filter(|_| more);
     let next = last.map(|(key, _)| After { key: key.clone(), ..After::default() });
-    kept = sorted.into_iter().map(|(_, row)| row).collect();
+    let kept: Vec<u32> = sorted.into_iter().map(|(_, row)| row).collect();
     let kept = UInt32Array::from(kept);
     let columns = plan.columns.iter().map(|c| eval::vals_at(&c.node, Level::Row, &rows)?.take(&kept));
     Ok(Finished { rows: kept.len(), columns: columns.collect::<Result<_, ArrowError>>()?, warnings, next })
+}
+
+/// The first rows of an order, of any number: keys of others are not kept.
+struct Firsts {
+    limit: usize,
+    seen: usize,
+    rows: Vec<(Vec<u8>, u32)>,
+    /// None of those behind it is among the first.
+    last: Option<(Vec<u8>, u32)>,
+}
+
+impl Firsts {
+    fn new(limit: usize) -> Firsts {
+        Firsts { limit, seen: 0, rows: Vec::new(), last: None }
+    }
+
+    fn offer(&mut self, key: &[u8], row: u32) {
+        self.seen += 1;
+        if self.last.as_ref().is_some_and(|(last, at)| (key, row) > (&last[..], *at)) {
+            return;
+        }
+        self.rows.push((key.to_vec(), row));
+        if self.rows.len() >= self.limit.saturating_mul(2).max(FIRSTS_MIN) {
+            self.cut();
+            self.last = self.rows.iter().max().cloned();
+        }
+    }
+
+    fn cut(&mut self) {
+        if self.rows.len() > self.limit {
+            if let Some(last) = self.limit.checked_sub(1) {
+                self.rows.select_nth_unstable(last);
+            }
+            self.rows.truncate(self.limit);
+        }
+    }
+
+    /// In their order.
+    fn finish(mut self) -> Vec<(Vec<u8>, u32)> {
+        self.cut();
+        self.rows.sort_unstable();
+        self.rows
+    }
 }
 
 fn rows(ran: &[Ran]) -> Result<Finished, QueryError> {
@@ -220,4 +258,27 @@ fn shown_hash(row: &[Scalar]) -> u128 {
         bytes.extend(((bytes.len() - begin) as u64).to_le_bytes());
     }
     xxh3_128(&bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::Firsts;
+
+    proptest! {
+        #[test]
+        fn the_first_are_those_of_all(
+            keys in proptest::collection::vec(0u16..500, 0..5_000), limit in prop_oneof![0usize..5, 0usize..3_000],
+        ) {
+            let mut firsts = Firsts::new(limit);
+            let all = || keys.iter().enumerate().map(|(row, key)| (key.to_be_bytes().to_vec(), row as u32));
+            all().for_each(|(key, row)| firsts.offer(&key, row));
+            let mut sorted: Vec<_> = all().collect();
+            sorted.sort();
+            sorted.truncate(limit);
+            prop_assert_eq!(firsts.seen, keys.len());
+            prop_assert_eq!(firsts.finish(), sorted);
+        }
+    }
 }
