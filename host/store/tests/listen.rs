@@ -191,14 +191,16 @@ async fn each_row_is_told_once_whatever_happens_to_it() {
                     let position = Position::read(&mut &bytes[..]).unwrap();
                     let mut fresh = house.listener(&processes[random.below(2)]);
                     fresh.look().unwrap();
-                    told.extend(of(&fresh.since(&position).unwrap()));
+                    told.extend(of(&fresh.heard().since(&position).unwrap().hot));
                     drop(std::mem::replace(&mut listener, fresh));
                 }
                 _ => {
                     let mut fresh = house.listener(&silent);
                     fresh.look().unwrap();
-                    let (recent, behind) = fresh.recent(&house.reader(), TimeRange::ALL).unwrap();
-                    assert!(behind.is_empty(), "nothing is sealed meanwhile");
+                    let recent = fresh.heard().recent(&house.reader(), TimeRange::ALL).unwrap();
+                    // Nothing is sealed meanwhile.
+                    let recent = recent.unwrap();
+                    assert_eq!(recent.lacks, 0, "seed {seed} step {step}");
                     moved += recent.old.len();
                     let old = of_frames(recent.old.into_iter());
                     let all = sorted([old, of(&recent.hot)].concat());
@@ -221,7 +223,11 @@ fn seen(listener: &mut Listener) -> Vec<i64> {
     while began.elapsed() < Duration::from_millis(1_100) && listener.is_alone() {
         rows.extend(of(&listener.look().unwrap().frames));
     }
-    assert_eq!(sorted(rows.clone()), of(&listener.since(&position).unwrap()), "told again from a place before");
+    assert_eq!(
+        sorted(rows.clone()),
+        of(&listener.heard().since(&position).unwrap().hot),
+        "told again from a place before"
+    );
     rows
 }
 
@@ -260,4 +266,86 @@ async fn nothing_is_told_of_an_erased_tenant() {
         }
     };
     assert_eq!(prism_model::Classify::kind(&refused), prism_model::Kind::Forbidden, "{refused}");
+}
+
+#[tokio::test]
+async fn what_was_sealed_before_it_was_told_is_told_by_the_next_look() {
+    let house = House::new();
+    let silent = house.process();
+    let gone = house.process();
+    gone.append(&tenant(), numbered(7, &[NOW])).await.unwrap();
+    gone.close().await;
+    let mut listener = house.listener(&silent);
+    assert_eq!((of(&listener.look().unwrap().frames), listener.is_alone()), (vec![7], true), "nobody else writes");
+    let other = house.process();
+    other.append(&tenant(), numbered(0, &[NOW, NOW + 1])).await.unwrap();
+    other.close().await;
+    house.grow_cold(NOW + 120 * MINUTE, 0);
+    let heard = listener.heard();
+    assert!(heard.recent(&house.reader(), TimeRange::ALL).unwrap().is_none(), "it would come twice");
+    listener.doubt();
+    assert_eq!(of(&listener.look().unwrap().frames), [0, 1], "whoever is told of news has them, whatever fails then");
+    let recent = listener.heard().recent(&house.reader(), TimeRange::ALL).unwrap().unwrap();
+    assert_eq!((of_frames(recent.old.into_iter()), recent.hot.len(), recent.lacks), (vec![0, 1, 7], 0, 0));
+    assert_eq!(of(&heard.since(&Position::default()).unwrap().hot), [7], "what was heard then stays as it was");
+}
+
+/// The files below a folder with some ending.
+fn files(dir: &Path, ending: &str) -> Vec<std::path::PathBuf> {
+    let entries = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    let of = |path: std::path::PathBuf| match path.is_dir() {
+        true => files(&path, ending),
+        false => vec![path],
+    };
+    entries.flat_map(of).filter(|path| path.to_string_lossy().ends_with(ending)).collect()
+}
+
+#[tokio::test]
+async fn what_is_damaged_is_said_once_and_what_cannot_be_read_yet_is_told_later() {
+    let house = House::new();
+    let (store, silent) = (house.process(), house.process());
+    let mut listener = house.listener(&silent);
+    let seen = |listener: &mut Listener| {
+        listener.doubt();
+        listener.look().unwrap()
+    };
+    seen(&mut listener);
+    for n in 0..3 {
+        store.append(&tenant(), numbered(n, &[NOW])).await.unwrap();
+    }
+    let [segment] = &files(house.path(), ".seg")[..] else { panic!("one segment") };
+    let good = std::fs::read(segment).unwrap();
+    let sound = |bytes: &[u8]| std::fs::write(segment, bytes).unwrap();
+    // A folder where the file was: the disk fails.
+    let aside = segment.with_extension("aside");
+    std::fs::rename(segment, &aside).unwrap();
+    std::fs::create_dir(segment).unwrap();
+    let news = seen(&mut listener);
+    assert_eq!((news.unread, news.damaged, news.gap_since, news.frames.len()), (1, 0, None, 0));
+    std::fs::remove_dir(segment).unwrap();
+    std::fs::rename(&aside, segment).unwrap();
+    // The first frame, of which the later ones say that it was acknowledged.
+    let mut bad = good.clone();
+    bad[256 + 20] ^= 1;
+    sound(&bad);
+    let mut before = house.listener(&silent);
+    assert_eq!(seen(&mut before).damaged, 1);
+    assert_eq!(before.heard().since(&Position::default()).unwrap().lacks, 1);
+    assert_eq!(before.heard().recent(&house.reader(), TimeRange::ALL).unwrap().unwrap().lacks, 1);
+    let looked = house.clock.load(Relaxed);
+    let news = seen(&mut listener);
+    assert_eq!((news.unread, news.damaged, news.gap_since, news.frames.len()), (0, 1, Some(looked), 0));
+    let news = seen(&mut listener);
+    assert_eq!((news.damaged, news.gap_since), (0, None), "it was said");
+    // All of the segment.
+    bad[0] ^= 1;
+    sound(&bad);
+    let mut fresh = house.listener(&house.process());
+    assert_eq!(seen(&mut fresh).damaged, 1);
+    sound(&good);
+    let mut fresh = house.listener(&silent);
+    assert_eq!(
+        (of(&seen(&mut fresh).frames), fresh.heard().since(&Position::default()).unwrap().lacks),
+        (vec![0, 1, 2], 0)
+    );
 }

@@ -18,6 +18,8 @@ const VERSION: u8 = 1;
 const TAIL: usize = 4;
 /// Characters that are looked at: the longest that is written names some thousand segments.
 const CHARACTERS_MAX: usize = 96 << 10;
+/// Characters that are written: with a query of a usual length it must fit into a document of 64 KiB.
+const WRITTEN_MAX: usize = 48 << 10;
 
 /// Where a tail stopped.
 #[derive(Clone, Debug, PartialEq)]
@@ -61,8 +63,13 @@ pub(super) fn fingerprint(query: &Query) -> u64 {
 }
 
 impl TailCursor {
-    /// As text of `A-Z a-z 0-9 - _`. How many rows were taken is for the reader to say, behind a dot.
-    pub fn write(&self, query: &Query) -> String {
+    /// As text of `A-Z a-z 0-9 - _`. How many rows were taken is for the reader to say, behind a dot. `None` where it would be
+    /// refused when it is brought back: then the one before counts, and rows come again rather than not at all.
+    pub fn write(&self, query: &Query) -> Option<String> {
+        let before = self.before.iter().flat_map(|before| &before.positions);
+        if !self.positions.iter().chain(before).all(|(_, position)| position.is_believed()) {
+            return None;
+        }
         let mut bytes = vec![VERSION];
         bytes.extend(fingerprint(query).to_le_bytes());
         bytes.extend(self.at_unix_nanos.to_le_bytes());
@@ -82,7 +89,7 @@ impl TailCursor {
             }
         }
         bytes.extend(check(&bytes));
-        BASE64.encode(bytes)
+        Some(BASE64.encode(bytes)).filter(|text| text.len() <= WRITTEN_MAX)
     }
 
     /// Reads the cursor of a query, with the number of rows that were taken behind it.
@@ -186,7 +193,7 @@ mod tests {
             halfway: None,
             before: Some(Before { from_unix_nanos: 77, positions: vec![(Signal::Spans, Position::default())] }),
         };
-        let text = cursor.write(&query);
+        let text = cursor.write(&query).unwrap();
         assert!(text.len() < 72, "{text}");
         assert_eq!(TailCursor::read(&text, &query).unwrap(), cursor);
         let later = prism_dsl::parse_text("from logs last 5m where severity >= error limit 7").unwrap();
@@ -202,5 +209,38 @@ mod tests {
         for bad in ["", ".", "ü", "AAAA", ".5", &format!("{text}.3"), &format!("{text}."), &format!("{text}.-1")] {
             assert!(TailCursor::read(bad, &query).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_cursor_that_would_be_refused_is_not_written() {
+        let query = prism_dsl::parse_text("from logs").unwrap();
+        // A writer, then shard, window, writer and epoch, the file in two groups of seven bits, and the frame.
+        let place = |file: u16| {
+            let file = [file as u8 | 0x80, (file >> 7) as u8];
+            Place::read(&mut &[&[7; 8][..], &[0, 2, 0, 1], &file, &[3]].concat()[..]).unwrap()
+        };
+        let mut position = Position::default();
+        let mut written = 0;
+        for file in 0..5_000 {
+            position.pass(&place(file));
+            let cursor = |before| TailCursor {
+                at_unix_nanos: 0,
+                shown: 0,
+                positions: vec![(Signal::Logs, position.clone())],
+                halfway: None,
+                before,
+            };
+            if file % 500 != 0 {
+                continue;
+            }
+            let before = Before { from_unix_nanos: 0, positions: vec![(Signal::Logs, position.clone())] };
+            for cursor in [cursor(None), cursor(Some(before))] {
+                let Some(text) = cursor.write(&query) else { continue };
+                written += 1;
+                assert_eq!(TailCursor::read(&text, &query).unwrap(), cursor, "{file}");
+                assert!(text.len() < 60_000, "{file}");
+            }
+        }
+        assert!((10..20).contains(&written), "{written}");
     }
 }

@@ -74,6 +74,8 @@ pub(crate) async fn follow(command: &Tail, text: String, screen: &Screen) -> any
         let document = place.document();
         let broken =
             match client::send(&command.remote, "/v1/tail", Some((&document, client::NDJSON)), SILENT_MAX).await {
+                // All that was asked for was shown, and only the last words were lost.
+                Ok(response) if response.status() == reqwest::StatusCode::NO_CONTENT => return Ok(()),
                 Ok(response) => {
                     if wait > WAIT_FIRST {
                         shown.say(Ink::Dim, &place.back());
@@ -153,21 +155,15 @@ async fn read(mut response: reqwest::Response, place: &mut Place, shown: &mut Sh
             continue;
         };
         let mut out = String::new();
-        let mut ended = None;
-        for line in rest[..last].split(|byte| *byte == b'\n') {
-            let line: Map<String, Value> = serde_json::from_slice(line).context("expected the lines of a tail")?;
-            ended = shown.line(&line, place, &mut out)?;
-            if ended.is_some() {
-                break;
-            }
-        }
+        let ended = shown.lines(&rest[..last], place, &mut out);
         rest.drain(..=last);
+        // Rows that came before an error are shown all the same.
         let mut stdout = std::io::stdout().lock();
         if stdout.write_all(out.as_bytes()).and_then(|()| stdout.flush()).is_err() {
             // `prism tail … | head`
             return Ok(Ended::Done);
         }
-        if let Some(ended) = ended {
+        if let Some(ended) = ended? {
             return Ok(ended);
         }
     }
@@ -182,6 +178,16 @@ struct Shown {
 }
 
 impl Shown {
+    fn lines(&mut self, lines: &[u8], place: &mut Place, out: &mut String) -> anyhow::Result<Option<Ended>> {
+        for line in lines.split(|byte| *byte == b'\n') {
+            let line: Map<String, Value> = serde_json::from_slice(line).context("expected the lines of a tail")?;
+            if let Some(ended) = self.line(&line, place, out)? {
+                return Ok(Some(ended));
+            }
+        }
+        Ok(None)
+    }
+
     fn line(
         &mut self,
         line: &Map<String, Value>,

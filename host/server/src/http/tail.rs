@@ -26,7 +26,7 @@ use super::respond;
 use crate::access::Role;
 use crate::app::{App, now_unix_nanos};
 use crate::error::{Code, Failure};
-use crate::tails::{Asked, Begin, Ended, Form, Reader};
+use crate::tails::{Asked, Begin, Ended, Form, Reader, Said};
 
 /// The header of who reads server-sent events and lost the connection.
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
@@ -34,6 +34,8 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 const BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 /// How often is looked whether the key is still good: as often as keys are read (`auth.reload_ms`), by default.
 const CHECK_EVERY: Duration = Duration::from_secs(1);
+/// Rows are looked for at most so long before it is looked whether the tail must end, and whether its client is still there.
+const SAY_MAX: Duration = Duration::from_millis(100);
 
 /// `POST /v1/tail`: the same document or text as at `/v1/query`, of plain rows.
 pub(super) async fn post(State(app): State<Arc<App>>, request: Request<Body>) -> Response {
@@ -174,12 +176,14 @@ async fn next(mut of: Streaming) -> Option<(Result<Bytes, Infallible>, Streaming
         if let Some(ended) = of.ended(&reader).await {
             return Some((Ok(last_words(&reader, &ended).into()), of));
         }
+        // Nor may a heartbeat wait for them.
+        let time_max = SAY_MAX.min(of.heartbeat);
         let work = tokio::task::spawn_blocking(move || {
             let mut reader = reader;
-            let (said, ended) = reader.say();
-            (reader, said, ended)
+            let said = reader.say(time_max);
+            (reader, said)
         });
-        let (reader, said, ended) = match work.await {
+        let (mut reader, Said { text, more, ended }) = match work.await {
             Ok(done) => done,
             Err(panic) => {
                 // The reader is gone with its place: the answer breaks off.
@@ -188,16 +192,20 @@ async fn next(mut of: Streaming) -> Option<(Result<Bytes, Infallible>, Streaming
             }
         };
         if let Some(ended) = ended {
-            return Some((Ok((said + &last_words(&reader, &ended)).into()), of));
+            return Some((Ok((text + &last_words(&reader, &ended)).into()), of));
         }
-        if !said.is_empty() {
+        if !text.is_empty() {
             of.said = Instant::now();
             of.reader = Some(reader);
-            return Some((Ok(said.into()), of));
+            return Some((Ok(text.into()), of));
         }
-        let mut reader = reader;
         let waited = loop {
-            match of.wait().await {
+            let waited = match more {
+                true if of.said.elapsed() >= of.heartbeat => Waited::Beat,
+                true => Waited::News,
+                false => of.wait().await,
+            };
+            match waited {
                 // Nothing is new: only whether it must end is looked at.
                 Waited::Check => match of.ended(&reader).await {
                     Some(ended) => return Some((Ok(last_words(&reader, &ended).into()), of)),
@@ -288,7 +296,7 @@ mod tests {
         }
         let query = prism_dsl::parse_text("from logs").unwrap();
         let cursor = |shown| TailCursor { at_unix_nanos: 7, shown, positions: Vec::new(), halfway: None, before: None };
-        let (old, new) = (cursor(1).write(&query), cursor(2).write(&query));
+        let (old, new) = (cursor(1).write(&query).unwrap(), cursor(2).write(&query).unwrap());
         let url = format!("/v1/tail?cursor={old}");
         assert_eq!(asked(&url, None, "from logs last 5m"), Ok(Begin::Cursor(Box::new(cursor(1)))));
         assert_eq!(

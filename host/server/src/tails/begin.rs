@@ -6,14 +6,17 @@ use std::sync::Arc;
 use prism_model::window::TimeRange;
 use prism_model::{Signal, TenantId};
 use prism_query::{Halfway, Tail, TailCursor};
-use prism_store::{Frame, Placed, Position, StoreError, may_have_missed};
+use prism_store::{Frame, Placed, Position, Recent, StoreError, may_have_missed};
 
 use super::follow::Followed;
 use super::reader::Source;
 use super::ring::At;
 use super::{Form, Reader, Seat, Tails};
 use crate::app::now_unix_nanos;
-use crate::error::Failure;
+use crate::error::{Code, Failure};
+
+/// Looks that it takes at most to begin, where segments are sealed meanwhile.
+const JOIN_TRIES: usize = 8;
 
 /// Where it begins.
 #[derive(Clone, Debug, PartialEq)]
@@ -61,15 +64,14 @@ struct Joined {
     at: At,
     /// All that was told.
     told: Position,
-    old: Vec<Frame>,
-    hot: Vec<Placed>,
+    recent: Recent,
 }
 
 impl Tails {
     /// Begins a tail. Blocks on the disk; in a runtime.
     ///
     /// # Errors
-    /// The store's, where it cannot be looked at.
+    /// The store's, where it cannot be looked at, or not at all of it.
     pub(crate) fn begin(&self, asked: Asked) -> Result<Reader, Failure> {
         let Asked { tenant, tail, begin, form, seat } = asked;
         let now = now_unix_nanos();
@@ -81,6 +83,7 @@ impl Tails {
         let mut halfway = None;
         if let Begin::Cursor(cursor) = &begin {
             (shown, halfway) = (cursor.shown, cursor.halfway);
+            backlog.from = cursor.before.as_ref().map_or(i64::MIN, |before| before.from_unix_nanos);
             if may_have_missed(now.saturating_sub(cursor.at_unix_nanos), self.grace) {
                 backlog.pieces.push_back(Piece::Gap(cursor.at_unix_nanos, now));
             }
@@ -89,65 +92,81 @@ impl Tails {
             backlog.from = now.saturating_sub(*nanos);
         }
         let mut hot: Vec<(i64, Piece)> = Vec::new();
-        let mut old = Vec::new();
+        let (mut old, mut lacks) = (Vec::new(), 0);
         for (number, (signal, followed)) in followed.into_iter().enumerate() {
             let bell = followed.bell();
-            let joined = self.join(&followed, &begin).map_err(|error| Failure::of(&error))?;
+            let joined = self.join(&followed, &begin, backlog.from)?;
             let position = match &begin {
                 Begin::Now => joined.told.clone(),
-                Begin::Last(_) => before(&joined.told, &joined.hot),
+                Begin::Last(_) => before(&joined.told, &joined.recent.hot),
                 Begin::Cursor(cursor) => of(&cursor.positions, signal).cloned().unwrap_or_default(),
             };
             backlog.until.push(match &begin {
                 Begin::Cursor(cursor) => {
-                    backlog.from = cursor.before.as_ref().map_or(i64::MIN, |before| before.from_unix_nanos);
                     let before = cursor.before.as_ref().and_then(|before| of(&before.positions, signal));
                     before.cloned().unwrap_or_default()
                 }
                 _ => joined.told.clone(),
             });
-            old.extend(joined.old);
-            hot.extend(joined.hot.into_iter().map(|placed| {
+            lacks += joined.recent.lacks;
+            old.extend(joined.recent.old);
+            hot.extend(joined.recent.hot.into_iter().map(|placed| {
                 let time = placed.frame.stats().time_min;
                 (time, Piece::Placed(number, placed))
             }));
             sources.push(Source { signal, followed, bell, at: joined.at, position, told: Some(joined.told) });
         }
+        if lacks > 0 && backlog.pieces.is_empty() {
+            let since = match &begin {
+                Begin::Cursor(cursor) => cursor.at_unix_nanos,
+                _ => backlog.from,
+            };
+            backlog.pieces.push_back(Piece::Gap(since, now));
+        }
+        let gaps = backlog.pieces.len();
         old.sort_by_key(|frame| frame.stats().time_min);
         backlog.pieces.extend(old.into_iter().map(Piece::Old));
         // Within a source they are in order already, which must stay: places are passed one after the other.
         backlog.pieces.extend(merge(hot, sources.len()));
-        if let Some(halfway) = halfway {
-            first(&mut backlog.pieces, &sources, &halfway, now);
+        let skip = halfway.filter(|halfway| first(&mut backlog.pieces, gaps, &sources, halfway));
+        if halfway.is_some() && skip.is_none() && gaps == 0 {
+            // Its other rows may be missing.
+            backlog.pieces.push_front(Piece::Gap(now, now));
         }
-        let skip = halfway.map(|halfway| (halfway.place, halfway.rows));
         let at = match &begin {
             Begin::Cursor(cursor) => cursor.at_unix_nanos,
             _ => now,
         };
-        Ok(Reader::new(tail, sources, backlog, form, seat, self.counts.clone()).going_on(shown, skip, at))
+        Ok(Reader::new(tail, sources, backlog, form, seat, self.counts.clone(), now).going_on(shown, skip, at))
     }
 
-    fn join(&self, followed: &Followed, begin: &Begin) -> Result<Joined, StoreError> {
-        let mut listener = followed.listener.lock();
-        followed.look(&mut listener)?;
-        let (mut old, mut hot) = (Vec::new(), Vec::new());
-        match begin {
-            Begin::Now => {}
-            Begin::Last(nanos) => {
-                let from = now_unix_nanos().saturating_sub(*nanos);
-                let (recent, behind) = listener.recent(&self.rows, TimeRange { from, ..TimeRange::ALL })?;
-                followed.tell(prism_store::News { frames: behind, ..Default::default() });
-                (old, hot) = (recent.old, recent.hot);
-            }
-            Begin::Cursor(cursor) => {
-                let of_signal = of(&cursor.positions, listener.signal());
-                hot = listener.since(of_signal.unwrap_or(&Position::default()))?;
+    fn join(&self, followed: &Followed, begin: &Begin, from: i64) -> Result<Joined, Failure> {
+        let failed = |error: StoreError| Failure::of(&error);
+        let refuse = |why: &'static str| {
+            Err(Failure::new(Code::Unavailable, format!("what is stored cannot be followed now: {why}")))
+        };
+        for _ in 0..JOIN_TRIES {
+            let mut listener = followed.listener.lock();
+            let unread = followed.look(&mut listener).map_err(failed)?;
+            let (heard, at) = (listener.heard(), followed.ring.lock().end());
+            // All other tails of these rows would wait for the object store.
+            drop(listener);
+            let recent = match begin {
+                // What stands there unread would be told as new later.
+                Begin::Now | Begin::Last(_) if unread > 0 => return refuse("some of it cannot be read"),
+                Begin::Now => Some(Recent::default()),
+                Begin::Last(_) => heard.recent(&self.rows, TimeRange { from, ..TimeRange::ALL }).map_err(failed)?,
+                Begin::Cursor(cursor) => {
+                    let of_signal = of(&cursor.positions, heard.signal());
+                    Some(heard.since(of_signal.unwrap_or(&Position::default())).map_err(failed)?)
+                }
+            };
+            match recent {
+                Some(recent) => return Ok(Joined { at, told: heard.position(), recent }),
+                None => followed.listener.lock().doubt(),
             }
         }
-        let joined = Joined { at: followed.ring.lock().end(), told: listener.position(), old, hot };
-        drop(listener);
-        Ok(joined)
+        refuse("it moves on all the time")
     }
 }
 
@@ -180,15 +199,17 @@ fn merge(pieces: Vec<(i64, Piece)>, sources: usize) -> Vec<Piece> {
     }
 }
 
-/// The frame of which some rows were taken comes first. Where it is gone, its other rows may be missing.
-fn first(pieces: &mut VecDeque<Piece>, sources: &[Source], halfway: &Halfway, now: i64) {
+/// The frame of which some rows were taken comes first behind the gaps; whether it is there, or will be when it can be read.
+fn first(pieces: &mut VecDeque<Piece>, gaps: usize, sources: &[Source], halfway: &Halfway) -> bool {
     let is_it = |piece: &Piece| {
         matches!(piece, Piece::Placed(number, placed)
             if placed.place == halfway.place && sources.get(*number).is_some_and(|s| s.signal == halfway.signal))
     };
-    match pieces.iter().position(is_it).and_then(|at| pieces.remove(at)) {
-        Some(piece) => pieces.push_front(piece),
-        None if pieces.iter().any(|piece| matches!(piece, Piece::Gap(..))) => {}
-        None => pieces.push_front(Piece::Gap(now, now)),
+    let piece = pieces.iter().position(is_it).and_then(|at| pieces.remove(at));
+    if let Some(piece) = piece {
+        pieces.insert(gaps, piece);
+        return true;
     }
+    let mut told = sources.iter().filter(|source| source.signal == halfway.signal).filter_map(|s| s.told.as_ref());
+    told.any(|told| told.awaits(&halfway.place))
 }

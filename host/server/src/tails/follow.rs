@@ -62,16 +62,17 @@ impl Followed {
         self.fault.lock().clone()
     }
 
-    /// Looks once, as `listener` of this one. Blocks on the disk.
-    pub(super) fn look(&self, listener: &mut Listener) -> Result<(), StoreError> {
+    /// Looks once, as `listener` of this one; gives how many segments cannot be read yet. Blocks on the disk.
+    pub(super) fn look(&self, listener: &mut Listener) -> Result<usize, StoreError> {
         self.counts.looks.fetch_add(1, Relaxed);
         let news = listener.look()?;
+        let unread = news.unread;
         self.tell(news);
-        Ok(())
+        Ok(unread)
     }
 
     /// Puts what was found where tails find it.
-    pub(super) fn tell(&self, news: News) {
+    fn tell(&self, news: News) {
         let now = Instant::now();
         let mut ring = self.ring.lock();
         ring.age(now);
@@ -118,7 +119,7 @@ async fn follow(followed: Weak<Followed>, mut stored: watch::Receiver<u64>) {
         let Some(this) = followed.upgrade() else { return };
         let looked = tokio::task::spawn_blocking(move || {
             let mut listener = this.listener.lock();
-            let looked = this.look(&mut listener).map(|()| listener.is_alone());
+            let looked = this.look(&mut listener).map(|_| listener.is_alone());
             drop(listener);
             looked
         });

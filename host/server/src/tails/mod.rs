@@ -28,7 +28,7 @@ use prism_store::{Reader as Rows, Store};
 
 pub(crate) use begin::{Asked, Begin};
 pub(crate) use lines::Form;
-pub(crate) use reader::{Ended, Reader};
+pub(crate) use reader::{Ended, Reader, Said};
 pub(crate) use seats::Seat;
 
 use self::follow::Followed;

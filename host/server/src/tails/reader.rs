@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, SecondsFormat};
 use prism_model::Signal;
@@ -20,6 +21,8 @@ use crate::error::Failure;
 
 /// What is said at a time: more would wait in memory for a client that reads slowly.
 const SAID_BYTES: usize = 64 << 10;
+/// Between two times that segments which are gone leave the position of a tail that always has something to say.
+const FORGET_EVERY: Duration = Duration::from_secs(60);
 
 /// One signal that a tail follows.
 pub(super) struct Source {
@@ -32,6 +35,16 @@ pub(super) struct Source {
     pub(super) position: Position,
     /// All that was told before it began; taken when what lies before is said.
     pub(super) told: Option<Position>,
+}
+
+/// What is said at a time.
+#[derive(Debug)]
+pub(crate) struct Said {
+    pub(crate) text: String,
+    /// Time was up or enough said before all was looked at.
+    pub(crate) more: bool,
+    /// Why it ends, after what was said.
+    pub(crate) ended: Option<Ended>,
 }
 
 /// Why a tail ends.
@@ -56,9 +69,12 @@ pub(crate) struct Reader {
     begun: bool,
     shown: u64,
     limit: Option<u64>,
-    /// Rows of the first frame that were taken before, and what `now()` was for them.
-    skip: Option<(Place, u64)>,
+    /// When it was begun, before it was looked for what stood there.
+    joined: i64,
+    /// The first frame, of which rows were taken before, and what `now()` was for them.
+    skip: Option<Halfway>,
     skip_at: i64,
+    forgot: Instant,
     _seat: Seat,
 }
 
@@ -85,6 +101,7 @@ impl Reader {
         form: Form,
         seat: Seat,
         counts: Arc<Counts>,
+        joined: i64,
     ) -> Reader {
         let limit = tail.query().limit;
         Reader {
@@ -97,14 +114,16 @@ impl Reader {
             begun: false,
             shown: 0,
             limit,
+            joined,
             skip: None,
             skip_at: 0,
+            forgot: Instant::now(),
             _seat: seat,
         }
     }
 
     /// Behind `shown` rows, and some of its first frame.
-    pub(super) fn going_on(self, shown: u64, skip: Option<(Place, u64)>, skip_at: i64) -> Reader {
+    pub(super) fn going_on(self, shown: u64, skip: Option<Halfway>, skip_at: i64) -> Reader {
         Reader { shown, skip, skip_at, ..self }
     }
 
@@ -113,44 +132,60 @@ impl Reader {
         self.sources.iter().map(|source| source.bell.clone()).collect()
     }
 
-    /// What there is to say now, some tens of kilobytes at most; nothing where nothing is new. Blocks on the disk.
-    ///
-    /// # Errors
-    /// Why it ends, after what was said.
-    pub(crate) fn say(&mut self) -> (String, Option<Ended>) {
-        let mut out = String::new();
+    /// What there is to say now, some tens of kilobytes at most, found within about such a time; nothing where nothing is new.
+    /// Blocks on the disk.
+    pub(crate) fn say(&mut self, time_max: Duration) -> Said {
+        let (began, mut looked) = (Instant::now(), false);
+        let mut text = String::new();
         if !std::mem::replace(&mut self.begun, true) {
-            self.form.columns(&self.tail.columns(), &mut out);
-            self.said_at_rest(&mut out);
+            self.form.columns(&self.tail.columns(), &mut text);
+            // The first cursor is behind what may be missing before it.
+            while let Some(Piece::Gap(from, to)) = self.backlog.pieces.front() {
+                self.gap(*from, *to, &mut text);
+                self.backlog.pieces.pop_front();
+            }
+            self.said_at_rest(&mut text);
         }
-        while out.len() < SAID_BYTES {
+        if self.forgot.elapsed() >= FORGET_EVERY {
+            self.forget();
+        }
+        while text.len() < SAID_BYTES {
             if self.limit.is_some_and(|limit| self.shown >= limit) {
-                return (out, Some(Ended::Limit(self.shown)));
+                return Said { text, more: false, ended: Some(Ended::Limit(self.shown)) };
             }
             if self.current.is_some() {
-                self.say_row(&mut out);
+                self.say_row(&mut text);
                 continue;
             }
-            match self.go_on(&mut out) {
+            // Something is looked at each time, however short that is.
+            if std::mem::replace(&mut looked, true) && began.elapsed() >= time_max {
+                break;
+            }
+            match self.go_on(&mut text) {
                 Ok(true) => {}
-                Ok(false) => break,
-                Err(failure) => return (out, Some(Ended::Failed(failure))),
+                Ok(false) => return Said { text, more: false, ended: None },
+                Err(failure) => return Said { text, more: false, ended: Some(Ended::Failed(failure)) },
             }
         }
-        (out, None)
+        Said { text, more: true, ended: None }
     }
 
-    /// That it lives, and where it is. Blocks where one looks for new frames just then.
+    /// That it lives, and where it is.
     pub(crate) fn beat(&mut self) -> String {
-        for source in &mut self.sources {
-            let known = source.followed.listener.lock().position();
-            source.position.forget_but(&known);
-        }
+        self.forget();
         let mut out = String::new();
         let time = DateTime::from_timestamp_nanos(now_unix_nanos()).to_rfc3339_opts(SecondsFormat::Nanos, true);
-        let cursor = self.cursor(None, now_unix_nanos());
-        self.form.heartbeat(&time, cursor.as_deref(), &mut out);
+        self.form.heartbeat(&time, self.cursor_at_rest().as_deref(), &mut out);
         out
+    }
+
+    /// Lets segments go that are gone; another time where one looks for new frames just now.
+    fn forget(&mut self) {
+        for source in &mut self.sources {
+            let Some(listener) = source.followed.listener.try_lock() else { continue };
+            source.position.forget_but(&listener.position());
+            self.forgot = Instant::now();
+        }
     }
 
     /// Its last words.
@@ -186,12 +221,25 @@ impl Reader {
 
     /// The cursor where no row is being said; none where there is no place to come back to.
     fn said_at_rest(&self, out: &mut String) {
-        if let Some(cursor) = self.cursor(None, now_unix_nanos()) {
+        if let Some(cursor) = self.cursor_at_rest() {
             match self.form {
                 Form::Ndjson => self.form.cursor(&cursor, out),
                 Form::Events => out.push_str(&format!("id: {cursor}\n\n")),
             }
         }
+    }
+
+    fn cursor_at_rest(&self) -> Option<String> {
+        match self.skip {
+            Some(halfway) => self.cursor(Some(halfway), self.skip_at),
+            None => self.cursor(None, self.now()),
+        }
+    }
+
+    /// Up to when all that was stored is in its place. What lies before is of when that was looked for, however long it takes to
+    /// say it: what is sealed and deleted meanwhile is not there for who comes back.
+    fn now(&self) -> i64 {
+        if self.backlog.until.is_empty() { now_unix_nanos() } else { self.joined }
     }
 
     fn cursor(&self, halfway: Option<Halfway>, now: i64) -> Option<String> {
@@ -208,7 +256,7 @@ impl Reader {
         });
         let positions = positions(&mut self.sources.iter().map(|source| &source.position));
         let cursor = TailCursor { at_unix_nanos: now, shown: self.shown, positions, halfway, before };
-        Some(cursor.write(self.tail.query()))
+        cursor.write(self.tail.query())
     }
 
     fn say_row(&mut self, out: &mut String) {
@@ -217,7 +265,7 @@ impl Reader {
             let number = current.next + 1 - current.base;
             self.form.row(&current.rows, current.next, current.cursor.as_deref(), number, out);
             current.next += 1;
-            self.shown += 1;
+            self.shown = self.shown.saturating_add(1);
             self.counts.rows.fetch_add(1, Relaxed);
         }
         if current.next >= current.rows.len() {
@@ -247,11 +295,9 @@ impl Reader {
                 Piece::Placed(number, Placed { frame, place }) => {
                     let bound = self.backlog.until.get(number).is_some_and(|until| until.passed(&place));
                     let from = if bound { self.backlog.from } else { i64::MIN };
-                    // Rows that were taken before are counted as `now()` was then.
-                    let taken = self.skip.take_if(|(first, _)| *first == place).map(|(_, rows)| rows);
-                    let now = if taken.is_some() { self.skip_at } else { now_unix_nanos() };
+                    let (taken, now) = self.taken(number, &place, self.joined);
                     let rows = self.tail.rows(&frame, now, from).map(some);
-                    self.load(rows, frame.rows(), Some((number, place)), taken.unwrap_or(0), now, out)?;
+                    self.load(rows, frame.rows(), Some((number, place)), taken, now, out)?;
                 }
             }
             return Ok(true);
@@ -260,7 +306,8 @@ impl Reader {
             // All that lay before is said.
             self.backlog = Backlog { pieces: VecDeque::new(), from: i64::MIN, until: Vec::new() };
             for source in &mut self.sources {
-                source.position = source.told.take().unwrap_or_default();
+                // A cursor may be ahead of a node that could not read a segment yet.
+                source.position.raise(&source.told.take().unwrap_or_default());
             }
         }
         let mut found = false;
@@ -286,7 +333,7 @@ impl Reader {
         let source = &mut self.sources[number];
         let listener = source.followed.listener.lock();
         let rows = source.followed.ring.lock().skip(&mut source.at);
-        source.position = listener.position();
+        source.position.raise(&listener.position());
         drop(listener);
         self.skipped(rows, "the client reads too slowly", out);
     }
@@ -306,14 +353,25 @@ impl Reader {
         self.form.told("gap", &json!({ "from": time(from), "to": time(to), "hint": hint }), out);
     }
 
+    /// How many rows of a frame were taken before, and what `now()` was then; else what it is.
+    fn taken(&mut self, number: usize, place: &Place, now: i64) -> (u64, i64) {
+        let signal = self.sources.get(number).map(|source| source.signal);
+        let taken = self.skip.take_if(|first| first.place == *place && Some(first.signal) == signal);
+        taken.map_or((0, now), |first| (first.rows, self.skip_at))
+    }
+
     /// A frame that all tails of its rows are told of.
     fn found(&mut self, number: usize, found: &Found, out: &mut String) -> Result<(), Failure> {
-        let (Placed { frame, place }, now) = (&found.placed, now_unix_nanos());
+        let Placed { frame, place } = &found.placed;
+        if self.sources.get(number).is_some_and(|source| source.position.passed(place)) {
+            return Ok(());
+        }
+        let (taken, now) = self.taken(number, place, now_unix_nanos());
         let rows = found.rows(self.tail.alike(), || {
             self.counts.frames.fetch_add(1, Relaxed);
             self.tail.rows(frame, now, i64::MIN)
         });
-        self.load(rows, frame.rows(), Some((number, *place)), 0, now, out)
+        self.load(rows, frame.rows(), Some((number, *place)), taken, now, out)
     }
 
     /// Begins with the rows of a frame of so many, where some match, behind those that were taken.

@@ -17,7 +17,7 @@ use reqwest::blocking::Client;
 pub(crate) const PROTOBUF: (&str, &str) = ("content-type", "application/x-protobuf");
 
 /// Long enough for a machine that is busy with other tests; no test waits for it when all is well.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The binary with a clean environment: settings of whoever runs the tests are not the tests'.
 pub(crate) fn prism(data: &Path) -> Command {

@@ -2,15 +2,17 @@
 //! bounded, and ended where they must.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{Shutdown, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Stdio};
+use std::sync::mpsc;
+use std::time::Instant;
 
 use opentelemetry_proto::tonic::common::v1::{AnyValue, any_value::Value as Any};
 use prost::Message as _;
 use serde_json::{Value, json};
 
-use crate::harness::{PROTOBUF, Server, ended, key, logs, must, prism, spans, until};
+use crate::harness::{PATIENCE, PROTOBUF, Server, ended, key, logs, must, prism, spans, until};
 
 /// An answer that goes on.
 struct Tail {
@@ -50,14 +52,22 @@ impl Tail {
         line
     }
 
-    /// The next line that is not about where it is.
+    /// The next line that is not about where it is. Heartbeats come for ever where a row is lost.
     fn said(&mut self) -> Value {
+        let began = Instant::now();
         loop {
             let line = self.line();
             if line["cursor"].is_null() && line["heartbeat"].is_null() {
                 return line;
             }
+            assert!(began.elapsed() < PATIENCE, "only heartbeats: {line}");
         }
+    }
+
+    /// The next cursor.
+    fn place_said(&mut self) -> String {
+        while self.line()["cursor"].is_null() {}
+        self.place()
     }
 
     /// So many values of a column.
@@ -178,13 +188,105 @@ fn a_lost_connection_goes_on_anywhere_without_a_hole_or_a_repetition() {
     assert_eq!(shown, numbered(0..next));
 }
 
+#[test]
+fn a_cursor_holds_until_the_first_row_behind_it() {
+    let data = tempfile::tempdir().expect("a folder");
+    let server = Server::dev(data.path());
+    let from = |cursor: &str| Tail::of(&server, &json!({"from": "logs", "cursor": cursor}).to_string());
+    let mut tail = Tail::of(&server, "from logs");
+    send(&server, &numbered(0..6));
+    assert_eq!(tail.take("body", 3), numbered(0..3));
+    // Who comes back and leaves before the first row has lost nothing, and sees nothing again.
+    let first = from(&tail.place()).place_said();
+    let second = from(&first).place_said();
+    assert_eq!(from(&second).take("body", 3), numbered(3..6));
+    // Who says that more was taken than there is has taken all.
+    let mut all = from(&format!("{}.{}", tail.cursor, u64::MAX));
+    send(&server, &["one more".into()]);
+    assert_eq!(all.take("body", 1), ["one more"]);
+}
+
+#[test]
+fn what_was_stored_before_is_shown_piece_by_piece() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let server = Server::configured(dir.path(), "[tail]\nheartbeat_ms = 1\n");
+    send(&server, &["needle first".into()]);
+    for _ in 0..200 {
+        send(&server, &numbered(0..20));
+    }
+    send(&server, &["needle last".into()]);
+    let mut tail = Tail::of(&server, "from logs last 10m where body contains 'needle'");
+    let mut cursors = vec![tail.place_said()];
+    assert_eq!(tail.take("body", 1), ["needle first"]);
+    cursors.push(tail.cursor.clone());
+    // It is not silent while nothing matches: a heartbeat is due each millisecond.
+    let (mut heartbeats, began) = (0, Instant::now());
+    let last = loop {
+        let line = tail.line();
+        heartbeats += usize::from(line["heartbeat"].is_string());
+        if line["cursor"].is_string() && cursors.last() != Some(&tail.cursor) {
+            cursors.push(tail.cursor.clone());
+        }
+        if line["row"].is_object() {
+            break line;
+        }
+        assert!(began.elapsed() < PATIENCE, "{line}");
+    };
+    assert_eq!(last["row"]["body"], "needle last");
+    assert!(heartbeats > 0 && cursors.len() > 3, "{heartbeats} {}", cursors.len());
+    // All of them say when that was looked for, and not when it was said: it stood then, and may be gone later. The time is in the
+    // first 17 bytes.
+    let time = |cursor: &String| cursor[..22].to_owned();
+    assert!(cursors.iter().all(|cursor| time(cursor) == time(&cursors[0])), "{cursors:?}");
+    let now = tail.place_said();
+    assert_ne!(time(&now), time(&cursors[0]));
+    // A cursor from the middle leads on.
+    let again = json!({"from": "logs", "where": "body contains 'needle'", "cursor": cursors[cursors.len() / 2]});
+    assert_eq!(Tail::of(&server, &again.to_string()).take("body", 1), ["needle last"]);
+}
+
+#[test]
+fn what_cannot_be_read_at_first_is_never_shown_as_new() {
+    let data = tempfile::tempdir().expect("a folder");
+    let server = Server::dev(data.path());
+    send(&server, &numbered(0..3));
+    let mut tail = Tail::of(&server, "from logs last 10m");
+    assert_eq!(tail.take("body", 3), numbered(0..3));
+    let place = tail.place();
+    drop(tail);
+    until("nothing is followed", || metric(&server, "prism_server_tail_signals") == 0);
+    let segment = segments(&data.path().join("hot")).pop().expect("a segment");
+    let aside = segment.with_extension("aside");
+    std::fs::rename(&segment, &aside).expect("moves");
+    std::fs::create_dir(&segment).expect("a folder where the file was");
+    for query in ["from logs", "from logs last 10m"] {
+        let refused = server.send("POST", "/v1/tail", &[], query.into());
+        assert_eq!(refused.status, 503, "{query}: {}", refused.text());
+    }
+    // Who comes back knows what it has seen.
+    let mut again = Tail::of(&server, &json!({"from": "logs", "cursor": place}).to_string());
+    again.place_said();
+    std::fs::remove_dir(&segment).expect("removes");
+    std::fs::rename(&aside, &segment).expect("moves");
+    send(&server, &["new".into()]);
+    assert_eq!(again.take("body", 1), ["new"]);
+}
+
+fn segments(dir: &Path) -> Vec<std::path::PathBuf> {
+    let entries = std::fs::read_dir(dir).expect("a folder").map(|entry| entry.expect("an entry").path());
+    let of = |path: std::path::PathBuf| if path.is_dir() { segments(&path) } else { vec![path] };
+    entries.flat_map(of).filter(|path| path.extension().is_some_and(|ending| ending == "seg")).collect()
+}
+
 /// The events of an answer up to one that is a row with this body: (id, event, data).
 fn events(lines: &mut impl std::io::BufRead, until_body: &str) -> Vec<(String, String, Value)> {
     let mut all = Vec::new();
     let (mut id, mut name, mut data) = (String::new(), String::new(), String::new());
+    let began = Instant::now();
     loop {
         let mut line = String::new();
         assert!(lines.read_line(&mut line).expect("reads") > 0, "{all:?}");
+        assert!(began.elapsed() < PATIENCE, "{until_body} does not come: {all:?}");
         match line.trim_end_matches('\n').split_once(": ") {
             Some(("id", value)) => value.clone_into(&mut id),
             Some(("event", value)) => value.clone_into(&mut name),
@@ -334,10 +436,13 @@ fn a_client_that_reads_too_slowly_is_told_and_holds_nothing() {
         send(&server, &[format!("{n} {long}")]);
     }
     send(&server, &["end".into()]);
+    stream.set_read_timeout(Some(PATIENCE)).expect("sets");
     let mut lines = BufReader::new(stream);
     let (mut shown, mut skipped) = (Vec::new(), 0);
+    let began = Instant::now();
     loop {
         let mut line = String::new();
+        assert!(began.elapsed() < PATIENCE, "the last row does not come: {shown:?} {skipped}");
         assert!(lines.read_line(&mut line).expect("reads") > 0, "the answer goes on");
         let Ok(line) = serde_json::from_str::<Value>(&line) else { continue };
         if let Some(body) = line["row"]["body"].as_str() {
@@ -400,10 +505,10 @@ fn who_may_not_read_any_more_reads_no_more() {
     until("no tail is left", || metric(&server, "prism_server_tails") == 0);
 }
 
-/// `prism tail` beside a server.
+/// `prism tail` beside a server; killed when dropped.
 struct Command {
     child: Child,
-    lines: BufReader<std::process::ChildStdout>,
+    lines: mpsc::Receiver<String>,
 }
 
 impl Command {
@@ -411,14 +516,27 @@ impl Command {
         let mut command = prism(data);
         command.args(["tail", "--url", url]).args(args).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("starts");
-        let lines = BufReader::new(child.stdout.take().expect("piped"));
+        let out = BufReader::new(child.stdout.take().expect("piped"));
+        let (send, lines) = mpsc::channel();
+        // Ends with the command, or with whoever reads.
+        std::thread::spawn(move || out.lines().map_while(Result::ok).try_for_each(|line| send.send(line)));
         Command { child, lines }
     }
 
     fn line(&mut self) -> String {
-        let mut line = String::new();
-        assert!(self.lines.read_line(&mut line).expect("reads") > 0, "it has ended: {}", self.told());
-        line.trim_end().to_owned()
+        match self.lines.recv_timeout(PATIENCE) {
+            Ok(line) => line,
+            Err(error) => {
+                drop(self.child.kill());
+                panic!("no line: {error}: {}", self.told());
+            }
+        }
+    }
+
+    /// Waits for the end that comes by itself; whether it was a good one, the lines that nobody read, and what it told.
+    fn end(mut self) -> (bool, Vec<String>, String) {
+        let ended = ended(&mut self.child);
+        (ended, self.lines.iter().collect(), self.told())
     }
 
     fn told(&mut self) -> String {
@@ -434,6 +552,61 @@ impl Command {
         let ended = ended(&mut self.child);
         (ended, self.told())
     }
+}
+
+impl Drop for Command {
+    fn drop(&mut self) {
+        // It may have ended already.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// Answers one connection after the other with these heads and bodies, and ends each.
+fn answering(answers: &'static [(&str, &str)]) -> (String, std::thread::JoinHandle<Vec<String>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("binds");
+    let url = format!("http://{}", listener.local_addr().expect("an address"));
+    let asked = answers.iter().map(move |(head, body)| {
+        let (mut stream, _) = listener.accept().expect("connects");
+        stream.set_read_timeout(Some(PATIENCE)).expect("sets");
+        let mut request = BufReader::new(stream.try_clone().expect("clones"));
+        let (mut line, mut length) = (String::new(), 0);
+        while line != "\r\n" {
+            line.clear();
+            assert!(request.read_line(&mut line).expect("reads") > 0, "a whole request");
+            if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+                length = value.trim().parse().expect("a length");
+            }
+        }
+        let mut document = vec![0; length];
+        request.read_exact(&mut document).expect("reads");
+        write!(stream, "HTTP/1.1 {head}\r\nconnection: close\r\n\r\n{body}").expect("writes");
+        String::from_utf8(document).expect("UTF-8")
+    });
+    (url, std::thread::spawn(move || asked.collect()))
+}
+
+#[test]
+fn the_command_shows_all_rows_and_ends_when_all_are_shown() {
+    let data = tempfile::tempdir().expect("a folder");
+    let begun =
+        "{\"columns\":[{\"name\":\"body\",\"type\":\"string\"}]}\n{\"cursor\":\"C\"}\n{\"row\":{\"body\":\"a\"}}\n";
+    let row = || vec![json!({ "body": "a" }).to_string()];
+    // The connection is lost before the last words: the next answer says that nothing is left.
+    let answers: &[_] = Box::leak(Box::new([("200 OK", begun), ("204 No Content", "")]));
+    let (url, server) = answering(answers);
+    let args = ["from logs select body limit 1", "--output", "ndjson"];
+    let (well, lines, told) = Command::run(data.path(), &url, &args).end();
+    assert!(well && lines == row(), "{lines:?} {told}");
+    let asked = server.join().expect("no panic");
+    assert!(asked[1].contains("\"C.1\""), "{asked:?}");
+    // Rows and their end in one piece.
+    let end = format!("{begun}{}\n", json!({"end": {"code": "forbidden", "message": "no more"}}));
+    let answers: &[_] = Box::leak(Box::new([("200 OK", &*Box::leak(end.into_boxed_str()))]));
+    let (url, server) = answering(answers);
+    let (well, lines, told) = Command::run(data.path(), &url, &args).end();
+    assert!(!well && lines == row() && told.contains("no more"), "{lines:?} {told}");
+    server.join().expect("no panic");
 }
 
 #[test]

@@ -11,30 +11,24 @@
 //!
 //! Where no other writer has a lease, nothing is listed but the leases between two own commits, for a second at a time.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use prism_model::window::TimeRange;
 use prism_model::{Signal, TenantId};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::follow::{ALONE_MAX, Follower, Wanted};
-use super::position::{Place, Position};
-use super::scan::{NoIndex, SegmentIndex};
+use super::heard::{Heard, Placed, placed};
+use super::position::Position;
+use super::scan::NoIndex;
 use super::writer::Store;
 use crate::error::StoreError;
-use crate::framed::{Framed, Source};
 use crate::place::SegmentName;
-use crate::read::Reader;
-use crate::unit::{Frame, Tier};
 
 /// A segment that is not listed any more is remembered for so long: a listing of a network file system may lack what is there.
 const FORGET: Duration = Duration::from_secs(600);
-/// Looks that a listing of recent rows takes at most, where segments are sealed meanwhile.
-const RECENT_TRIES: usize = 8;
 
 /// Hears of everything that is stored of one tenant's signal. Dropped, it costs nothing more.
 pub struct Listener {
@@ -53,20 +47,13 @@ pub struct Listener {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Told {
-    frames: u32,
+pub(super) struct Told {
+    pub(super) frames: u32,
     /// The segment is ended and all of it told: it is not opened again.
-    done: bool,
+    pub(super) done: bool,
+    /// Acknowledged rows of it cannot be read.
+    pub(super) damaged: bool,
     listed: Instant,
-}
-
-/// A frame with its place in the hot tier.
-#[derive(Clone, Debug)]
-pub struct Placed {
-    /// Its rows.
-    pub frame: Frame,
-    /// Where it lies.
-    pub place: Place,
 }
 
 /// What a look found.
@@ -74,19 +61,13 @@ pub struct Placed {
 pub struct News {
     /// Frames that became durable since the look before, each segment's in order.
     pub frames: Vec<Placed>,
-    /// Since then (unix nanoseconds) nobody looked for so long that rows may have been sealed and deleted unseen.
+    /// Rows that were stored since then (unix nanoseconds) may be missing: nobody looked for so long that some may have been
+    /// sealed and deleted unseen, or a segment is damaged.
     pub gap_since: Option<i64>,
     /// Segments that could not be read; they are looked at again.
     pub unread: usize,
-}
-
-/// Rows that were stored before, where they lay when they were asked for.
-#[derive(Debug, Default)]
-pub struct Recent {
-    /// Of blocks and files, the oldest first.
-    pub old: Vec<Frame>,
-    /// Of segments.
-    pub hot: Vec<Placed>,
+    /// Segments that are found damaged, each once: what cannot be read of them is not told.
+    pub damaged: usize,
 }
 
 impl Store {
@@ -149,31 +130,35 @@ impl Listener {
         news.gap_since = self.looked.map(|(_, unix)| unix).filter(unseen);
         (self.rung, self.waits) = (rung, false);
         for name in names {
-            let told = self.segments.entry(name).or_insert(Told { frames: 0, done: false, listed: now });
+            let fresh = Told { frames: 0, done: false, damaged: false, listed: now };
+            let told = self.segments.entry(name).or_insert(fresh);
             told.listed = now;
             if told.done {
                 continue;
             }
+            let were_damaged = told.damaged;
             match segment(follower, &wanted, name, told, acknowledged.get(&name).copied(), &mut news.frames) {
                 Ok(waits) => self.waits |= waits,
                 Err(NoIndex::Absent | NoIndex::Vanished) => {}
+                Err(NoIndex::Damaged(error)) => {
+                    tracing::warn!(segment = name.file_name(), %error, "new rows of a segment cannot be read");
+                    // Damage does not mend by looking again.
+                    (told.done, told.damaged) = (true, true);
+                }
                 Err(error) => {
                     tracing::warn!(segment = name.file_name(), ?error, "new rows of a segment cannot be read");
                     news.unread += 1;
-                    // Damage does not mend by looking again, and queries tell of it.
-                    told.done = matches!(error, NoIndex::Damaged(_));
-                    self.waits |= !told.done;
+                    self.waits = true;
                 }
             }
+            news.damaged += usize::from(told.damaged && !were_damaged);
+        }
+        if news.damaged > 0 {
+            news.gap_since = news.gap_since.or(self.looked.map(|(_, unix)| unix));
         }
         self.segments.retain(|_, told| now.duration_since(told.listed) < FORGET);
         self.looked = Some((now, unix));
         Ok(news)
-    }
-
-    /// Whose rows it hears of.
-    pub fn signal(&self) -> Signal {
-        self.signal
     }
 
     /// Whether no other process wrote at the last look.
@@ -183,104 +168,23 @@ impl Listener {
 
     /// How far was told.
     pub fn position(&self) -> Position {
-        Position(self.segments.iter().map(|(name, told)| (*name, told.frames)).collect())
+        position(&self.segments)
     }
 
-    /// What was told behind a position and still stands, the oldest first; within a segment in order. Blocks on the disk.
-    ///
-    /// # Errors
-    /// `Retry` where the disk fails.
-    pub fn since(&self, position: &Position) -> Result<Vec<Placed>, StoreError> {
-        let all = self.segments.iter().filter_map(|(name, told)| {
-            let from = position.0.get(name).copied().unwrap_or(0);
-            (from < told.frames).then_some((*name, from..told.frames))
-        });
-        self.frames(all.collect())
+    /// The next look believes of no process that it is silent: whoever found something that was not told has a reason to doubt.
+    pub fn doubt(&mut self) {
+        self.alone = false;
     }
 
-    /// Rows that were told already and whose frames touch a range of event times: all of them once, wherever they lie. What
-    /// comes after is told by looks. Blocks on the disk.
-    ///
-    /// # Errors
-    /// `Retry` where a tier cannot be listed, or does not stand still.
-    pub fn recent(&mut self, reader: &Reader, range: TimeRange) -> Result<(Recent, Vec<Placed>), StoreError> {
-        let mut behind = Vec::new();
-        for _ in 0..RECENT_TRIES {
-            let snapshot = reader.snapshot(&self.tenant, self.signal, range)?;
-            // A segment that was sealed before all of it was told would come again.
-            let told = |name: &SegmentName| self.segments.get(name).is_some_and(|told| told.done);
-            if reader.has_sealed(&self.tenant, self.signal, &|name| !told(name))? {
-                behind.extend(self.look()?.frames);
-                continue;
-            }
-            let by_file: HashMap<String, (SegmentName, u32)> =
-                self.segments.iter().map(|(name, told)| (name.file_name(), (*name, told.frames))).collect();
-            let mut recent = Recent::default();
-            let mut hot: BTreeMap<SegmentName, Vec<u32>> = BTreeMap::new();
-            for frame in snapshot.frames {
-                if frame.tier() != Tier::Hot {
-                    recent.old.push(frame);
-                    continue;
-                }
-                let name = frame.name();
-                let mut parts = name.rsplit('/');
-                let (number, file) = (parts.next().and_then(|n| n.parse::<u32>().ok()), parts.next());
-                // What is not told yet comes with the next look.
-                if let (Some(number), Some((name, told))) = (number, file.and_then(|file| by_file.get(file)))
-                    && number < *told
-                {
-                    hot.entry(*name).or_default().push(number);
-                }
-            }
-            recent.old.sort_by_key(|frame| frame.stats().time_min);
-            let whole = hot.iter().filter_map(|(name, of)| Some((*name, *of.first()?..of.last()? + 1))).collect();
-            let wanted: BTreeMap<SegmentName, BTreeSet<u32>> =
-                hot.iter().map(|(name, of)| (*name, of.iter().copied().collect())).collect();
-            recent.hot = self.frames(whole)?;
-            recent
-                .hot
-                .retain(|placed| wanted.get(&placed.place.segment).is_some_and(|of| of.contains(&placed.place.frame)));
-            return Ok((recent, behind));
-        }
-        Err(StoreError::io(
-            "listed recent rows",
-            std::io::Error::other("segments were sealed meanwhile, again and again"),
-        ))
+    /// What was told up to now, to be asked for rows while the listener is used on.
+    pub fn heard(&self) -> Heard {
+        let (store, tenant, segments) = (self.store.clone(), self.tenant.clone(), self.segments.clone());
+        Heard { store, tenant, signal: self.signal, segments }
     }
+}
 
-    /// Frames of segments, the oldest first; within a segment in order.
-    fn frames(&self, of: BTreeMap<SegmentName, std::ops::Range<u32>>) -> Result<Vec<Placed>, StoreError> {
-        let follower = &self.store.follower;
-        let any = |_, _| true;
-        let wanted = Wanted {
-            tenant: &self.tenant,
-            signal: self.signal,
-            writer: self.store.shared.now_writer(),
-            window: &any,
-            batch: &|_| false,
-        };
-        let mut queues: Vec<VecDeque<Placed>> = Vec::new();
-        for (name, range) in of {
-            let (index, _) = match follower.index(&wanted, &name) {
-                Ok(index) => index,
-                // It was sealed and deleted since: whoever asks for that long ago is told so.
-                Err(NoIndex::Absent | NoIndex::Vanished) => continue,
-                Err(NoIndex::Io(error)) => return Err(StoreError::read("read a segment", error)),
-                Err(NoIndex::Locked(error)) => return Err(error.into()),
-                Err(NoIndex::Damaged(damage)) => return Err(damage.into()),
-            };
-            queues.push(range.filter_map(|number| placed(follower, &wanted, name, &index, number)).collect());
-        }
-        let mut merged = Vec::new();
-        let mut heads: std::collections::BinaryHeap<_> = Default::default();
-        let head = |queue: &VecDeque<Placed>| queue.front().map(|placed| placed.frame.stats().time_min);
-        heads.extend(queues.iter().enumerate().filter_map(|(n, queue)| Some(Reverse((head(queue)?, n)))));
-        while let Some(Reverse((_, n))) = heads.pop() {
-            merged.extend(queues[n].pop_front());
-            heads.extend(head(&queues[n]).map(|time| Reverse((time, n))));
-        }
-        Ok(merged)
-    }
+pub(super) fn position(segments: &BTreeMap<SegmentName, Told>) -> Position {
+    Position(segments.iter().map(|(name, told)| (*name, told.frames)).collect())
 }
 
 /// Whether rows may have been sealed and deleted within so many nanoseconds in which nobody looked. A reserve is for clocks
@@ -299,6 +203,7 @@ fn segment(
     news: &mut Vec<Placed>,
 ) -> Result<bool, NoIndex> {
     let (index, linked) = follower.index(wanted, &name)?;
+    told.damaged |= index.fault.as_ref().is_some_and(|fault| fault.lost);
     for number in told.frames..u32::try_from(index.frames.len()).unwrap_or(u32::MAX) {
         let Some(entry) = index.frames.get(number as usize) else { break };
         let known = entry.end() <= index.confirmed || acknowledged.is_some_and(|last| number <= last);
@@ -310,17 +215,4 @@ fn segment(
     }
     told.done = linked || index.is_closed();
     Ok(false)
-}
-
-fn placed(
-    follower: &Follower,
-    wanted: &Wanted<'_>,
-    segment: SegmentName,
-    index: &SegmentIndex,
-    number: u32,
-) -> Option<Placed> {
-    let entry = index.frames.get(number as usize)?;
-    let source: Arc<dyn Source> = Arc::new(follower.file(wanted, &segment, index.inode));
-    let frame = Framed::frame(&source, &follower.filters, entry.at, segment.window, entry.meta.clone());
-    Some(Placed { frame, place: Place { segment, frame: number } })
 }

@@ -5,7 +5,7 @@
 //!                                                        open (how many segments are)
 //! file -> scan (what stands in it) -> unit (its frames)
 //!             lease (of each writer) -> takeover (dead writers' segments are ended) -> list (which are)
-//!             \-> ears (own commits) -> listen (new frames, each once) -> position (how far)
+//!             \-> ears (own commits) -> listen (new frames, each once) -> position (how far), heard (rows of before)
 //!                                 \-> follow (which batches others stored) -> once (what is not written a second time) -> commit
 //! ```
 //!
@@ -27,3 +27,4 @@ pub(crate) mod once;
 pub(crate) mod ears;
 pub(crate) mod position;
 pub(crate) mod listen;
+pub(crate) mod heard;

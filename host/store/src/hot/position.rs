@@ -34,14 +34,32 @@ impl Position {
         }
     }
 
+    /// What another position took is taken too.
+    pub fn raise(&mut self, to: &Position) {
+        for (name, taken) in &to.0 {
+            let of = self.0.entry(*name).or_default();
+            *of = (*of).max(*taken);
+        }
+    }
+
     /// Whether a frame was taken.
     pub fn passed(&self, place: &Place) -> bool {
         self.0.get(&place.segment).is_some_and(|taken| *taken > place.frame)
     }
 
+    /// Whether a frame was not taken of a segment that is known.
+    pub fn awaits(&self, place: &Place) -> bool {
+        self.0.get(&place.segment).is_some_and(|taken| *taken <= place.frame)
+    }
+
     /// Forgets segments that another position does not know: they are gone.
     pub fn forget_but(&mut self, known: &Position) {
         self.0.retain(|name, _| known.0.contains_key(name));
+    }
+
+    /// Whether it is believed when it is brought back: it names no more segments than one that is real.
+    pub fn is_believed(&self) -> bool {
+        self.0.len() <= SEGMENTS_MAX
     }
 
     /// Adds it to some bytes.
@@ -183,7 +201,19 @@ mod tests {
         assert!(position.passed(&place(4)));
         position.back_to(&place(2));
         assert!(position.passed(&place(1)) && !position.passed(&place(2)));
+        let mut further = Position::default();
+        further.pass(&Place { segment: name(2, 2, false, 3), frame: 0 });
+        position.raise(&further);
+        assert!(position.passed(&place(1)) && position.passed(&Place { segment: name(2, 2, false, 3), frame: 0 }));
+        further.pass(&place(7));
+        position.raise(&further);
+        further.back_to(&place(0));
+        position.raise(&further);
+        assert!(
+            position.passed(&place(7)) && !position.passed(&place(8)) && position.awaits(&place(8)),
+            "it never goes back"
+        );
         position.forget_but(&Position::default());
-        assert!(!position.passed(&place(0)));
+        assert!(!position.passed(&place(0)) && !position.awaits(&place(0)));
     }
 }
