@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use arrow::array::{Array as _, ArrayRef, AsArray as _, StringArray, UInt32Array};
 use arrow::compute::take;
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, UInt32Type};
 use parquet::arrow::arrow_reader::RowSelection;
 
 use super::damaged;
@@ -57,7 +57,7 @@ impl Picked {
         let found: Vec<u32> = match texts.data_type() {
             DataType::Utf8 => rows.zip(texts.as_string::<i32>()).filter_map(equal).collect(),
             DataType::Dictionary(..) => {
-                let texts = texts.as_any_dictionary_opt()?.downcast_dict::<StringArray>()?;
+                let texts = texts.as_dictionary_opt::<UInt32Type>()?.downcast_dict::<StringArray>()?;
                 rows.zip(texts).filter_map(equal).collect()
             }
             _ => return None,
