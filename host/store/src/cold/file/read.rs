@@ -9,7 +9,7 @@ use bytes::Bytes;
 use memchr::memmem::Finder;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
-use parquet::basic::{Encoding, PageType, Type};
+use parquet::basic::{Encoding, Type};
 use parquet::bloom_filter::Sbbf;
 use parquet::column::page::PageReader as _;
 use parquet::file::metadata::{
@@ -546,9 +546,7 @@ impl ColdFile {
 
 /// Whether all values of a chunk are told by their numbers in its dictionary.
 fn only_numbers(chunk: &ColumnChunkMetaData) -> bool {
-    let pages = chunk.page_encoding_stats().map(Vec::as_slice).unwrap_or_default();
-    let mut data = pages.iter().filter(|pages| pages.page_type != PageType::DICTIONARY_PAGE).peekable();
-    data.peek().is_some() && data.all(|pages| pages.encoding == Encoding::RLE_DICTIONARY)
+    chunk.page_encoding_stats_mask().is_some_and(|of_data| of_data.is_only(Encoding::RLE_DICTIONARY))
 }
 
 /// Where the page map lies: before the meta, if there is one.
