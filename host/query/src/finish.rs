@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
-use arrow::array::{AsArray, BinaryArray, RecordBatch, UInt32Array};
+use arrow::array::{Array as _, AsArray, BinaryArray, Int64Array, RecordBatch, UInt32Array};
 use arrow::error::ArrowError;
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -77,8 +77,10 @@ pub(crate) fn grouped(
         return Ok(Some(Grouped { rows: 0, columns, joined: joined() }));
     }
     let limit = first.memory_bytes_max;
-    let mut groups = Groups::new(spec);
-    for part in ran.iter().flat_map(|ran| &ran.parts) {
+    let mut firsts = ran.iter().filter_map(|ran| ran.scan.take_first());
+    let mut groups = firsts.next().unwrap_or_else(|| Groups::new(spec));
+    let others = firsts.map(|first| first.into_batch(spec)).collect::<Result<Vec<_>, _>>()?;
+    for part in ran.iter().flat_map(|ran| &ran.parts).chain(&others) {
         groups.merge(spec, part)?;
         if *used + groups.bytes() > limit {
             return Err(QueryError::Memory { limit });
@@ -110,7 +112,15 @@ fn groups(plan: &Plan, ran: &[Ran], earlier: &[Ran], fill_rows_max: usize) -> Re
     let keys: Vec<Vals> = keys.collect::<Result<_, _>>()?;
     let (mut encoded, mut order) = (Vec::new(), Vec::new());
     let mut firsts = Firsts::new(plan.limit);
+    // Most rows are told by the first key alone.
+    let last = last_of(&kept, plan, &keys);
     for row in kept {
+        if let Some((ints, last, descending)) = &last
+            && beyond(ints.value(row as usize), *last, *descending)
+        {
+            firsts.seen += 1;
+            continue;
+        }
         order.clear();
         for (key, vals) in plan.order.iter().zip(&keys) {
             encoded.clear();
@@ -129,6 +139,23 @@ fn groups(plan: &Plan, ran: &[Ran], earlier: &[Ran], fill_rows_max: usize) -> Re
     let kept = UInt32Array::from(kept);
     let columns = plan.columns.iter().map(|c| eval::vals_at(&c.node, Level::Row, &rows)?.take(&kept));
     Ok(Finished { rows: kept.len(), columns: columns.collect::<Result<_, ArrowError>>()?, warnings, next })
+}
+
+/// The first key of an order where it is a number that all rows have, its value in the last of the first rows, and whether it
+/// descends; `None` where few rows would be told by it.
+fn last_of<'k>(rows: &[u32], plan: &Plan, keys: &'k [Vals]) -> Option<(&'k Int64Array, i64, bool)> {
+    let (ints, order) = (keys.first()?.int.as_ref()?, plan.order.first()?);
+    if plan.after.is_some() || keys.first()?.kinds() > 1 || ints.null_count() > 0 || rows.len() / 4 <= plan.limit {
+        return None;
+    }
+    let mut values: Vec<i64> = rows.iter().map(|row| ints.value(*row as usize)).collect();
+    let place = plan.limit.checked_sub(1)?;
+    let (_, last, _) = values.select_nth_unstable_by(place, |a, b| if order.descending { b.cmp(a) } else { a.cmp(b) });
+    Some((ints, *last, order.descending))
+}
+
+fn beyond(value: i64, last: i64, descending: bool) -> bool {
+    if descending { value < last } else { value > last }
 }
 
 /// The first rows of an order, of any number: keys of others are not kept.

@@ -36,6 +36,7 @@ mod seat;
 mod scan;
 mod explain;
 mod cursor;
+mod distinct;
 mod first;
 mod sink;
 mod exec;

@@ -18,6 +18,7 @@ use prism_store::{Frame, Rolled, StoreError};
 use crate::answer::Partial;
 use crate::bind::query::{Plan, Shape};
 use crate::cost::{Bytes, Counters, add};
+use crate::distinct;
 use crate::encode;
 use crate::engine::engine_error;
 use crate::error::QueryError;
@@ -26,7 +27,7 @@ use crate::eval::vals::Scalar;
 use crate::eval::{self, Rows};
 use crate::events::times;
 use crate::frame::FrameRows;
-use crate::group::Many;
+use crate::group::{Groups, Many};
 use crate::joins::{self, Joined};
 use crate::prune;
 use crate::reading::{Matching, Reading};
@@ -70,6 +71,8 @@ pub(crate) struct Scan {
     /// Off only in tests of QU-2.
     pub(crate) prune: bool,
     next: AtomicUsize,
+    /// Groups of the partition that was done first: those of the others are added to them.
+    first: Mutex<Option<Groups>>,
     /// Partitions that keep groups in guests.
     pub(crate) working: AtomicUsize,
     /// The time that a row must beat to be among the first, where the order begins with time.
@@ -157,6 +160,7 @@ impl Scan {
             restarts: false,
             prune,
             next: AtomicUsize::new(0),
+            first: Mutex::default(),
             working: AtomicUsize::new(0),
             bound,
             bound_is_shared: false,
@@ -235,10 +239,31 @@ impl Scan {
         }
         reservation.try_resize(sink.bytes()).map_err(engine_error)?;
         self.held.lock().push(reservation);
-        self.in_turn(|| sink.into_batch(&self.plan, self.schema())).unwrap_or_else(|| {
+        self.in_turn(|| self.found(sink)).unwrap_or_else(|| {
             // Given up: nobody looks at it.
             Ok(RecordBatch::new_empty(self.schema()))
         })
+    }
+
+    /// What a partition found, in the form in which it goes on.
+    fn found(&self, sink: Sink) -> Result<RecordBatch, QueryError> {
+        match sink {
+            Sink::Groups(groups) if groups.stay() => {
+                let mut first = self.first.lock();
+                if first.is_none() {
+                    *first = Some(groups);
+                    return Ok(RecordBatch::new_empty(self.schema()));
+                }
+                drop(first);
+                Sink::Groups(groups).into_batch(&self.plan, self.schema())
+            }
+            sink => sink.into_batch(&self.plan, self.schema()),
+        }
+    }
+
+    /// The groups that are in no partition's batch.
+    pub(crate) fn take_first(&self) -> Option<Groups> {
+        self.first.lock().take()
     }
 
     /// Does a piece of work when it is the query's turn; `None` where the query was given up before.
@@ -400,6 +425,7 @@ impl Scan {
         let mut reading = Reading::of(self, number, but);
         match reading.matching(matched) {
             Ok(Matching::None) => Ok(()),
+            Ok(Matching::All) if distinct::by_values(self, frame, sink)? => Ok(()),
             Ok(matching) => {
                 let selection = match &matching {
                     Matching::Some(rows) => Some(rows),

@@ -8,6 +8,7 @@
 //! Not here: what a request means (`prism-ingest`, `prism-query`) and where rows live (`prism-store`). Only this crate knows
 //! status codes.
 
+mod allocator;
 mod cli;
 mod config;
 mod logs;
@@ -36,11 +37,8 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
-/// The system's gives memory back and asks for it again between queries, which took up to a sixth of their time.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
+    allocator::settle();
     // What every TLS connection of this process computes with, as server and as client.
     let _installed_once = rustls::crypto::ring::default_provider().install_default();
     let cli = cli::Cli::parse();

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::UInt32Array;
+use arrow::array::{ArrayRef, UInt32Array};
 use prism_model::window::Window;
 use prism_model::{Batch, ColumnId, Origin, Signal, TableKind};
 
@@ -77,6 +77,10 @@ pub(crate) trait Unit: Send + Sync {
     fn origins(&self) -> Result<Vec<Origin>, StoreError>;
 
     fn rows_of(&self, _column: &ColumnId, _value: &[u8]) -> Result<Option<(UInt32Array, ReadCost)>, StoreError> {
+        Ok(None)
+    }
+
+    fn values_of(&self, _column: &ColumnId) -> Result<Option<(ArrayRef, ReadCost)>, StoreError> {
         Ok(None)
     }
 
@@ -196,6 +200,15 @@ impl Frame {
     /// As [`Frame::read`].
     pub fn rows_of(&self, column: &ColumnId, value: &[u8]) -> Result<Option<(UInt32Array, ReadCost)>, StoreError> {
         self.0.rows_of(column, value)
+    }
+
+    /// Each value (texts or ids) that some item has in a column, once, where they are known for less than it costs to read the column,
+    /// and what that cost; `None` where they are not. Blocks on the disk.
+    ///
+    /// # Errors
+    /// As [`Frame::read`].
+    pub fn values_of(&self, column: &ColumnId) -> Result<Option<(ArrayRef, ReadCost)>, StoreError> {
+        self.0.values_of(column)
     }
 
     /// Where the rows came from, without any column.

@@ -9,6 +9,9 @@
 //! `cargo xtask bench queries` runs both and DuckDB, chDB and DataFusion beside them. All use one thread.
 #![allow(clippy::print_stdout, reason = "a program that reports")]
 
+// As the server's.
+#[path = "../../../server/src/allocator.rs"]
+mod allocator;
 mod spans;
 mod stores;
 mod ask;
@@ -16,12 +19,12 @@ mod ask;
 use std::error::Error;
 use std::path::Path;
 
-/// As the server's.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+fn main() -> Result<(), Box<dyn Error>> {
+    allocator::settle();
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(run())
+}
 
-#[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<(), Box<dyn Error>> {
+async fn run() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["make", folder, spans] => stores::make(Path::new(folder), spans.parse()?).await,

@@ -3,6 +3,7 @@
 use arrow::array::{BinaryBuilder, BooleanBuilder, FixedSizeBinaryArray, Float64Builder, Int64Builder, StringBuilder};
 
 use super::vals::{Scalar, Text, Vals};
+use crate::encode;
 
 /// Builds values one by one.
 pub(crate) struct ValsBuilder {
@@ -76,6 +77,17 @@ impl ValsBuilder {
                 self.json.append_value(text);
             }
         }
+        self.len += 1;
+    }
+
+    /// The same of a value that [`encode::encode`] wrote.
+    pub(crate) fn push_encoded(&mut self, bytes: &[u8]) {
+        // Most keys of groups are texts.
+        let text =
+            bytes.split_first().filter(|(tag, _)| **tag == encode::STR).map(|(_, text)| std::str::from_utf8(text));
+        let Some(Ok(text)) = text else { return self.push(encode::decode(bytes)) };
+        catch_up!(self.str, self.len);
+        self.str.append_value(text);
         self.len += 1;
     }
 

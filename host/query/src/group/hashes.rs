@@ -1,6 +1,7 @@
 //! Hashes by which distinct values are counted: the same for equal values, however they are kept.
 
 use arrow::array::{Array, AsArray};
+use arrow::buffer::BooleanBuffer;
 
 use crate::encode;
 use crate::eval::Vals;
@@ -40,6 +41,27 @@ pub(super) fn hashes<H: Copy + Default>(vals: &Vals, hash: impl Fn(u8, &[u8]) ->
     }
 }
 
+/// Calls with the kind and the bytes of each value of a dictionary that some row has, once; false, and nothing is called, where the
+/// values are kept otherwise. `seen`: the rows that count, `None` for all; each of them has a value.
+pub(super) fn each_once(vals: &Vals, seen: Option<&BooleanBuffer>, mut of: impl FnMut(u8, &[u8])) -> bool {
+    let (1, Some(Text::Dict(dictionary))) = (vals.kinds(), &vals.str) else { return false };
+    let values = dictionary.values().as_string::<i32>();
+    let keys = dictionary.keys();
+    let mut has = vec![false; values.len()];
+    let mut row_has = |row: usize| {
+        if keys.is_valid(row) {
+            has[keys.value(row) as usize] = true;
+        }
+    };
+    match seen {
+        Some(seen) => seen.set_indices().for_each(&mut row_has),
+        None => (0..vals.len).for_each(&mut row_has),
+    }
+    let used = values.iter().zip(has).filter_map(|(value, has)| value.filter(|_| has));
+    used.for_each(|value| of(encode::STR, value.as_bytes()));
+    true
+}
+
 fn encode_of(vals: &Vals, row: usize, out: &mut Vec<u8>) {
     match &vals.int {
         Some(ints) if ints.is_valid(row) => encode::int(ints.value(row), out),
@@ -74,6 +96,14 @@ mod tests {
             (0..vals.len).map(encoded).collect()
         };
         assert_eq!(hashes(&plain, hash), hashes(&by_value, hash));
+        let once = |vals: &Vals, seen: Option<&BooleanBuffer>| {
+            let mut found = Vec::new();
+            each_once(vals, seen, |kind, bytes| found.push(hash(kind, bytes))).then_some(found)
+        };
+        let all = hashes(&plain, hash);
+        assert_eq!(once(&plain, None), None);
+        assert_eq!(once(&by_value, None), Some(all[..2].to_vec()));
+        assert_eq!(once(&by_value, Some(&BooleanBuffer::from(vec![true, false, true]))), Some(all[..1].to_vec()));
         for vals in [plain, by_value, ids] {
             assert_eq!(hashes(&vals, hash), one_by_one(&vals));
         }

@@ -15,11 +15,18 @@ type Map<K> = HashMap<K, u32, foldhash::fast::RandomState>;
 /// Pairs of codes for each row up to which all of them are kept at once: filling zeros is cheap beside hashing.
 const PAIRS_A_ROW: usize = 4;
 
+/// A code, and a part of the hash of its value: most others are told by it, without a look at where the value lies.
+#[derive(Clone, Copy, Debug)]
+struct Coded {
+    hash: u32,
+    code: u32,
+}
+
 /// Codes of one key's values. 0 stands for a missing value.
 #[derive(Debug)]
 struct KeyCodes {
     /// Codes by the hash of their values, from a random seed, so that nobody can send values that collide.
-    by_bytes: HashTable<u32>,
+    by_bytes: HashTable<Coded>,
     seed: u64,
     /// The same codes for ints, which are most times: without bytes.
     by_int: Map<i64>,
@@ -63,12 +70,13 @@ impl KeyCodes {
     /// The code of a value that is encoded as its kind and its bytes.
     fn of_parts(&mut self, kind: u8, rest: &[u8]) -> u32 {
         let hash = xxh3_64_with_seed(rest, self.seed ^ u64::from(kind));
-        let same = |code: &u32| {
-            self.hashes[*code as usize] == hash
-                && self.value(*code).split_first().is_some_and(|(k, bytes)| *k == kind && bytes == rest)
+        let part = hash as u32;
+        let same = |coded: &Coded| {
+            coded.hash == part
+                && self.value(coded.code).split_first().is_some_and(|(k, bytes)| *k == kind && bytes == rest)
         };
-        if let Some(code) = self.by_bytes.find(hash, same) {
-            return *code;
+        if let Some(coded) = self.by_bytes.find(hash, same) {
+            return coded.code;
         }
         let code = self.ends.len() as u32;
         self.bytes.push(kind);
@@ -76,7 +84,7 @@ impl KeyCodes {
         self.ends.push(self.bytes.len());
         self.hashes.push(hash);
         let hashes = &self.hashes;
-        self.by_bytes.insert_unique(hash, code, |code| hashes[*code as usize]);
+        self.by_bytes.insert_unique(hash, Coded { hash: part, code }, |coded| hashes[coded.code as usize]);
         code
     }
 
@@ -93,7 +101,7 @@ impl KeyCodes {
 
     /// Bytes in memory, about.
     fn memory_bytes(&self) -> usize {
-        self.bytes.capacity() + self.by_bytes.capacity() * 6 + self.ends.capacity() * 16 + self.by_int.capacity() * 17
+        self.bytes.capacity() + self.by_bytes.capacity() * 10 + self.ends.capacity() * 16 + self.by_int.capacity() * 17
     }
 }
 
@@ -259,14 +267,15 @@ fn text_codes(codes: &mut KeyCodes, text: &Text, out: &mut [u32]) {
         Text::Dict(dictionary) => {
             let values = dictionary.values().as_string::<i32>();
             // Only values that rows still have: a dictionary may carry those of rows that a condition dropped.
-            let mut of_value: Vec<Option<u32>> = vec![None; values.len()];
+            // They are looked up one behind the other, so that the waits for memory overlap.
+            let mut of_value = vec![0u32; values.len()];
             let keys = dictionary.keys();
-            for (row, out) in out.iter_mut().enumerate().filter(|(row, _)| keys.is_valid(*row)) {
-                let value = keys.value(row) as usize;
-                if values.is_valid(value) {
-                    *out = *of_value[value].get_or_insert_with(|| code_of(values.value(value)));
-                }
+            let rows = || (0..keys.len()).filter(|row| keys.is_valid(*row)).map(|row| (row, keys.value(row) as usize));
+            rows().for_each(|(_, value)| of_value[value] = 1);
+            for (value, code) in of_value.iter_mut().enumerate().filter(|(_, used)| **used == 1) {
+                *code = if values.is_valid(value) { code_of(values.value(value)) } else { 0 };
             }
+            rows().for_each(|(row, value)| out[row] = of_value[value]);
         }
     }
 }

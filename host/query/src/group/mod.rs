@@ -32,7 +32,6 @@ use arrow::error::ArrowError;
 use prism_model::window::TimeRange;
 use prism_store::rollup::Cell;
 
-use crate::encode;
 use crate::eval::builder::ValsBuilder;
 use crate::eval::node::{Level, Node, Unit};
 use crate::eval::vals::Scalar;
@@ -272,6 +271,21 @@ impl Groups {
         Ok(())
     }
 
+    /// Adds rows of which only the distinct values are known: by accumulator, `None` for those that count rows.
+    pub(crate) fn add_values(&mut self, rows: usize, values: &[Option<Vals>]) {
+        self.keys.groups(&[], rows);
+        for (state, values) in self.states.iter_mut().zip(values) {
+            state.grow(1);
+            let len = values.as_ref().map_or(rows, |values| values.len);
+            state.update(None, len, values.as_ref(), None, None);
+        }
+    }
+
+    /// Whether they can be added to as they are: those that guests keep go on as bytes, so that no instance is held.
+    pub(crate) fn stay(&self) -> bool {
+        !self.states.iter().any(|state| matches!(state, State::Guest(_)))
+    }
+
     /// The groups as they travel to where they are merged.
     pub(crate) fn into_batch(mut self, spec: &GroupSpec) -> Result<RecordBatch, ArrowError> {
         let mut columns: Vec<arrow::array::ArrayRef> = Vec::with_capacity(spec.keys.len() + self.states.len() + 1);
@@ -355,7 +369,7 @@ impl Groups {
         let mut columns = Vec::with_capacity(spec.keys.len() + outputs.len());
         for key in 0..spec.keys.len() {
             let mut builder = ValsBuilder::new();
-            (0..len).for_each(|group| builder.push(encode::decode(self.keys.value(group, key))));
+            (0..len).for_each(|group| builder.push_encoded(self.keys.value(group, key)));
             columns.push(builder.finish());
         }
         for (state, output, _) in outputs {

@@ -14,7 +14,7 @@ use super::distinct::Distinct;
 use super::distribution::Distribution;
 use super::exemplars::Exemplars;
 use super::guest::Guest;
-use super::hashes::hashes;
+use super::hashes::{each_once, hashes};
 use super::kept::Kept;
 use super::shape::{Values, heatmap, histograms};
 use super::sketch::{Sketch, put, take};
@@ -182,8 +182,17 @@ impl State {
             State::Moments(moments) => to.numbers(arg, |group, value| moments[group].add(value)),
             State::Distinct(distinct) => {
                 let Some(arg) = arg else { return };
-                let hashes = hashes(arg, |kind, bytes| xxh3_64_with_seed(bytes, u64::from(kind)));
-                to.each(|group, row| distinct[group].add(hashes[row]));
+                let hash = |kind: u8, bytes: &[u8]| xxh3_64_with_seed(bytes, u64::from(kind));
+                if let (None, [all]) = (to.groups, &mut distinct[..])
+                    && each_once(arg, to.seen, |kind, bytes| all.add(hash(kind, bytes)))
+                {
+                    return;
+                }
+                let hashes = hashes(arg, hash);
+                match (to.groups, to.seen, &mut distinct[..]) {
+                    (None, None, [all]) => all.add_all(hashes.into_iter()),
+                    _ => to.each(|group, row| distinct[group].add(hashes[row])),
+                }
             }
             State::DistinctExact(distinct) => {
                 let Some(arg) = arg else { return };

@@ -7,6 +7,8 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use arrow::array::{Array as _, ArrayRef, FixedSizeBinaryArray, StringArray};
+use arrow::buffer::Buffer;
 use memchr::memmem::Finder;
 use parquet::basic::{Encoding, Type};
 use parquet::column::page::{Page, PageReader as _};
@@ -55,6 +57,24 @@ pub(super) fn number(dictionary: &Page, physical: Type, value: &[u8]) -> Option<
         _ => texts(bytes).position(|other| other == value),
     };
     at.and_then(|number| u32::try_from(number).ok())
+}
+
+/// The values of a dictionary page, in its order; `None` where they are neither texts nor ids.
+pub(super) fn values(dictionary: &Page, chunk: &ColumnChunkMetaData) -> Option<ArrayRef> {
+    let bytes = dictionary.buffer();
+    let count = dictionary.num_values() as usize;
+    let array: ArrayRef = match chunk.column_type() {
+        Type::BYTE_ARRAY => {
+            let texts = texts(bytes).map(|text| std::str::from_utf8(text).ok()).collect::<Option<Vec<&str>>>()?;
+            Arc::new(StringArray::from_iter_values(texts))
+        }
+        Type::FIXED_LEN_BYTE_ARRAY => {
+            let width = chunk.column_descr().type_length();
+            Arc::new(FixedSizeBinaryArray::try_new(width, Buffer::from(bytes.clone()), None).ok()?)
+        }
+        _ => return None,
+    };
+    (array.len() == count).then_some(array)
 }
 
 /// Texts, each behind its length.

@@ -14,6 +14,9 @@ pub enum Filter {
     Cuckoo,
 }
 
+/// Pages of values for one of numbers.
+const VALUE_PAGES: usize = 4;
+
 /// How a cold file is written. Sizes are bytes.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -27,7 +30,8 @@ pub struct FileOptions {
     pub row_group_rows: usize,
     /// Bytes in memory of a row group: bounds what a reader of all columns needs at once.
     pub row_group_bytes: usize,
-    /// Rows of a page: what the page index prunes.
+    /// Rows of a page of numbers in a dictionary: what the page index prunes. Pages of values themselves have a quarter of them, since
+    /// few rows are read by pages, and these are where their bytes are.
     pub page_rows: usize,
     /// zstd level.
     pub zstd_level: i32,
@@ -44,6 +48,13 @@ pub struct FileOptions {
     pub column_idle_days: i64,
     /// Stored names of columns whose values stand in no statistics: personal data.
     pub personal: BTreeSet<String>,
+}
+
+impl FileOptions {
+    /// Rows of a page of values themselves.
+    pub(super) fn value_page_rows(&self) -> usize {
+        self.page_rows.div_ceil(VALUE_PAGES).max(1)
+    }
 }
 
 impl Default for FileOptions {

@@ -34,6 +34,7 @@ pub(super) struct Chunk {
     pub(super) leaf: ColumnDescPtr,
     pub(super) compression: Compression,
     pub(super) page_rows: usize,
+    pub(super) value_page_rows: usize,
     /// Bounds of pages and chunk may be told.
     pub(super) bounds: bool,
     /// False positives of a Bloom filter, where one is wanted.
@@ -372,7 +373,7 @@ impl<'c> Pages<'c> {
     fn plain(mut self, array: &FixedSizeBinaryArray) -> Result<Written, StoreError> {
         let mut from = 0;
         while from < array.len() {
-            let to = (from + self.chunk.page_rows).min(array.len());
+            let to = (from + self.chunk.value_page_rows).min(array.len());
             let mut raw = Vec::with_capacity((to - from) * array.value_size() + 64);
             let there = levels(array.nulls(), from, to, &mut raw);
             (from..to).filter(|i| array.is_valid(*i)).for_each(|i| raw.extend_from_slice(array.value(i)));

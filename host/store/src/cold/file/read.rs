@@ -486,6 +486,24 @@ impl ColdFile {
         Ok(picked.equal(&texts, value).map(|rows| (rows, cost)))
     }
 
+    /// See [`Frame::values_of`]: a dictionary has no value that no row of its chunk has.
+    fn values_of(&self, index: usize, column: &ColumnId) -> Result<Option<(ArrayRef, ReadCost)>, StoreError> {
+        let path = Outside::Column(TableKind::Items, column.clone()).name();
+        let (own, group) = (&self.meta.groups[index], self.parquet.row_group(index));
+        let leaf = group.columns().iter().position(|column| *column.column_path().parts() == [path.as_str()]);
+        let (Some(leaf), Some(map)) = (leaf, self.map.get(index)) else { return Ok(None) };
+        let chunk = group.column(leaf);
+        let locations = self.parquet.offset_index().and_then(|of_group| of_group.get(index)?.get(leaf));
+        let Some(locations) = locations.map(|index| index.page_locations()) else { return Ok(None) };
+        if map[leaf].dictionary.is_none() || !only_numbers(chunk) || !pages::suits(&chunk.column_descr_ptr()) {
+            return Ok(None);
+        }
+        let dictionary = self.pages(index, &[leaf], map, &[])?;
+        let cost = dictionary.cost;
+        let page = find::pages(dictionary, chunk, own.rows, locations)?.get_next_page().map_err(damaged)?;
+        Ok(page.and_then(|page| find::values(&page, chunk)).map(|values| (values, cost)))
+    }
+
     /// Leaves of a row group from bytes that were read: all rows, or those that are picked and what lies between.
     fn columns(
         &self,
@@ -641,6 +659,10 @@ impl Unit for Group {
 
     fn rows_of(&self, column: &ColumnId, value: &[u8]) -> Result<Option<(UInt32Array, ReadCost)>, StoreError> {
         self.file.rows_of(self.index, column, value)
+    }
+
+    fn values_of(&self, column: &ColumnId) -> Result<Option<(ArrayRef, ReadCost)>, StoreError> {
+        self.file.values_of(self.index, column)
     }
 
     fn cost(&self, want: &dyn Fn(TableKind, &ColumnId) -> bool) -> ReadCost {

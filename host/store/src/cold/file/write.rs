@@ -447,8 +447,8 @@ fn properties(
         .set_created_by(concat!("prism ", env!("CARGO_PKG_VERSION")).to_owned())
         .set_compression(Compression::ZSTD(level))
         .set_key_value_metadata(Some(told.into_iter().map(|(k, v)| KeyValue::new(k.to_owned(), v)).collect()))
-        .set_data_page_row_count_limit(options.page_rows.max(1))
-        .set_write_batch_size(options.page_rows.clamp(1, WRITE_BATCH_ROWS))
+        .set_data_page_row_count_limit(options.value_page_rows())
+        .set_write_batch_size(options.value_page_rows().min(WRITE_BATCH_ROWS))
         .set_dictionary_page_size_limit(DICTIONARY_BYTES_MAX)
         .set_bloom_filter_position(BloomFilterPosition::End)
         .set_statistics_truncate_length(Some(STATISTICS_TEXT_BYTES))
@@ -502,6 +502,7 @@ fn chunk(leaf: &ColumnDescPtr, column: &Outside, options: &FileOptions) -> Resul
         leaf: leaf.clone(),
         compression: Compression::ZSTD(ZstdLevel::try_new(options.level()).map_err(unwritable)?),
         page_rows: options.page_rows.max(1),
+        value_page_rows: options.value_page_rows(),
         bounds: !options.personal.contains(&column.name()),
         bloom: bloom.then(|| options.false_positives()),
     })
