@@ -17,11 +17,8 @@ use crate::sink::Sink;
 
 /// Adds all rows of a frame to groups by their distinct values; false, and nothing is added, where that does not answer the query.
 pub(crate) fn by_values(scan: &Scan, frame: &Frame, sink: &mut Sink) -> Result<bool, QueryError> {
-    let plan = &scan.plan;
-    let (Sink::Groups(groups), Shape::Groups { spec, .. }) = (sink, &plan.shape) else { return Ok(false) };
-    let plain = plan.level == Level::Row && scan.structure().is_none() && spec.keys.is_empty() && spec.time.is_none();
-    let asked: Option<Vec<_>> = spec.accumulators.iter().map(|of| asked(of, plan, frame)).collect();
-    let Some(asked) = asked.filter(|asked| plain && asked.iter().any(Option::is_some)) else { return Ok(false) };
+    let Sink::Groups(groups) = sink else { return Ok(false) };
+    let Some(asked) = all_asked(&scan.plan, frame) else { return Ok(false) };
     let mut values = Vec::with_capacity(asked.len());
     for column in asked {
         let Some(column) = column else {
@@ -41,6 +38,20 @@ pub(crate) fn by_values(scan: &Scan, frame: &Frame, sink: &mut Sink) -> Result<b
     add(&scan.counters.rows_matched, frame.rows() as u64);
     groups.add_values(frame.rows(), &values);
     Ok(true)
+}
+
+/// Whether dictionaries may answer for all rows of a frame.
+pub(crate) fn may_tell(plan: &Plan, frame: &Frame) -> bool {
+    frame.skips() && all_asked(plan, frame).is_some()
+}
+
+/// By accumulator, the column whose distinct values it asks for, and `None` for those that count rows; `None` where some asks for
+/// anything else, or none for values.
+fn all_asked(plan: &Plan, frame: &Frame) -> Option<Vec<Option<ColumnId>>> {
+    let Shape::Groups { spec, .. } = &plan.shape else { return None };
+    let plain = plan.level == Level::Row && plan.structure.is_none() && spec.keys.is_empty() && spec.time.is_none();
+    let asked: Option<Vec<_>> = spec.accumulators.iter().map(|of| asked(of, plan, frame)).collect();
+    asked.filter(|asked| plain && asked.iter().any(Option::is_some))
 }
 
 /// The column whose distinct values an accumulator asks for, `None` where it counts rows; `None` for any other.

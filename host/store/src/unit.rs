@@ -74,6 +74,10 @@ pub(crate) trait Unit: Send + Sync {
     fn may_contain_token(&self, key: &str, value: &str) -> bool;
     fn read(&self, want: &dyn Fn(TableKind, &ColumnId) -> bool) -> Result<(Batch, ReadCost), StoreError>;
     fn cost(&self, want: &dyn Fn(TableKind, &ColumnId) -> bool) -> ReadCost;
+    fn cost_apart(&self, want: &dyn Fn(TableKind, &ColumnId) -> bool) -> ReadCost {
+        self.cost(want)
+    }
+
     fn origins(&self) -> Result<Vec<Origin>, StoreError>;
 
     fn rows_of(&self, _column: &ColumnId, _value: &[u8]) -> Result<Option<(UInt32Array, ReadCost)>, StoreError> {
@@ -173,6 +177,11 @@ impl Frame {
     /// What [`Frame::read`] of these columns would cost. Nothing is read.
     pub fn cost(&self, want: &dyn Fn(TableKind, &ColumnId) -> bool) -> ReadCost {
         self.0.cost(want)
+    }
+
+    /// The same where the columns are read apart, for few rows or for their values alone: at most so many reads.
+    pub fn cost_apart(&self, want: &dyn Fn(TableKind, &ColumnId) -> bool) -> ReadCost {
+        self.0.cost_apart(want)
     }
 
     /// Whether rows can be left out while they are read, so that few cost less than all.

@@ -11,6 +11,7 @@ use prism_model::{ColumnId, Intrinsic, TableKind};
 use prism_store::{Frame, ReadCost, Tier};
 
 use crate::bind::query::{Plan, Shape};
+use crate::distinct::may_tell;
 use crate::eval::node::Node;
 use crate::events::times;
 use crate::reading::{is_interned, wanted};
@@ -78,7 +79,7 @@ impl Estimate {
                 && (scan.bound.is_none()
                     || (before < plan.limit as u64 && plan.after.is_none() && !scan.bound_is_shared))
             {
-                estimate.least += steps.certain();
+                estimate.least += steps.certain;
             }
             before += counted(plan, frame) as u64;
             estimate.most += steps.all();
@@ -90,7 +91,7 @@ impl Estimate {
             tier.rows += counted(plan, frame) as u64;
             tier.bytes += frame.stats().bytes;
             if matches!(plan.shape, Shape::Rows) {
-                fetches.push(cost(frame, &wanted(plan, frame, plan.columns.iter().map(|c| &c.node))));
+                fetches.push(cost(frame, &wanted(plan, frame, plan.columns.iter().map(|c| &c.node)), true));
             }
         }
         // The columns of the first rows, and of those that are alike in the order, which may lie anywhere.
@@ -123,8 +124,7 @@ fn of_running(scan: &Scan, pieces: &[Piece<'_>]) -> ReadCost {
         let of_marks = HashMap::from([(TableKind::Items, ids)]);
         for frame in &scan.frames {
             // A mark's own frame is read for marks, and again for ends.
-            all += cost(frame, &of_marks);
-            all += cost(frame, &of_marks);
+            (0..2).for_each(|_| all += cost(frame, &of_marks, false));
         }
     }
     all
@@ -137,25 +137,30 @@ fn of_structure(scan: &Scan, ask: &Ask) -> ReadCost {
     for frame in &scan.frames {
         // Traces first, then their spans; of each whether it is in the range, and has not given way.
         for conditions in &ask.bindings {
-            (0..2).for_each(|_| all += cost(frame, &wanted(plan, frame, conditions.iter())));
+            (0..2).for_each(|_| all += cost(frame, &wanted(plan, frame, conditions.iter()), true));
         }
         let of_spans = HashMap::from([(TableKind::Items, SPAN_COLUMNS.map(ColumnId::Intrinsic).into())]);
-        (0..6).for_each(|_| all += cost(frame, &of_spans));
+        (0..6).for_each(|_| all += cost(frame, &of_spans, false));
         for field in &plan.fields {
             let mut of_field: HashMap<TableKind, HashSet<ColumnId>> = HashMap::new();
             field.wanted_beside(frame, &mut |table, id| {
                 of_field.entry(table).or_default().insert(id);
             });
             // For tests between spans, and beside rows.
-            (0..2).for_each(|_| all += cost(frame, &of_field));
+            (0..2).for_each(|_| all += cost(frame, &of_field, false));
         }
     }
     all
 }
 
+/// The place of the step of conditions that rows decide.
+const DEAR: usize = 1;
+
 /// The steps in which a frame is read.
 struct Steps {
     of: Vec<ReadCost>,
+    /// The first step, which is taken whatever it finds; nothing where dictionaries may tell what it asks for.
+    certain: ReadCost,
     cells: u64,
 }
 
@@ -180,11 +185,19 @@ impl Steps {
         }
         wants.push(wanted(plan, frame, answer.into_iter()));
         let mut have: HashSet<(TableKind, ColumnId)> = HashSet::new();
-        let mut steps = Steps { of: Vec::new(), cells: 0 };
-        for mut want in wants {
+        let mut steps = Steps { of: Vec::new(), certain: ReadCost::default(), cells: 0 };
+        let by_values = may_tell(plan, frame);
+        let apart = by_values || !plan.conditions.is_empty();
+        for (place, mut want) in wants.into_iter().enumerate() {
+            // What was only looked for in pages is read again for the answer.
+            let forgotten = apart && place == DEAR;
             for (table, ids) in &mut want {
                 let there = frame.columns(*table);
-                ids.retain(|id| there.iter().any(|c| c.id == *id) && have.insert((*table, id.clone())));
+                let mut new = |id: &ColumnId| match forgotten {
+                    true => !have.contains(&(*table, id.clone())),
+                    false => have.insert((*table, id.clone())),
+                };
+                ids.retain(|id| there.iter().any(|c| c.id == *id) && new(id));
             }
             want.retain(|_, ids| !ids.is_empty());
             if want.is_empty() {
@@ -192,14 +205,12 @@ impl Steps {
             }
             let columns = want.values().map(|ids| ids.len() as u64).sum::<u64>();
             steps.cells += columns * counted(plan, frame) as u64;
-            steps.of.push(cost(frame, &want));
+            if steps.of.is_empty() && !by_values {
+                steps.certain = cost(frame, &want, false);
+            }
+            steps.of.push(cost(frame, &want, apart));
         }
         steps
-    }
-
-    /// The first step is taken whatever it finds.
-    fn certain(&self) -> ReadCost {
-        self.of.first().copied().unwrap_or_default()
     }
 
     fn all(&self) -> ReadCost {
@@ -209,11 +220,13 @@ impl Steps {
     }
 }
 
-fn cost(frame: &Frame, want: &HashMap<TableKind, HashSet<ColumnId>>) -> ReadCost {
+/// What columns cost, `apart` where each may be read alone, or by pages.
+fn cost(frame: &Frame, want: &HashMap<TableKind, HashSet<ColumnId>>, apart: bool) -> ReadCost {
     if want.values().all(HashSet::is_empty) {
         return ReadCost::default();
     }
-    frame.cost(&|table, id| want.get(&table).is_some_and(|ids| ids.contains(id)))
+    let want = |table, id: &ColumnId| want.get(&table).is_some_and(|ids| ids.contains(id));
+    if apart { frame.cost_apart(&want) } else { frame.cost(&want) }
 }
 
 /// The tier of a frame of an estimate, by its place in [`Estimate::tiers`].

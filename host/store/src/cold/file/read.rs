@@ -400,6 +400,18 @@ impl ColdFile {
         ReadCost { bytes: joined.iter().map(|r| r.end - r.start).sum(), reads: joined.len() as u64 }
     }
 
+    /// As many reads as pages of these columns can lie apart in.
+    fn group_cost_apart(&self, index: usize, want: &dyn Fn(TableKind, &ColumnId) -> bool) -> ReadCost {
+        let (own, group) = (&self.meta.groups[index], self.parquet.row_group(index));
+        let leaves = self.shape.wanted(own, group.columns(), want);
+        let gap = self.objects.gap_bytes();
+        let mut cost = ReadCost { reads: 0, ..self.group_cost(index, want) };
+        for range in self.ranges(index, &leaves) {
+            cost.reads += (range.end - range.start) / (gap + 1) + 1;
+        }
+        cost
+    }
+
     fn reader(&self, index: usize) -> Result<&ArrowReaderMetadata, StoreError> {
         let place = self.readers.get(index).ok_or(Damage::Bounds("row group"))?;
         if let Some(reader) = place.get() {
@@ -667,6 +679,10 @@ impl Unit for Group {
 
     fn cost(&self, want: &dyn Fn(TableKind, &ColumnId) -> bool) -> ReadCost {
         self.file.group_cost(self.index, want)
+    }
+
+    fn cost_apart(&self, want: &dyn Fn(TableKind, &ColumnId) -> bool) -> ReadCost {
+        self.file.group_cost_apart(self.index, want)
     }
 
     fn origins(&self) -> Result<Vec<Origin>, StoreError> {

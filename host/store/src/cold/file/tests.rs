@@ -589,6 +589,12 @@ proptest! {
                     let found = frame.rows_of(&column.id, text.as_bytes()).unwrap().map(|(rows, _)| rows.values().to_vec());
                     prop_assert_eq!(found, Some(rows.collect::<Vec<u32>>()), "{} = {:?}", column.id, text);
                 }
+                let distinct: BTreeSet<&str> = texts.iter().flatten().copied().collect();
+                if let Some((values, _)) = frame.values_of(&column.id).unwrap() {
+                    let mut values: Vec<&str> = values.as_string::<i32>().iter().flatten().collect();
+                    values.sort_unstable();
+                    prop_assert_eq!(values, distinct.into_iter().collect::<Vec<_>>(), "{}", column.id);
+                }
             }
             let past = UInt32Array::from(vec![frame.rows() as u32]);
             prop_assert!(frame.read_rows(&|_, _| true, &past).is_err());
