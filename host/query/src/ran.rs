@@ -35,7 +35,7 @@ use crate::turns::places;
 /// A scan that was run to its end.
 pub(crate) struct Ran {
     pub(crate) scan: Arc<Scan>,
-    /// What its threads found, one batch of [`Scan::schema`] each.
+    /// What its threads found, one batch of [`Scan::schema`] each; see [`Scan::take_first`].
     pub(crate) parts: Vec<RecordBatch>,
     /// The scans of joined rows.
     pub(crate) joined: Vec<Ran>,
@@ -53,6 +53,14 @@ pub(crate) struct Ran {
 }
 
 impl Ran {
+    /// Puts all groups into parts, also those that stayed as they were for others to be added to.
+    pub(crate) fn settle(&mut self) -> Result<(), QueryError> {
+        if let (Some(groups), Shape::Groups { spec, .. }) = (self.scan.take_first(), &self.scan.plan.shape) {
+            self.parts.push(groups.into_batch(spec)?);
+        }
+        Ok(())
+    }
+
     /// Adds what should be known about it.
     pub(crate) fn warn(&mut self, warnings: Vec<String>) {
         self.warnings.extend(warnings);

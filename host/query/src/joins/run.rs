@@ -127,7 +127,8 @@ impl Engine {
         let stage = Box::new(stage.without_joined());
         own.shape = Shape::Groups { spec, outputs: Vec::new(), stage, having: None };
         (own.columns, own.order, own.joins) = (Vec::new(), Vec::new(), Vec::new());
-        let ran = self.scanned(own, Vec::new(), asked, restarts).await?;
+        let mut ran = self.scanned(own, Vec::new(), asked, restarts).await?;
+        ran.iter_mut().try_for_each(Ran::settle)?;
         let parts = ran.iter().flat_map(|ran| &ran.parts);
         let ids = ids_of_groups(parts, 0, self.options.join_traces_max);
         all.extend(ran);
@@ -147,6 +148,8 @@ impl Engine {
         };
         let (key, most) = (join.keys[trace].clone(), self.options.join_traces_max);
         blocking(move || {
+            let mut ran = ran;
+            ran.iter_mut().try_for_each(Ran::settle)?;
             let ids = match ran.first().map(|first| &first.scan.plan.shape) {
                 Some(Shape::Groups { stage, .. }) => {
                     let of_join = stage.joined.iter().find(|joined| joined.join == number);
