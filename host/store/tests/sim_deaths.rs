@@ -133,15 +133,16 @@ async fn moves_beside_damage(node: Node) {
 
 #[test]
 fn st4_promoting_beside_damaged_rows_dies_at_every_step() {
-    let steps = dies_everywhere("damage", 1, &ALL, 1, &|node| Box::pin(moves_beside_damage(node)), &|node| {
-        Box::pin(async move {
-            node.outlives_the_dead(&options()).await;
-            node.keeps_what_is_damaged().await;
-            node.looks(&node.reader(), &lane(), true);
-            node.all_grow_cold().await;
-            node.has_no_copies_left();
-        })
-    });
+    let steps =
+        dies_everywhere("damage", 1, &ALL, MOVES_STRIDE, &|node| Box::pin(moves_beside_damage(node)), &|node| {
+            Box::pin(async move {
+                node.outlives_the_dead(&options()).await;
+                node.keeps_what_is_damaged().await;
+                node.looks(&node.reader(), &lane(), true);
+                node.all_grow_cold().await;
+                node.has_no_copies_left();
+            })
+        });
     assert!(steps > 100, "{steps}");
 }
 
