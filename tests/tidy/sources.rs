@@ -62,11 +62,17 @@ fn nothing_is_left_unfinished() {
     expect_none("unfinished places", findings);
 }
 
-/// The compiled-module boundary, and where it was measured: plain arrays made the first pass over text seven times slower.
+/// The compiled-module boundary, and where it was measured: plain arrays made the first pass over text seven times slower, and an
+/// allocator that gives memory back at once took a fifth of the time of looking for a trace.
 #[test]
 fn unsafe_stands_only_at_the_compiled_module_boundary() {
-    let allowed =
-        ["host/plugin/src/compile.rs", "host/plugin/src/cpu_time.rs", "sdk/rust/src/", "sdk/pii/src/lanes.rs"];
+    let allowed = [
+        "host/plugin/src/compile.rs",
+        "host/plugin/src/cpu_time.rs",
+        "host/server/src/allocator.rs",
+        "sdk/rust/src/",
+        "sdk/pii/src/lanes.rs",
+    ];
     let word = concat!("unsafe", " {");
     let findings = files(&[".rs"])
         .into_iter()

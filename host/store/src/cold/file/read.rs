@@ -1,17 +1,16 @@
 //! Cold files as frames of a snapshot: one read for everything that is known, then only the columns that are asked for.
 
+mod values;
+
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use arrow::array::{Array, ArrayRef, UInt32Array};
 use bytes::Bytes;
-use memchr::memmem::Finder;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
-use parquet::basic::{Encoding, Type};
 use parquet::bloom_filter::Sbbf;
-use parquet::column::page::PageReader as _;
 use parquet::file::metadata::{
     ColumnChunkMetaData, ParquetMetaData, ParquetMetaDataBuilder, ParquetMetaDataReader, RowGroupMetaData,
 };
@@ -19,14 +18,13 @@ use prism_model::window::{TimeRange, Window};
 use prism_model::{Batch, ColumnId, Origin, Signal, TableKind};
 
 use super::filter::TokenFilter;
-use super::find::{self, Sought};
 use super::meta::{FileMeta, GroupMeta, Stretch, TRAILER, Trailer};
 use super::page_map::{self, ChunkPages, PageMap};
 use super::picked::Picked;
 use super::rebuild::{self, Shape};
 use super::stretches::{Stretches, check, join, read};
 use super::write::filter_path;
-use super::{cuckoo, damaged, pages};
+use super::{cuckoo, damaged};
 use crate::cache::Cache;
 use crate::cold::schema::Outside;
 use crate::error::{Damage, StoreError};
@@ -455,67 +453,6 @@ impl ColdFile {
         Ok(stretches)
     }
 
-    /// See [`Frame::rows_of`].
-    fn rows_of(
-        &self,
-        index: usize,
-        column: &ColumnId,
-        value: &[u8],
-    ) -> Result<Option<(UInt32Array, ReadCost)>, StoreError> {
-        let path = Outside::Column(TableKind::Items, column.clone()).name();
-        let (own, group) = (&self.meta.groups[index], self.parquet.row_group(index));
-        let leaf = group.columns().iter().position(|column| *column.column_path().parts() == [path.as_str()]);
-        let (Some(leaf), Some(map)) = (leaf, self.map.get(index)) else { return Ok(None) };
-        let (chunk, known) = (group.column(leaf), &map[leaf]);
-        let locations = self.parquet.offset_index().and_then(|of_group| of_group.get(index)?.get(leaf));
-        let Some(locations) = locations.map(|index| index.page_locations()) else { return Ok(None) };
-        let mut sought = match (chunk.column_type(), value.first_chunk::<16>()) {
-            _ if value.is_empty() || !pages::suits(&chunk.column_descr_ptr()) => return Ok(None),
-            (Type::FIXED_LEN_BYTE_ARRAY, Some(id)) if value.len() == id.len() => Sought::Id(id),
-            (Type::BYTE_ARRAY, _) => Sought::Text(Finder::new(value)),
-            _ => return Ok(None),
-        };
-        let data = self.pages(index, &[leaf], map, &[0..own.rows])?;
-        let (cost, open) = (data.cost, || find::pages(data.clone(), chunk, own.rows, locations));
-        if known.dictionary.is_some() {
-            let page = open()?.get_next_page().map_err(damaged)?;
-            let number = page.and_then(|page| find::number(&page, chunk.column_type(), value));
-            match (number, &sought) {
-                (Some(number), _) => sought = Sought::Number(number),
-                // Texts that had no room in it stand in the pages themselves.
-                (None, Sought::Text(_)) if !only_numbers(chunk) => return Ok(None),
-                (None, _) => return Ok(Some((UInt32Array::from(Vec::<u32>::new()), cost))),
-            }
-        }
-        let Some(found) = find::rows(open()?, own.rows, &sought)? else { return Ok(None) };
-        if found.perhaps.is_empty() {
-            return Ok(Some((found.rows.into(), cost)));
-        }
-        // Where the bytes stand somewhere among texts, these texts are made and compared.
-        let picked = Picked::all_of(found.perhaps);
-        let columns = self.columns(index, vec![leaf], data, Some(&picked))?;
-        let texts = columns.into_values().next().ok_or(Damage::Bounds("a column"))?;
-        Ok(picked.equal(&texts, value).map(|rows| (rows, cost)))
-    }
-
-    /// See [`Frame::values_of`]: a dictionary has no value that no row of its chunk has.
-    fn values_of(&self, index: usize, column: &ColumnId) -> Result<Option<(ArrayRef, ReadCost)>, StoreError> {
-        let path = Outside::Column(TableKind::Items, column.clone()).name();
-        let (own, group) = (&self.meta.groups[index], self.parquet.row_group(index));
-        let leaf = group.columns().iter().position(|column| *column.column_path().parts() == [path.as_str()]);
-        let (Some(leaf), Some(map)) = (leaf, self.map.get(index)) else { return Ok(None) };
-        let chunk = group.column(leaf);
-        let locations = self.parquet.offset_index().and_then(|of_group| of_group.get(index)?.get(leaf));
-        let Some(locations) = locations.map(|index| index.page_locations()) else { return Ok(None) };
-        if map[leaf].dictionary.is_none() || !only_numbers(chunk) || !pages::suits(&chunk.column_descr_ptr()) {
-            return Ok(None);
-        }
-        let dictionary = self.pages(index, &[leaf], map, &[])?;
-        let cost = dictionary.cost;
-        let page = find::pages(dictionary, chunk, own.rows, locations)?.get_next_page().map_err(damaged)?;
-        Ok(page.and_then(|page| find::values(&page, chunk)).map(|values| (values, cost)))
-    }
-
     /// Leaves of a row group from bytes that were read: all rows, or those that are picked and what lies between.
     fn columns(
         &self,
@@ -572,11 +509,6 @@ impl ColdFile {
         let batch = rebuild::batch(self.meta.signal, vec![origin], own, rows, columns, want)?;
         Ok((batch, cost))
     }
-}
-
-/// Whether all values of a chunk are told by their numbers in its dictionary.
-fn only_numbers(chunk: &ColumnChunkMetaData) -> bool {
-    chunk.page_encoding_stats_mask().is_some_and(|of_data| of_data.is_only(Encoding::RLE_DICTIONARY))
 }
 
 /// Where the page map lies: before the meta, if there is one.
