@@ -41,7 +41,7 @@ pub(crate) fn bench(bin: &Path, server: Server) -> anyhow::Result<()> {
         Err(_) => SPANS,
     };
     // Rows go on to colder tiers within the hour, so that queries find all three.
-    server.operate(&["storage", "policy", "default", "--cold-after", "6m"])?;
+    server.operate(&["storage", "policy", "default", "--warm-after", "5m", "--cold-after", "6m"])?;
     heading(&format!("{spans} spans at {FILL_RATE} a second"));
     let fill = format!("{}", spans / FILL_RATE);
     let filled =
@@ -110,7 +110,7 @@ fn mixed(known: &Known) -> Vec<(&'static str, String)> {
         ("distinct users", "from spans last 15m select count_distinct(user.id)".to_owned()),
         ("heatmap", "from spans last 1h where service.name = 'billing' by bin(time, 5m) select heatmap(duration, 20)".to_owned()),
         ("apdex as a formula", "from spans last 1h where kind = server by service.name select count() as n, count() where duration < 50ms as good, good / n as apdex".to_owned()),
-        ("a calls b and fails", "from spans last 5m match a = (service.name = 'frontend'), b = (status = error) where a >> b by b.service.name select count()".to_owned()),
+        ("a calls b and fails", "from spans last 1m match (a: service.name = 'frontend', b: status = error where a >> b) by b.service.name select count()".to_owned()),
         ("compare", "from spans last 10m by service.name select count() as n compare 10m".to_owned()),
     ]
     .into_iter()
