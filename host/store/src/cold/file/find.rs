@@ -25,7 +25,7 @@ pub(super) enum Sought<'v> {
     /// By its bytes, which are those of an id.
     Id(&'v [u8; 16]),
     /// By its bytes, somewhere among those of other texts.
-    Text(Finder<'v>),
+    Text(Box<Finder<'v>>),
     /// By its number in the dictionary.
     Number(u32),
 }

@@ -33,10 +33,10 @@ impl ColdFile {
         let mut sought = match (chunk.column_type(), value.first_chunk::<16>()) {
             _ if value.is_empty() || !pages::suits(&chunk.column_descr_ptr()) => return Ok(None),
             (Type::FIXED_LEN_BYTE_ARRAY, Some(id)) if value.len() == id.len() => Sought::Id(id),
-            (Type::BYTE_ARRAY, _) => Sought::Text(Finder::new(value)),
+            (Type::BYTE_ARRAY, _) => Sought::Text(Box::new(Finder::new(value))),
             _ => return Ok(None),
         };
-        let data = self.pages(index, &[leaf], map, &[0..own.rows])?;
+        let data = self.pages(index, &[leaf], map, std::slice::from_ref(&(0..own.rows)))?;
         let (cost, open) = (data.cost, || find::pages(data.clone(), chunk, own.rows, locations));
         if known.dictionary.is_some() {
             let page = open()?.get_next_page().map_err(damaged)?;
