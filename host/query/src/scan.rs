@@ -425,8 +425,14 @@ impl Scan {
         let mut reading = Reading::of(self, number, but);
         match reading.matching(matched) {
             Ok(Matching::None) => Ok(()),
-            Ok(Matching::All) if distinct::by_values(self, frame, sink)? => Ok(()),
             Ok(matching) => {
+                if matches!(matching, Matching::All) {
+                    match distinct::by_values(self, frame, sink) {
+                        Ok(true) => return Ok(()),
+                        Ok(false) => {}
+                        Err(error) => return self.give_up(Err(error), frame).map(|_| ()),
+                    }
+                }
                 let selection = match &matching {
                     Matching::Some(rows) => Some(rows),
                     _ => None,
