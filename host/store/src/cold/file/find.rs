@@ -19,6 +19,7 @@ use parquet::file::serialized_reader::SerializedPageReader;
 
 use super::damaged;
 use crate::error::StoreError;
+use crate::frame::wire::Take;
 
 /// How a value is told in data pages.
 pub(super) enum Sought<'v> {
@@ -157,39 +158,37 @@ fn in_page(page: &Page, first: u32, sought: &Sought<'_>, found: &mut Found) -> O
 
 /// Whether levels are one run of "there".
 fn all_there(levels: &[u8], rows: usize) -> bool {
-    let mut rest = levels;
-    let header = varint(&mut rest);
-    header.is_some_and(|header| header & 1 == 0 && (header >> 1) as usize == rows) && rest.first() == Some(&1)
+    let mut take = Take::new(levels, "levels of a page");
+    let header = take.var().ok();
+    header.is_some_and(|header| header & 1 == 0 && (header >> 1) as usize == rows) && take.rest().first() == Some(&1)
 }
 
 /// Visits `count` numbers in Parquet's hybrid of runs and packed bits; `None` where the bytes end before.
-fn each(mut bytes: &[u8], bits: u8, count: usize, mut see: impl FnMut(usize, u32)) -> Option<()> {
+fn each(bytes: &[u8], bits: u8, count: usize, mut see: impl FnMut(usize, u32)) -> Option<()> {
     if bits > 32 {
         return None;
     }
-    let mut at = 0;
+    let (mut take, mut at) = (Take::new(bytes, "numbers of a page"), 0);
     while at < count {
-        let header = varint(&mut bytes)?;
+        let header = take.var().ok()?;
         let units = usize::try_from(header >> 1).ok()?;
-        if header & 1 == 0 {
-            let (value, rest) = bytes.split_at_checked(usize::from(bits).div_ceil(8))?;
+        let end = if header & 1 == 0 {
+            let value = take.bytes(usize::from(bits).div_ceil(8)).ok()?;
             let mut word = [0; 4];
             word[..value.len()].copy_from_slice(value);
             let end = at.checked_add(units)?.min(count);
-            if end == at {
-                return None;
-            }
             (at..end).for_each(|i| see(i, u32::from_le_bytes(word)));
-            (bytes, at) = (rest, end);
+            end
         } else {
-            let (packed, rest) = bytes.split_at_checked(units.checked_mul(usize::from(bits))?)?;
+            let packed = take.bytes(units.checked_mul(usize::from(bits))?).ok()?;
             let end = at.checked_add(units.checked_mul(8)?)?.min(count);
-            if end == at {
-                return None;
-            }
             unpack(packed, bits, end - at, |i, value| see(at + i, value));
-            (bytes, at) = (rest, end);
+            end
+        };
+        if end == at {
+            return None;
         }
+        at = end;
     }
     Some(())
 }
@@ -206,19 +205,6 @@ fn unpack(packed: &[u8], bits: u8, count: usize, mut see: impl FnMut(usize, u32)
         };
         see(i, (word >> (bit % 8) & mask) as u32);
     }
-}
-
-fn varint(bytes: &mut &[u8]) -> Option<u64> {
-    let mut value = 0;
-    for shift in (0..64).step_by(7) {
-        let (byte, rest) = bytes.split_first()?;
-        *bytes = rest;
-        value |= u64::from(byte & 0x7f) << shift;
-        if byte & 0x80 == 0 {
-            return Some(value);
-        }
-    }
-    None
 }
 
 #[cfg(test)]

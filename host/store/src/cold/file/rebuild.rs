@@ -146,7 +146,7 @@ fn wants_tail(want: Want<'_>) -> bool {
 }
 
 /// Whether all data pages of a chunk hold numbers of its dictionary.
-fn is_dictionary(chunk: &ColumnChunkMetaData) -> bool {
+pub(super) fn is_dictionary(chunk: &ColumnChunkMetaData) -> bool {
     #[allow(deprecated)]
     let encoded = |e: &Encoding| matches!(e, Encoding::RLE_DICTIONARY | Encoding::PLAIN_DICTIONARY);
     match (chunk.page_encoding_stats_mask(), chunk.page_encoding_stats()) {
