@@ -160,6 +160,24 @@ pub(crate) struct Absent {
     pub(crate) alternatives: Vec<Alternative>,
 }
 
+impl Ask {
+    /// The bindings whose spans are rows wherever they are bound, as marks: of them only spans in the range of the query count.
+    pub(crate) fn rows_alone(&self) -> u32 {
+        // What a trace's row is lies in the range by other rules.
+        let all = if self.traces { 0 } else { (1u32 << self.bindings.len()) - 1 };
+        let others =
+            |way: &Alternative| way.bound.iter().filter(|b| **b != way.returned).fold(0, |all, b| all | 1u32 << b);
+        let absent = |way: &Alternative| {
+            let inner = |absent: &Absent| {
+                let of = absent.of.filter(|of| *of == way.returned);
+                absent.alternatives.iter().fold(0, |all, inner| all | inner.marks_but(of))
+            };
+            way.absent.iter().map(inner).fold(0, |all, marks| all | marks)
+        };
+        self.alternatives.iter().fold(all, |all, way| all & !others(way) & !absent(way))
+    }
+}
+
 impl Test {
     /// Visits every condition.
     pub(crate) fn conditions<'t>(&'t self, visit: &mut impl FnMut(&'t Node)) {
@@ -183,6 +201,14 @@ impl Test {
 }
 
 impl Alternative {
+    /// All bindings that it and what must be absent bind, as marks, without one.
+    fn marks_but(&self, one: Option<usize>) -> u32 {
+        let own =
+            self.bound.iter().filter(|binding| Some(**binding) != one).fold(0, |all, binding| all | 1u32 << binding);
+        let absent = self.absent.iter().flat_map(|absent| &absent.alternatives);
+        absent.fold(own, |all, inner| all | inner.marks_but(one))
+    }
+
     /// Every way that it and what must be absent go.
     pub(crate) fn ways(&self, visit: &mut impl FnMut(Way)) {
         self.edges.iter().for_each(|edge| visit(edge.way));

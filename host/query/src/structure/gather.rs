@@ -119,8 +119,12 @@ impl Gathering<'_> {
     /// Whether some row of a frame may fit a binding.
     fn may_fit(&self, number: usize, binding: usize) -> bool {
         let frame = &self.scan.frames[number];
+        let stats = frame.stats();
+        let elsewhere = || {
+            self.ask.rows_alone() & (1 << binding) != 0 && !self.scan.plan.range.touches(stats.time_min, stats.time_max)
+        };
         let may_hold = |condition| prune::may_hold(condition, &self.scan.plan.fields, frame);
-        !self.scan.prune || self.ask.bindings[binding].iter().all(may_hold)
+        !self.scan.prune || (!elsewhere() && self.ask.bindings[binding].iter().all(may_hold))
     }
 
     /// A binding that every match needs and few frames may have.
@@ -417,6 +421,8 @@ impl Gathering<'_> {
                 }
             }
         }
+        let rows_alone = self.ask.rows_alone();
+        marks.iter_mut().filter(|marks| **marks & IN_RANGE == 0).for_each(|marks| *marks &= !rows_alone);
         Ok(Some(marks))
     }
 

@@ -27,6 +27,8 @@ pub(crate) struct Buffer {
 thread_local! {
     // A context is about 600 KiB at level 1 and takes longer to make than a small buffer to compress.
     static COMPRESSOR: RefCell<Option<(i32, zstd::bulk::Compressor<'static>)>> = const { RefCell::new(None) };
+    // About 150 KiB, which a column of a few thousand rows is decompressed in the time of making.
+    static DECOMPRESSOR: RefCell<Option<zstd::bulk::Decompressor<'static>>> = const { RefCell::new(None) };
 }
 
 /// Appends `raw` compressed; `false` (and nothing appended) where that would not be smaller.
@@ -58,7 +60,14 @@ pub(crate) fn decompress(stored: &[u8], raw: usize) -> Result<Vec<u8>, Damage> {
     if raw as u64 > FRAME_BYTES_MAX {
         return Err(Damage::Bounds("length of a buffer"));
     }
-    let out = zstd::bulk::decompress(stored, raw).map_err(|_| Damage::Checksum("compressed data"))?;
+    let damaged = |_| Damage::Checksum("compressed data");
+    let out = DECOMPRESSOR.with_borrow_mut(|slot| {
+        let decompressor = match slot {
+            Some(known) => known,
+            None => slot.insert(zstd::bulk::Decompressor::new().map_err(damaged)?),
+        };
+        decompressor.decompress(stored, raw).map_err(damaged)
+    })?;
     if out.len() == raw { Ok(out) } else { Err(Damage::Short("compressed data")) }
 }
 

@@ -190,13 +190,34 @@ impl FrameMeta {
         self.tables.iter().flat_map(|t| t.columns.iter().map(|c| (t.kind, c.id.clone()))).collect()
     }
 
-    /// The wanted columns with the place of each, by table.
+    /// The wanted columns with the place of each, by table, and the columns of row numbers that hold them together: a table's
+    /// pointers where what they point to is asked for, whose rows a child's are where anything of it is. Child tables of which
+    /// nothing is asked for are left out.
     fn wanted(&self, want: &dyn Fn(TableKind, &ColumnId) -> bool) -> Vec<(&TableMeta, Vec<usize>)> {
-        let wanted = |t: &TableMeta, id: &ColumnId| is_index(id) || want(t.kind, id);
-        self.tables
-            .iter()
-            .map(|t| (t, (0..t.columns.len()).filter(|i| wanted(t, &t.columns[*i].id)).collect()))
-            .collect()
+        let asked = |kind| self.columns(kind).iter().any(|column| want(kind, &column.id));
+        // A tail's rows may belong to rows of any other table.
+        let tail = asked(TableKind::Tail);
+        let held = |kind| tail || asked(kind);
+        let (resources, scopes, metrics) =
+            (held(TableKind::Resources), held(TableKind::Scopes), held(TableKind::Descriptors));
+        let picked = |table: &TableMeta| -> Option<Vec<usize>> {
+            let kind = table.kind;
+            let is_child =
+                matches!(kind, TableKind::Events | TableKind::Links | TableKind::Exemplars | TableKind::Tail);
+            if is_child && !held(kind) {
+                return None;
+            }
+            let holds = |id: &ColumnId| match id {
+                ColumnId::Intrinsic(Intrinsic::Parent | Intrinsic::Of) => true,
+                ColumnId::Intrinsic(Intrinsic::Resource) => resources,
+                ColumnId::Intrinsic(Intrinsic::Scope) => scopes,
+                ColumnId::Intrinsic(Intrinsic::Metric) => metrics,
+                _ => false,
+            };
+            let columns = table.columns.iter().enumerate();
+            Some(columns.filter(|(_, c)| holds(&c.id) || want(kind, &c.id)).map(|(i, _)| i).collect())
+        };
+        self.tables.iter().filter_map(|table| Some((table, picked(table)?))).collect()
     }
 
     /// The stretches of the payload (offset, length) that a read of the wanted columns needs, ascending.
@@ -316,16 +337,6 @@ impl FrameMeta {
 
 /// Unwanted bytes that are read rather than skipped. A read costs about as much as 64 KiB more of it.
 const GAP_BYTES: u64 = 64 << 10;
-
-/// Columns that hold rows together: always read.
-fn is_index(id: &ColumnId) -> bool {
-    matches!(
-        id,
-        ColumnId::Intrinsic(
-            Intrinsic::Resource | Intrinsic::Scope | Intrinsic::Metric | Intrinsic::Parent | Intrinsic::Of
-        )
-    )
-}
 
 /// The two filters of a frame. That of trace ids is a hundredth of the other, and is remembered for itself.
 #[derive(Debug)]

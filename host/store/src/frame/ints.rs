@@ -83,49 +83,109 @@ fn pack(numbers: impl Iterator<Item = u64>, width: u8, out: &mut Vec<u8>) {
     }
 }
 
+/// What numbers are decoded to.
+pub(super) trait Number: Copy + Default {
+    /// The numbers of the type.
+    const RANGE: (i64, i64);
+
+    /// The number, which is in the range.
+    fn of(number: i64) -> Self;
+}
+
+impl Number for i64 {
+    const RANGE: (i64, i64) = (i64::MIN, i64::MAX);
+
+    fn of(number: i64) -> i64 {
+        number
+    }
+}
+
+impl Number for i32 {
+    const RANGE: (i64, i64) = (i32::MIN as i64, i32::MAX as i64);
+
+    fn of(number: i64) -> i32 {
+        number as i32
+    }
+}
+
+impl Number for u32 {
+    const RANGE: (i64, i64) = (0, u32::MAX as i64);
+
+    fn of(number: i64) -> u32 {
+        number as u32
+    }
+}
+
+impl Number for u8 {
+    const RANGE: (i64, i64) = (0, u8::MAX as i64);
+
+    fn of(number: i64) -> u8 {
+        number as u8
+    }
+}
+
 /// `count` numbers. `bytes` must have [`IntForm::len`] bytes.
-pub(super) fn decode(form: IntForm, count: usize, bytes: &[u8]) -> Result<Vec<i64>, Damage> {
+pub(super) fn decode<T: Number>(form: IntForm, count: usize, bytes: &[u8]) -> Result<Vec<T>, Damage> {
     if bytes.len() != form.len(count) {
         return Err(Damage::Bounds("length of numbers"));
     }
-    let width = usize::from(form.width);
-    let mut out = Vec::with_capacity(count);
-    if form.delta {
-        if count == 0 {
-            return Ok(out);
-        }
-        let mut current = form.base;
-        out.push(current);
-        if width == 0 {
-            for _ in 1..count {
-                current = current.wrapping_add(form.step);
-                out.push(current);
-            }
-        }
-        unpack(bytes, width, |n| {
-            current = current.wrapping_add(form.step).wrapping_add(n as i64);
-            out.push(current);
+    let (min, max) = T::RANGE;
+    // Whether any bytes give numbers of the type: then none is looked at for it.
+    let widest = if form.width == 8 { u64::MAX } else { (1 << (8 * u32::from(form.width))) - 1 };
+    let fits =
+        form.base >= min && i64::try_from(widest).is_ok_and(|n| form.base.checked_add(n).is_some_and(|n| n <= max));
+    let every = (min, max) == i64::RANGE;
+    if !form.delta && (fits || every) {
+        return Ok(if form.width == 0 {
+            vec![T::of(form.base); count]
+        } else {
+            unpacked(bytes, form.width, |n| T::of(form.base.wrapping_add(n as i64)))
         });
-    } else if width == 0 {
-        out.resize(count, form.base);
-    } else {
-        unpack(bytes, width, |n| out.push(form.base.wrapping_add(n as i64)));
     }
-    Ok(out)
+    let numbers = if form.delta { summed(form, count, bytes) } else { decode::<i64>(form, count, bytes)? };
+    let narrow = |n: i64| if n < min || n > max { Err(Damage::Bounds("number")) } else { Ok(T::of(n)) };
+    numbers.into_iter().map(narrow).collect()
 }
 
-fn unpack(bytes: &[u8], width: usize, mut each: impl FnMut(u64)) {
-    match width {
-        0 => {}
-        1 => bytes.iter().for_each(|b| each(u64::from(*b))),
-        2 => bytes.as_chunks::<2>().0.iter().for_each(|c| each(u64::from(u16::from_le_bytes(*c)))),
-        4 => bytes.as_chunks::<4>().0.iter().for_each(|c| each(u64::from(u32::from_le_bytes(*c)))),
-        8 => bytes.as_chunks::<8>().0.iter().for_each(|c| each(u64::from_le_bytes(*c))),
-        _ => bytes.chunks_exact(width).for_each(|chunk| {
+/// Numbers out of the differences of each to the one before.
+fn summed(form: IntForm, count: usize, bytes: &[u8]) -> Vec<i64> {
+    let mut current = form.base;
+    let mut next = |n: u64| {
+        current = current.wrapping_add(form.step).wrapping_add(n as i64);
+        current
+    };
+    let mut numbers = if form.width == 0 {
+        (1..count).map(|_| next(0)).collect::<Vec<_>>()
+    } else {
+        unpacked(bytes, form.width, next)
+    };
+    if count > 0 {
+        numbers.insert(0, form.base);
+    }
+    numbers
+}
+
+/// What numbers of so many bytes each become.
+fn unpacked<T>(bytes: &[u8], width: u8, each: impl FnMut(u64) -> T) -> Vec<T> {
+    // The compiler knows the width of each: variable ones take several times as long.
+    fn of<const WIDTH: usize, T>(bytes: &[u8], mut each: impl FnMut(u64) -> T) -> Vec<T> {
+        let number = |chunk: &[u8; WIDTH]| {
             let mut eight = [0; 8];
-            eight[..width].copy_from_slice(chunk);
-            each(u64::from_le_bytes(eight));
-        }),
+            eight[..WIDTH].copy_from_slice(chunk);
+            each(u64::from_le_bytes(eight))
+        };
+        bytes.as_chunks::<WIDTH>().0.iter().map(number).collect()
+    }
+    match width {
+        0 => Vec::new(),
+        1 => of::<1, T>(bytes, each),
+        2 => of::<2, T>(bytes, each),
+        3 => of::<3, T>(bytes, each),
+        4 => of::<4, T>(bytes, each),
+        5 => of::<5, T>(bytes, each),
+        6 => of::<6, T>(bytes, each),
+        7 => of::<7, T>(bytes, each),
+        _ => of::<8, T>(bytes, each),
     }
 }
 
@@ -142,7 +202,12 @@ mod tests {
         form.put(&mut stored);
         let mut take = Take::new(&stored, "test");
         assert_eq!(IntForm::take(&mut take).unwrap(), form);
-        assert_eq!(decode(form, numbers.len(), &bytes).unwrap(), numbers, "{form:?}");
+        assert_eq!(decode::<i64>(form, numbers.len(), &bytes).unwrap(), numbers, "{form:?}");
+        // A narrower type holds them all, or damage is told.
+        let narrow: Result<Vec<u8>, _> = numbers.iter().map(|n| u8::try_from(*n)).collect();
+        assert_eq!(decode::<u8>(form, numbers.len(), &bytes).ok(), narrow.ok(), "{form:?}");
+        let narrow: Result<Vec<i32>, _> = numbers.iter().map(|n| i32::try_from(*n)).collect();
+        assert_eq!(decode::<i32>(form, numbers.len(), &bytes).ok(), narrow.ok(), "{form:?}");
         bytes.len()
     }
 

@@ -90,14 +90,16 @@ impl Shape {
             match &top.what {
                 Outside::Timestamp => {}
                 // One row is pointed to by all.
-                Outside::Pointer(kind) if own.table(*kind).is_some_and(|t| t.rows > 1) => leaves.extend(all),
+                Outside::Pointer(kind) if own.table(*kind).is_some_and(|t| t.rows > 1) && asked(own, *kind, want) => {
+                    leaves.extend(all);
+                }
                 Outside::Pointer(_) => {}
                 Outside::Column(kind, id) if want(*kind, id) && has(*kind, id) => leaves.extend(all),
                 Outside::Column(..) => {}
                 Outside::Tail(..) | Outside::Repeated(_) if tail => leaves.extend(all),
                 Outside::Tail(..) | Outside::Repeated(_) => {}
                 Outside::Children(kind) => {
-                    let Some(table) = own.table(*kind) else { continue };
+                    let Some(table) = own.table(*kind).filter(|_| asked(own, *kind, want)) else { continue };
                     let picked: Vec<usize> =
                         top.leaves
                             .iter()
@@ -143,6 +145,15 @@ pub(super) type Want<'a> = &'a dyn Fn(TableKind, &ColumnId) -> bool;
 
 fn wants_tail(want: Want<'_>) -> bool {
     [Intrinsic::Key, Intrinsic::Value].iter().any(|i| want(TableKind::Tail, &(*i).into()))
+}
+
+/// Whether anything of a table is asked for, or which of its rows others belong to. What is in the tail may be of any.
+fn asked(own: &GroupMeta, kind: TableKind, want: Want<'_>) -> bool {
+    let pointer = INTERNED.iter().find(|(of, _)| *of == kind);
+    let mut columns = own.table(kind).into_iter().flat_map(|table| &table.columns);
+    pointer.is_some_and(|(_, pointer)| want(TableKind::Items, &(*pointer).into()))
+        || columns.any(|column| want(kind, &column.id))
+        || (own.table(TableKind::Tail).is_some() && wants_tail(want))
 }
 
 /// Whether all data pages of a chunk hold numbers of its dictionary.
@@ -198,7 +209,7 @@ pub(super) fn batch(
     let mut entries = Vec::new();
     let tail = own.table(TableKind::Tail).filter(|_| wants_tail(want));
     for (kind, pointer) in INTERNED {
-        let Some(table) = own.table(kind) else { continue };
+        let Some(table) = own.table(kind).filter(|_| asked(own, kind, want)) else { continue };
         let (first, pointers) = interned(columns.get(&Outside::Pointer(kind).name()), rows, table.rows, whole)?;
         if let Some(pointers) = pointers {
             items.push(Column { id: pointer.into(), array: Arc::new(pointers) });
@@ -235,7 +246,7 @@ pub(super) fn batch(
         }
     }
     for kind in [TableKind::Events, TableKind::Links, TableKind::Exemplars] {
-        let Some(meta) = own.table(kind) else { continue };
+        let Some(meta) = own.table(kind).filter(|_| asked(own, kind, want)) else { continue };
         let list = columns.get(&Outside::Children(kind).name()).and_then(|a| a.as_list_opt::<i32>());
         let list = list.ok_or(Damage::Short("columns"))?;
         let table = children(kind, list, meta.columns.iter().map(|c| &c.id), want, tail.is_some(), &mut entries)?;

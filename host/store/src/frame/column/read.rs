@@ -7,7 +7,7 @@ use arrow::array::{
     ArrayRef, BinaryArray, BooleanArray, DictionaryArray, FixedSizeBinaryArray, Float64Array, Int32Array, Int64Array,
     ListArray, StringArray, UInt8Array, UInt32Array, new_null_array,
 };
-use arrow::buffer::{BooleanBuffer, Buffer as ArrowBuffer, NullBuffer, OffsetBuffer, ScalarBuffer};
+use arrow::buffer::{BooleanBuffer, Buffer as ArrowBuffer, NullBuffer, OffsetBuffer};
 use arrow::datatypes::DataType;
 use prism_model::ColumnId;
 
@@ -35,7 +35,8 @@ pub(in crate::frame) fn decode<'a>(
     };
     let count = rows - dir.nulls as usize;
     let main = fetch(dir.main.as_ref().ok_or_else(bad)?)?;
-    let numbers = || ints::decode(dir.form.ok_or_else(bad)?, count, &main);
+    let form = || dir.form.ok_or_else(bad);
+    let numbers = || ints::decode::<i64>(form()?, count, &main);
     let array: ArrayRef = match (dir.layout, &data_type) {
         (BOOLS, DataType::Boolean) => {
             let dense = bits(&main, count)?;
@@ -53,15 +54,15 @@ pub(in crate::frame) fn decode<'a>(
             Arc::new(Int64Array::try_new(values.into(), validity).map_err(broken)?)
         }
         (INTS, DataType::Int32) => {
-            let values = narrow(numbers()?, validity.as_ref())?;
+            let values = scatter(ints::decode(form()?, count, &main)?, validity.as_ref()).into();
             Arc::new(Int32Array::try_new(values, validity).map_err(broken)?)
         }
         (INTS, DataType::UInt32) => {
-            let values = narrow(numbers()?, validity.as_ref())?;
+            let values = scatter(ints::decode(form()?, count, &main)?, validity.as_ref()).into();
             Arc::new(UInt32Array::try_new(values, validity).map_err(broken)?)
         }
         (INTS, DataType::UInt8) => {
-            let values = narrow(numbers()?, validity.as_ref())?;
+            let values = scatter(ints::decode(form()?, count, &main)?, validity.as_ref()).into();
             Arc::new(UInt8Array::try_new(values, validity).map_err(broken)?)
         }
         (DOUBLES, DataType::Float64) => {
@@ -75,13 +76,13 @@ pub(in crate::frame) fn decode<'a>(
             bytes_array(&data_type, offsets, &data, validity)?
         }
         (DICTIONARY, DataType::Utf8) => {
-            let keys = narrow(numbers()?, validity.as_ref())?;
+            let keys = scatter(ints::decode(form()?, count, &main)?, validity.as_ref()).into();
             let keys = UInt32Array::try_new(keys, validity).map_err(broken)?;
-            let form = dir.values_form.ok_or_else(bad)?;
+            let lengths_form = dir.values_form.ok_or_else(bad)?;
             let count = dir.values as usize;
             let stored = fetch(dir.third.as_ref().ok_or_else(bad)?)?;
-            let (lengths, data) = stored.split_at_checked(form.len(count)).ok_or_else(bad)?;
-            let offsets = offsets(&ints::decode(form, count, lengths)?, None, count)?;
+            let (lengths, data) = stored.split_at_checked(lengths_form.len(count)).ok_or_else(bad)?;
+            let offsets = offsets(&ints::decode(lengths_form, count, lengths)?, None, count)?;
             let values = bytes_array(&DataType::Utf8, offsets, data, None)?;
             Arc::new(DictionaryArray::try_new(keys, values).map_err(broken)?)
         }
@@ -95,7 +96,7 @@ pub(in crate::frame) fn decode<'a>(
             let stored = fetch(dir.third.as_ref().ok_or_else(bad)?)?;
             let values: ArrayRef = match (layout, item.data_type()) {
                 (INT_LISTS, DataType::Int64) => {
-                    Arc::new(Int64Array::from(ints::decode(dir.values_form.ok_or_else(bad)?, count, &stored)?))
+                    Arc::new(Int64Array::from(ints::decode::<i64>(dir.values_form.ok_or_else(bad)?, count, &stored)?))
                 }
                 (DOUBLE_LISTS, DataType::Float64) => Arc::new(Float64Array::from(doubles(&stored, count)?)),
                 _ => return Err(Damage::Bounds("layout of a column")),
@@ -135,15 +136,6 @@ fn scatter<T: Copy + Default>(dense: Vec<T>, validity: Option<&NullBuffer>) -> V
         values[to] = value;
     }
     values
-}
-
-fn narrow<T>(numbers: Vec<i64>, validity: Option<&NullBuffer>) -> Result<ScalarBuffer<T>, Damage>
-where
-    T: TryFrom<i64> + Copy + Default + arrow::datatypes::ArrowNativeType,
-{
-    let dense: Vec<T> =
-        numbers.into_iter().map(|n| T::try_from(n).map_err(|_| Damage::Bounds("number"))).collect::<Result<_, _>>()?;
-    Ok(scatter(dense, validity).into())
 }
 
 fn fixed(
