@@ -36,7 +36,7 @@ use crate::running::{Superseded, has_running};
 use crate::seat::Seat;
 use crate::sink::Sink;
 use crate::structure::Structure;
-use crate::turns::{Taker, Turn};
+use crate::turns::{Place, Taker};
 
 /// Frames between two looks at the memory that groups take: sketches of many groups take a while to add up.
 const MEMORY_CHECK_FRAMES: usize = 4;
@@ -224,12 +224,13 @@ impl Scan {
         let reservation = MemoryConsumer::new("groups").register(context.memory_pool());
         let mut sink = Sink::new(&self.plan);
         let mut since_check = 0;
+        let mut place = Place::default();
         while !self.stop.load(Ordering::Relaxed) {
             let Some(job) = self.jobs.get(self.next.fetch_add(1, Ordering::Relaxed)) else { break };
             self.in_time()?;
             match job {
-                Job::Frame(number) => self.frame(*number, None, &mut sink)?,
-                Job::Rolled(unit) => self.rolled(unit, &mut sink)?,
+                Job::Frame(number) => self.frame(*number, None, &mut sink, &mut place)?,
+                Job::Rolled(unit) => self.rolled(unit, &mut sink, &mut place)?,
             }
             since_check += 1;
             if since_check >= MEMORY_CHECK_FRAMES {
@@ -239,7 +240,7 @@ impl Scan {
         }
         reservation.try_resize(sink.bytes()).map_err(engine_error)?;
         self.held.lock().push(reservation);
-        self.in_turn(|| self.found(sink)).unwrap_or_else(|| {
+        self.in_turns(&mut place, || self.found(sink)).unwrap_or_else(|| {
             // Given up: nobody looks at it.
             Ok(RecordBatch::new_empty(self.schema()))
         })
@@ -268,14 +269,20 @@ impl Scan {
 
     /// Does a piece of work when it is the query's turn; `None` where the query was given up before.
     pub(crate) fn in_turn<T>(&self, work: impl FnOnce() -> T) -> Option<T> {
+        self.in_turns(&mut Place::default(), work)
+    }
+
+    /// The same, one of many pieces of a thread: it keeps its place from one to the next while that is due to it.
+    pub(crate) fn in_turns<'s, T>(&'s self, place: &mut Place<'s>, work: impl FnOnce() -> T) -> Option<T> {
         let late = || self.deadline.as_ref().is_some_and(|deadline| Instant::now() >= deadline.at);
-        let turn = match &self.taker {
-            Some(taker) => Some(taker.take(&|| self.stop.load(Ordering::Relaxed) || late())?),
-            None => None,
+        let (done, nanos) = match &self.taker {
+            Some(taker) => place.work(taker, &|| self.stop.load(Ordering::Relaxed) || late(), work)?,
+            None => {
+                let began = Instant::now();
+                let done = work();
+                (done, u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX))
+            }
         };
-        let began = Instant::now();
-        let done = work();
-        let nanos = turn.map_or_else(|| u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX), Turn::end);
         add(&self.counters.busy_nanos, nanos);
         Some(done)
     }
@@ -291,7 +298,7 @@ impl Scan {
     }
 
     /// One unit: its rollup for whole minutes, rows for the others. A rollup that cannot be read is done without.
-    fn rolled(&self, unit: &Rolled, sink: &mut Sink) -> Result<(), QueryError> {
+    fn rolled<'s>(&'s self, unit: &Rolled, sink: &mut Sink, place: &mut Place<'s>) -> Result<(), QueryError> {
         let frames = unit.frames.clone();
         let answered = match &self.fit {
             // What no row fulfils needs no rollup either.
@@ -302,7 +309,7 @@ impl Scan {
                     Ok(Some((known, cost))) => {
                         self.counters.read(unit.tier, cost);
                         let cells = || self.cells(fit, &Cells::of(known, fit.minutes)?, sink);
-                        self.in_turn(cells).unwrap_or_else(|| self.in_time())?;
+                        self.in_turns(place, cells).unwrap_or_else(|| self.in_time())?;
                         Some(fit.minutes)
                     }
                     Ok(None) => None,
@@ -319,7 +326,7 @@ impl Scan {
             let stats = self.frames[number].stats();
             if !answered.is_some_and(|minutes| minutes.covers(stats.time_min, stats.time_max)) {
                 self.in_time()?;
-                self.frame(number, answered, sink)?;
+                self.frame(number, answered, sink, place)?;
             }
         }
         Ok(())
@@ -391,7 +398,13 @@ impl Scan {
 
     /// One frame, `but` for the rows of a time that were answered already. A frame that cannot be read makes the answer
     /// partial.
-    fn frame(&self, number: usize, but: Option<TimeRange>, sink: &mut Sink) -> Result<(), QueryError> {
+    fn frame<'s>(
+        &'s self,
+        number: usize,
+        but: Option<TimeRange>,
+        sink: &mut Sink,
+        place: &mut Place<'s>,
+    ) -> Result<(), QueryError> {
         let frame = &self.frames[number];
         let late = |bound: &Bound| {
             let time = bound.time.load(Ordering::Relaxed);
@@ -411,7 +424,7 @@ impl Scan {
         add(&self.counters.tier(frame.tier()).frames_read, 1);
         add(&self.counters.rows_scanned, counted(&self.plan, frame) as u64);
         let matched = matched.flatten();
-        self.in_turn(|| self.frame_now(number, but, matched, sink)).unwrap_or_else(|| self.in_time())
+        self.in_turns(place, || self.frame_now(number, but, matched, sink)).unwrap_or_else(|| self.in_time())
     }
 
     fn frame_now(

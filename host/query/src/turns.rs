@@ -1,8 +1,10 @@
 //! Who scans next: a bounded number of places for all queries of the process, given away one frame at a time.
 //!
 //! The place goes to the tenant that has had the least processor time, and there to the query that has had the least: many
-//! heavy queries of one tenant wait for each other, not others for them. A tenant of which nothing runs need not even wait for
-//! a frame of another to end: it gets a place beside the others at once, one of as many again.
+//! heavy queries of one tenant wait for each other, not others for them. Who has had the least need not even wait for a frame of
+//! another to end: it gets places beside the others at once, of as many again, and keeps them from frame to frame until another
+//! who waits has had less. Those that had more then wait until no more are at work than there are places. A tenant that asks
+//! little is so served as if it were alone: it may be ahead of the others by some time that it left to them.
 //!
 //! Not here: how many queries there are at once (`server`), their memory (`memory`).
 
@@ -15,6 +17,9 @@ use prism_model::TenantId;
 
 /// How often who waits looks whether its query was given up.
 const LOOK: Duration = Duration::from_millis(20);
+/// Nanoseconds of processor time that a tenant may be ahead for what it left to others: small queries take less, and one that
+/// is heavy has its share soon.
+const AHEAD: u64 = 500_000_000;
 
 /// The places of a process.
 #[derive(Debug)]
@@ -83,19 +88,56 @@ impl Taker {
             self.turns.changed.wait_for(&mut fair, LOOK);
         }
     }
+
+    /// Goes on with a place, where nobody waits to whom it is due, else waits for another; `None` as [`Taker::take`].
+    fn again<'t>(&'t self, mut turn: Turn<'t>, given_up: &dyn Fn() -> bool) -> Option<Turn<'t>> {
+        let now = cpu_nanos();
+        let mut fair = self.turns.fair.lock();
+        fair.spend(self.query, now.saturating_sub(turn.began));
+        turn.began = now;
+        let keeps = fair.keeps(self.query);
+        drop(fair);
+        if given_up() {
+            return None;
+        }
+        if keeps {
+            return Some(turn);
+        }
+        drop(turn);
+        self.take(given_up)
+    }
 }
 
-/// The right to work on a frame; given back when dropped.
+/// A thread of a query at work, which takes its turn for each piece.
+#[derive(Default)]
+pub(crate) struct Place<'t> {
+    turn: Option<Turn<'t>>,
+}
+
+impl<'t> Place<'t> {
+    /// Does a piece when it is the query's turn; gives the processor time that it took too. `None`: given up before.
+    pub(crate) fn work<T>(
+        &mut self,
+        taker: &'t Taker,
+        given_up: &dyn Fn() -> bool,
+        work: impl FnOnce() -> T,
+    ) -> Option<(T, u64)> {
+        self.turn = match self.turn.take() {
+            Some(turn) => taker.again(turn, given_up),
+            None => taker.take(given_up),
+        };
+        self.turn.as_ref()?;
+        let began = cpu_nanos();
+        let done = work();
+        Some((done, cpu_nanos().saturating_sub(began)))
+    }
+}
+
+/// The right to work; given back when dropped.
 pub(crate) struct Turn<'t> {
     taker: &'t Taker,
+    /// Up to when its time was counted.
     began: u64,
-}
-
-impl Turn<'_> {
-    /// Ends it; gives the processor time that it took.
-    pub(crate) fn end(self) -> u64 {
-        cpu_nanos().saturating_sub(self.began)
-    }
 }
 
 impl Drop for Turn<'_> {
@@ -123,6 +165,8 @@ struct Fair {
     running: usize,
     tenants: BTreeMap<TenantId, Share>,
     tenant_of: HashMap<u64, TenantId>,
+    /// What tenants without queries had, where others have not had much more.
+    away: HashMap<TenantId, u64>,
     admitted: Vec<u64>,
     next_query: u64,
     next_ticket: u64,
@@ -150,16 +194,23 @@ impl Fair {
             running: 0,
             tenants: BTreeMap::new(),
             tenant_of: HashMap::new(),
+            away: HashMap::new(),
             admitted: Vec::new(),
             next_query: 0,
             next_ticket: 0,
         }
     }
 
+    /// The time that those had who had least.
+    fn least(&self) -> u64 {
+        self.tenants.values().map(|share| share.used).min().unwrap_or(0)
+    }
+
     fn open(&mut self, tenant: &TenantId) -> u64 {
-        // Who was away has saved nothing up: it begins with those who had least.
-        let least = self.tenants.values().map(|share| share.used).min().unwrap_or(0);
-        let share = self.tenants.entry(tenant.clone()).or_insert_with(|| Share { used: least, ..Share::default() });
+        // Who was away has saved up little: it begins not far before those who had least.
+        let ahead = self.least().saturating_sub(AHEAD);
+        let used = self.away.remove(tenant).unwrap_or_default().max(ahead);
+        let share = self.tenants.entry(tenant.clone()).or_insert_with(|| Share { used, ..Share::default() });
         let query = self.next_query;
         self.next_query += 1;
         let least = share.queries.values().map(|of| of.used).min().unwrap_or(0);
@@ -173,7 +224,13 @@ impl Fair {
         if let Some(share) = self.tenants.get_mut(&tenant) {
             share.queries.remove(&query);
             if share.queries.is_empty() {
+                let used = share.used;
                 self.tenants.remove(&tenant);
+                self.away.insert(tenant, used);
+                let ahead = self.least().saturating_sub(AHEAD);
+                // Beyond that it makes no difference, nor where nobody is left to be compared with.
+                let none = self.tenants.is_empty();
+                self.away.retain(|_, used| !none && *used > ahead);
             }
         }
     }
@@ -224,8 +281,12 @@ impl Fair {
             return None;
         }
         let beside = self.running >= self.places;
+        let at_work = |share: &&Share| share.running > 0;
+        let least = self.tenants.values().filter(at_work).map(|share| share.used).min().unwrap_or(u64::MAX);
+        let places = self.places;
         let waits = |share: &&mut Share| {
-            share.queries.values().any(|of| !of.waiting.is_empty()) && (!beside || share.running == 0)
+            let due = !beside || (share.running < places && share.used <= least);
+            due && share.waits()
         };
         let share = self.tenants.values_mut().filter(waits).min_by_key(|share| (share.used, share.running))?;
         let waiting = share.queries.values_mut().filter(|of| !of.waiting.is_empty());
@@ -237,16 +298,53 @@ impl Fair {
         Some(ticket)
     }
 
-    fn done(&mut self, query: u64, took: u64) {
-        self.running -= 1;
+    /// Whether who is at work on a query may go on: nobody waits who has had less, and places are not taken twice.
+    fn keeps(&mut self, query: u64) -> bool {
+        if self.running > self.places && self.tenant_of.get(&query).is_some_and(|own| !self.has_least(own)) {
+            return false;
+        }
+        let Some(own) = self.tenant_of.get(&query) else { return false };
+        let Some(share) = self.tenants.get(own) else { return false };
+        let others = self.tenants.iter().filter(|(tenant, _)| *tenant != own).map(|(_, share)| share);
+        if others.filter(|other| other.waits()).any(|other| other.used < share.used) {
+            return false;
+        }
+        let used = share.queries.get(&query).map_or(0, |of| of.used);
+        !share.queries.values().any(|of| !of.waiting.is_empty() && of.used < used)
+    }
+
+    /// Whether no tenant at work has had less than one.
+    fn has_least(&self, tenant: &TenantId) -> bool {
+        let used = self.tenants.get(tenant).map_or(0, |share| share.used);
+        !self.tenants.values().any(|share| share.running > 0 && share.used < used)
+    }
+
+    /// Counts the processor time of a query.
+    fn spend(&mut self, query: u64, took: u64) {
         if let Some(share) = self.of(query) {
-            share.running -= 1;
             share.used += took;
             if let Some(of) = share.queries.get_mut(&query) {
-                of.running -= 1;
                 of.used += took;
             }
         }
+    }
+
+    fn done(&mut self, query: u64, took: u64) {
+        self.spend(query, took);
+        self.running -= 1;
+        if let Some(share) = self.of(query) {
+            share.running -= 1;
+            if let Some(of) = share.queries.get_mut(&query) {
+                of.running -= 1;
+            }
+        }
+    }
+}
+
+impl Share {
+    /// Whether anything of it waits for a place.
+    fn waits(&self) -> bool {
+        self.queries.values().any(|of| !of.waiting.is_empty())
     }
 }
 
@@ -321,7 +419,14 @@ mod tests {
                 }
                 let (end, of, nanos) = self.running.remove(0);
                 self.now = end;
-                self.fair.done(of, nanos);
+                self.fair.spend(of, nanos);
+                if self.left[&of].0 > 0 && self.fair.keeps(of) {
+                    self.left.entry(of).and_modify(|(frames, _)| *frames -= 1);
+                    self.running.push((self.now + nanos, of, nanos));
+                    self.log.push((self.now, of));
+                    continue;
+                }
+                self.fair.done(of, 0);
                 self.ask(of);
                 let over = self.left[&query].0 == 0 && !self.running.iter().any(|(_, of, _)| *of == query);
                 if over
@@ -347,8 +452,8 @@ mod tests {
             took.push(all.until(small) - began);
         }
         took.sort_unstable();
-        // Alone it takes two times 5 ms on two threads; a place beside the others is always there for one of them.
-        assert!(took[95] <= 20_000_000, "p95 {}", took[95]);
+        // Alone it takes two times 5 ms on two threads. While it is ahead of the others it need not even wait for their frames.
+        assert!(took[20] == 10_000_000 && took[95] <= 15_000_000, "p20 {}, p95 {}", took[20], took[95]);
     }
 
     #[test]
@@ -375,17 +480,17 @@ mod tests {
     }
 
     #[test]
-    fn who_was_away_has_saved_nothing_up() {
+    fn who_was_away_has_saved_little_up() {
         let mut all = Simulated::new(1);
-        let first = all.query("a", 1_000, 1_000_000, 1);
-        all.until(first);
         let _busy = all.query("a", 100_000, 1_000_000, 1);
+        let before = all.query("a", 1_000, 1_000_000, 1);
+        all.until(before);
         let later = all.query("b", 1_000, 1_000_000, 1);
-        let (from, share) = (all.now, all.log.len());
+        let share = all.log.len();
         all.until(later);
-        // Together with the place beside, half of the turns at least are the other's.
+        // Half a second ahead, then as much as the other.
         let of_a = all.log[share..].iter().filter(|(_, query)| *query != later).count();
-        assert!(of_a >= 450 && all.now - from >= 900_000_000, "{of_a}");
+        assert!((450..=550).contains(&of_a), "{of_a}");
     }
 
     #[test]

@@ -176,7 +176,7 @@ fn fair(bin: &Path, server: &Server) -> anyhow::Result<()> {
     server.operate(&["tenant", "create", "small"])?;
     let key = |role: &str| -> anyhow::Result<String> {
         let told = server.operate(&["key", "create", "--tenant", "small", "--role", role])?;
-        let key = told.split_whitespace().find(|word| word.starts_with("pk_"));
+        let key = told.split_whitespace().find(|word| word.starts_with("prism_"));
         key.map(str::to_owned).context("a key")
     };
     let (ingest, query) = (key("ingest")?, key("query")?);

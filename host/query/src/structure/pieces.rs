@@ -6,6 +6,7 @@ use parking_lot::Mutex;
 
 use crate::error::QueryError;
 use crate::scan::Scan;
+use crate::turns::Place;
 
 /// Spans of one piece of work between two looks at the clock: some part of a millisecond.
 pub(crate) const CHECK_SPANS: usize = 1 << 12;
@@ -24,7 +25,7 @@ pub(crate) fn each<T: Send, R: Default, E: From<QueryError> + Send>(
     let done: Mutex<Vec<(usize, T)>> = Mutex::new(Vec::with_capacity(pieces));
     let failed: Mutex<Option<E>> = Mutex::new(None);
     let thread = || {
-        let mut room = R::default();
+        let (mut room, mut place) = (R::default(), Place::default());
         loop {
             let piece = next.fetch_add(1, Ordering::Relaxed);
             if piece >= pieces || failed.lock().is_some() {
@@ -33,7 +34,7 @@ pub(crate) fn each<T: Send, R: Default, E: From<QueryError> + Send>(
             let given_up = || QueryError::Engine("the query was given up".into());
             let stopped = || scan.stop.load(Ordering::Relaxed);
             let worked = scan.in_time().and_then(|()| {
-                let worked = if stopped() { None } else { scan.in_turn(|| work(piece, &mut room)) };
+                let worked = if stopped() { None } else { scan.in_turns(&mut place, || work(piece, &mut room)) };
                 worked.ok_or_else(|| scan.in_time().err().unwrap_or_else(given_up))
             });
             match worked.map_err(E::from).flatten() {
