@@ -3,7 +3,7 @@
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
 use serde_json::{Value, json};
@@ -21,7 +21,9 @@ const BESIDE_RATE: u64 = 20_000;
 const QUERIES: usize = 200;
 /// Spans of the small tenant, and its queries alone and beside the other's.
 const SMALL_SPANS: u64 = 1_000_000;
-const SMALL_QUERIES: usize = 100;
+const SMALL_QUERIES: usize = 200;
+/// Between two of them: a dashboard's pace.
+const SMALL_PAUSE: Duration = Duration::from_millis(100);
 /// Clients of the large tenant that ask without a pause.
 const HEAVY_CLIENTS: usize = 4;
 /// What is projected to: an hour at 100,000 spans a second.
@@ -198,12 +200,17 @@ fn fair(bin: &Path, server: &Server) -> anyhow::Result<()> {
         ("newest", "from spans last 1h where status = error select time, name order time desc limit 20"),
     ];
     let small = || -> anyhow::Result<Vec<Asked>> {
-        (0..SMALL_QUERIES).map(|n| ask(server, Some(&query), light[n % 4].0, light[n % 4].1)).collect()
+        let one = |n: usize| {
+            std::thread::sleep(SMALL_PAUSE);
+            ask(server, Some(&query), light[n % 4].0, light[n % 4].1)
+        };
+        (0..SMALL_QUERIES).map(one).collect()
     };
     small()?;
     let alone = small()?;
     let done = std::sync::atomic::AtomicBool::new(false);
-    let heavy = "from spans last 1h by user.id select count() as n, p95(duration) order n desc limit 10";
+    let heavy = "from spans last 1h by name, http.route, http.response.status_code select count() as n, p95(duration), \
+                 count_distinct(user.id) order n desc limit 10";
     let (beside, answered) = std::thread::scope(|scope| {
         let clients: Vec<_> = (0..HEAVY_CLIENTS)
             .map(|_| {
