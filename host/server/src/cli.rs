@@ -9,6 +9,7 @@ use prism_store::keys::Scheme;
 use prism_store::life::Age;
 
 use crate::access::{Expiry, Role};
+use crate::budget::{BytesMax, NanosMax};
 use crate::config::{Flags, LogFormat};
 
 /// Server that the commands ask which talk to one.
@@ -381,10 +382,9 @@ pub(crate) enum TenantCommand {
     Set {
         /// Which
         name: TenantId,
-        /// What a request that comes again within half an hour is known by, so that it is not stored twice: `bodies` (its
-        /// Idempotency-Key, else its whole body; the default), `keys` (its Idempotency-Key alone) or `off`
-        #[arg(long, value_name = "off|keys|bodies")]
-        duplicate_window: DuplicateWindow,
+        /// To what.
+        #[command(flatten)]
+        changes: TenantChanges,
     },
     /// Erase a tenant: its keys, data in every tier, settings, plugins and access keys, for good and beside running servers.
     /// Its name is never used again
@@ -398,6 +398,24 @@ pub(crate) enum TenantCommand {
         #[arg(long, conflicts_with = "yes")]
         dry_run: bool,
     },
+}
+
+/// What `prism tenant set` changes: one or more.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = true)]
+pub(crate) struct TenantChanges {
+    /// What a request that comes again within half an hour is known by, so that it is not stored twice: `bodies` (its
+    /// Idempotency-Key, else its whole body; the default), `keys` (its Idempotency-Key alone) or `off`
+    #[arg(long, value_name = "off|keys|bodies")]
+    pub(crate) duplicate_window: Option<DuplicateWindow>,
+    /// Bytes that one of its queries may read, compressed, such as `10GB`; `default` for what the configuration says
+    /// (`query.tenants`, else `query.bytes_max`)
+    #[arg(long, value_name = "BYTES|default")]
+    pub(crate) query_bytes: Option<BytesMax>,
+    /// Time that one of its queries may take, such as `10s`; `default` for what the configuration says (`query.tenants`, else
+    /// `query.time_max_ms`)
+    #[arg(long, value_name = "TIME|default")]
+    pub(crate) query_time: Option<NanosMax>,
 }
 
 /// `prism encryption`
