@@ -492,10 +492,18 @@ pub(crate) enum PluginCommand {
         #[arg(long, value_name = "NAME")]
         tenant: Option<TenantId>,
     },
+    /// Check a component and keep it for a tenant, so that it can be bound by the hash that is printed. Nothing runs it yet
+    Upload {
+        /// A component file
+        file: String,
+        /// Whose
+        #[arg(long, value_name = "NAME")]
+        tenant: TenantId,
+    },
     /// Run a tenant's data through a plugin, or make its functions known to the tenant's queries, within a second on every
     /// server
     Bind {
-        /// Name of a bundled plugin, or a component file
+        /// Name of a bundled plugin, hash of an uploaded one (12 digits or more), or a component file
         plugin: String,
         /// Whose data
         #[arg(long, value_name = "NAME")]
@@ -503,10 +511,10 @@ pub(crate) enum PluginCommand {
         /// Name of the binding, unique for the tenant; the plugin's by default. An existing binding of this name is replaced
         #[arg(long)]
         name: Option<String>,
-        /// Configuration as JSON, or `@FILE`
+        /// Configuration as JSON, or `@FILE`; by default that of the binding that is replaced, else `{}`
         #[arg(long, value_name = "JSON")]
         config: Option<String>,
-        /// Which signals of the data: spans, logs, metrics; all by default
+        /// Which signals of the data: spans, logs, metrics; by default those of the binding that is replaced, else all
         #[arg(long, value_delimiter = ',')]
         signals: Vec<Signal>,
     },
@@ -517,6 +525,26 @@ pub(crate) enum PluginCommand {
         /// Whose
         #[arg(long, value_name = "NAME")]
         tenant: TenantId,
+    },
+    /// Show what a binding is and was, newest first
+    History {
+        /// Name of the binding, also of one that was taken away
+        name: String,
+        /// Whose
+        #[arg(long, value_name = "NAME")]
+        tenant: TenantId,
+    },
+    /// Put a binding back to what it was before its latest change, plugin, configuration and signals, within a second on every
+    /// server. Once more goes forward again
+    Rollback {
+        /// Name of the binding, also of one that was taken away
+        name: String,
+        /// Whose
+        #[arg(long, value_name = "NAME")]
+        tenant: TenantId,
+        /// To what this change made of it, by its number in `prism plugin history`
+        #[arg(long, value_name = "CHANGE")]
+        to: Option<u64>,
     },
 }
 

@@ -194,14 +194,36 @@ impl Blobs {
         if sha256(&bytes) == hash { Ok(Some(bytes)) } else { Err(Damage::Checksum("blob").into()) }
     }
 
+    /// The hashes that are kept and begin with these digits, sorted: people type the first ones.
+    ///
+    /// # Errors
+    /// `Fix` where they are not 8 to 64 lower-case hex digits, `Retry` where the disk fails.
+    pub fn beginning_with(&self, digits: &str) -> Result<Vec<String>, StoreError> {
+        if !(8..=64).contains(&digits.len()) || !digits.bytes().all(is_hex) {
+            let found = digits.chars().take(80).collect();
+            return Err(StoreError::BadName { expected: "8 to 64 lower-case hex digits", found });
+        }
+        let mut names = match self.shelf.disk.list(&self.dir.join(&digits[..2])) {
+            Ok(names) => names,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Vec::new(),
+            Err(e) => return Err(StoreError::io("listed blobs", e)),
+        };
+        names.retain(|name| name.starts_with(digits) && self.path(name).is_ok());
+        names.sort_unstable();
+        Ok(names)
+    }
+
     fn path(&self, hash: &str) -> Result<PathBuf, StoreError> {
-        let hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
-        if hash.len() != 64 || !hash.bytes().all(hex) {
+        if hash.len() != 64 || !hash.bytes().all(is_hex) {
             let found = hash.chars().take(80).collect();
             return Err(StoreError::BadName { expected: "64 lower-case hex digits", found });
         }
         Ok(self.dir.join(&hash[..2]).join(hash))
     }
+}
+
+fn is_hex(b: u8) -> bool {
+    b.is_ascii_digit() || (b'a'..=b'f').contains(&b)
 }
 
 fn sha256(bytes: &[u8]) -> String {
@@ -385,6 +407,10 @@ mod tests {
         assert_eq!(blobs.get(&hash).unwrap().as_deref(), Some(&b"guest"[..]));
         assert!(blobs.put(&hash, b"other").is_err());
         assert!(blobs.get(&"0".repeat(64)).unwrap().is_none());
+        assert_eq!(blobs.beginning_with(&hash[..8]).unwrap(), [hash.as_str()]);
+        assert_eq!(blobs.beginning_with(&hash).unwrap(), [hash.as_str()]);
+        assert!(blobs.beginning_with("00000000").unwrap().is_empty());
+        assert!(blobs.beginning_with(&hash[..7]).is_err() && blobs.beginning_with("../../../").is_err());
         fs::write(root.path().join("blobs/plugins").join(&hash[..2]).join(&hash), b"guesu").unwrap();
         assert!(blobs.get(&hash).is_err());
     }
