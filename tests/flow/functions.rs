@@ -65,6 +65,10 @@ fn functions_are_bound_called_and_taken_away_while_the_server_runs() {
     let failed = ask(calls);
     assert_eq!(failed.status, 400, "{}", failed.text());
     assert!(failed.text().contains("`plugin.echo` failed: plugin `hostile`, binding `broken`"), "{}", failed.text());
+    assert_eq!(
+        (failed.json()["error"]["line"].as_u64(), failed.json()["error"]["column"].as_u64()),
+        (Some(1), Some(27))
+    );
     assert_eq!(server.send("traces", spans()).expect("an answer").status, 200);
     assert_eq!(ask(text).status, 200);
 

@@ -239,7 +239,9 @@ impl Engine {
         self.guests.calls.fetch_add(spent.calls, Ordering::Relaxed);
         let mut answer = match answered {
             // Its guests were stopped when its time was over.
-            Ok(Err(QueryError::Plugin(PluginError::Interrupted))) => return Err(QueryError::Time { limit, setting }),
+            Ok(Err(QueryError::Plugin { error, .. })) if matches!(*error, PluginError::Interrupted) => {
+                return Err(QueryError::Time { limit, setting });
+            }
             Ok(answer) => answer?,
             Err(_) => return Err(QueryError::Time { limit, setting }),
         };
