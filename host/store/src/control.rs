@@ -19,8 +19,9 @@ use crate::error::{Damage, StoreError};
 pub const OBJECT_BYTES_MAX: usize = 256 << 20;
 /// Folder of what is being written. Names of objects never begin with a dot.
 const TEMP: &str = ".temp";
-/// A temporary file older than this was left by a process that died.
-const STALE: Duration = Duration::from_secs(3_600);
+/// A temporary file older than this was left by a process that died. Longer than clocks of nodes, one of which may be set wrongly,
+/// are apart: whoever is ahead must not take away what another one writes.
+const STALE: Duration = Duration::from_secs(2 * 86_400);
 
 /// A sequence of versions of one thing, each immutable. Blocks on the disk.
 #[derive(Clone, Debug)]
@@ -413,6 +414,24 @@ mod tests {
         assert!(blobs.beginning_with(&hash[..7]).is_err() && blobs.beginning_with("../../../").is_err());
         fs::write(root.path().join("blobs/plugins").join(&hash[..2]).join(&hash), b"guesu").unwrap();
         assert!(blobs.get(&hash).is_err());
+    }
+
+    #[test]
+    fn what_another_writes_is_not_swept_by_a_clock_that_is_a_day_ahead() {
+        let root = tempfile::tempdir().unwrap();
+        let log = Log::open(root.path(), "a").unwrap();
+        log.create(1, b"").unwrap();
+        let aside = root.path().join("control/.temp/aside");
+        let written = |ago: u64| {
+            let file = fs::File::create(&aside).unwrap();
+            file.set_modified(std::time::SystemTime::now() - Duration::from_secs(ago)).unwrap();
+        };
+        written(26 * 3_600);
+        log.create(2, b"").unwrap();
+        assert!(aside.exists());
+        written(3 * 86_400);
+        log.create(3, b"").unwrap();
+        assert!(!aside.exists(), "who wrote it is gone");
     }
 
     #[test]
