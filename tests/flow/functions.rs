@@ -65,9 +65,56 @@ fn functions_are_bound_called_and_taken_away_while_the_server_runs() {
     let failed = ask(calls);
     assert_eq!(failed.status, 400, "{}", failed.text());
     assert!(failed.text().contains("`plugin.echo` failed: plugin `hostile`, binding `broken`"), "{}", failed.text());
+    assert_eq!(
+        (failed.json()["error"]["line"].as_u64(), failed.json()["error"]["column"].as_u64()),
+        (Some(1), Some(27))
+    );
     assert_eq!(server.send("traces", spans()).expect("an answer").status, 200);
     assert_eq!(ask(text).status, 200);
 
     cli(data.path(), &["plugin", "unbind", "--tenant", "default", "apdex"]).expect("unbinds");
     server.until("it is gone", |server| Ok(server.post("/v1/query", &[], text.into())?.status == 400)).expect("gone");
+}
+
+#[test]
+fn a_plugin_is_uploaded_bound_by_its_hash_and_taken_back_while_queries_run() {
+    let data = tempfile::tempdir().expect("a folder");
+    let server = Server::start(data.path()).expect("starts");
+    assert_eq!(server.send("traces", spans()).expect("an answer").status, 200);
+    let plugin = |args: &[&str]| cli(data.path(), &[&["plugin", args[0], "--tenant", "default"], &args[1..]].concat());
+    let ask = |server: &Server| {
+        let answer = server.post("/v1/query", &[], "from spans last 1h select plugin.apdex(duration, 200ms)".into())?;
+        anyhow::ensure!(answer.status == 200, "a query failed: {}", answer.text());
+        Ok(answer.json()["rows"][0][0].as_f64())
+    };
+    plugin(&["bind", "apdex"]).expect("binds");
+    server.until("it is known", |server| Ok(ask(server).is_ok())).expect("known");
+    assert_eq!(ask(&server).expect("an answer"), Some(0.625));
+
+    // A newer version: a custom section makes other bytes of it, and another configuration another answer.
+    let source = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../plugins/apdex");
+    let component = prism_componentize::build_guest(&source, data.path()).expect("builds");
+    let newer = [std::fs::read(component).expect("reads"), vec![0, 3, 1, b'v', 2]].concat();
+    let file = data.path().join("newer.wasm");
+    std::fs::write(&file, newer).expect("writes");
+    let hash = plugin(&["upload", file.to_str().expect("a path")]).expect("uploads");
+    assert!(hash.trim().len() == 64 && hash.trim().bytes().all(|b| b.is_ascii_hexdigit()), "{hash}");
+    assert_eq!(ask(&server).expect("an answer"), Some(0.625), "nothing runs it yet");
+    let told = plugin(&["bind", &hash[..12], "--config", r#"{"tolerated": 2}"#]).expect("binds");
+    assert!(told.contains("prism plugin rollback --tenant default apdex"), "{told}");
+    // No query fails meanwhile.
+    server.until("the newer version answers", |server| Ok(ask(server)? == Some(0.375))).expect("answers");
+
+    let history = plugin(&["history", "apdex"]).expect("tells");
+    assert!(history.contains("now 2") && history.contains(&hash[..12]) && history.contains("tolerated"), "{history}");
+    let told = plugin(&["rollback", "apdex"]).expect("goes back");
+    assert!(told.contains("as change 1 left it") && told.contains(&hash[..12]), "{told}");
+    server.until("the older version answers", |server| Ok(ask(server)? == Some(0.625))).expect("answers");
+    plugin(&["unbind", "apdex"]).expect("unbinds");
+    server.until("it is gone", |server| Ok(ask(server).is_err())).expect("gone");
+    plugin(&["rollback", "apdex", "--to", "2"]).expect("goes back");
+    server.until("it is back", |server| Ok(ask(server).is_ok())).expect("back");
+    assert_eq!(ask(&server).expect("an answer"), Some(0.375));
+    let refused = plugin(&["bind", "0123456789abcdef"]).expect_err("refused");
+    assert!(refused.to_string().contains("prism plugin upload"), "{refused}");
 }

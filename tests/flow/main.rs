@@ -8,3 +8,5 @@ mod functions;
 mod fidelity;
 mod pressure;
 mod tiers;
+#[cfg(target_os = "linux")]
+mod clock;

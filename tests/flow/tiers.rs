@@ -42,7 +42,7 @@ const QUERIES: [&str; 3] = [
     "from spans last 1h where seq >= 100 and seq < 250 select count() as n, min(seq) as a, max(seq) as b",
 ];
 
-fn rows_by_tier(data: &std::path::Path) -> [u64; 3] {
+pub(crate) fn rows_by_tier(data: &std::path::Path) -> [u64; 3] {
     let told = cli(data, &["storage", "status", "--json"]).expect("a status");
     let told: serde_json::Value = serde_json::from_str(&told).expect("JSON");
     ["hot", "warm", "cold"].map(|tier| told["storage"][0]["tiers"][tier]["rows"].as_u64().expect("a number"))

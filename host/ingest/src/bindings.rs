@@ -1,15 +1,20 @@
 //! Which plugins a tenant's data runs through and its queries call: one JSON document in the store's control log, a new number for each change.
 //!
-//! Components are kept beside it by their hash, per tenant, so that erasing a tenant erases them. Not here: running them
-//! (`prism-plugin`), noticing a change while data comes in (`chains`).
+//! Components are kept beside it by their hash, per tenant, so that erasing a tenant erases them. Neither changes nor components
+//! are removed before, which is the way back (`history`). Not here: running them (`prism-plugin`), noticing a change while data
+//! comes in (`chains`).
+
+mod history;
 
 use std::path::Path;
 use std::sync::Arc;
 
 use prism_model::{Classify, Kind, Signal, TenantId};
-use prism_plugin::{Binding, PluginError, PluginHost};
+use prism_plugin::{Binding, Plugin, PluginError, PluginHost};
 use prism_store::StoreError;
 use prism_store::control::{Blobs, Create, Log};
+
+pub use history::{RolledBack, Version, history, rollback};
 
 /// Bindings of one tenant: each costs every batch a pass, and more are more likely a loop in a script.
 pub const BINDINGS_MAX: usize = 32;
@@ -30,9 +35,9 @@ struct Document {
 pub struct NewBinding {
     /// Its name; the plugin's own where none is given. A binding of this name is replaced where it stands.
     pub name: Option<String>,
-    /// Its configuration; `{}` where none is given.
+    /// Its configuration; where none is given, that of the binding that it replaces, else `{}`.
     pub config: Option<serde_json::Value>,
-    /// The signals that it sees; empty for all.
+    /// The signals that it sees; where none are given, those of the binding that it replaces, else all.
     pub signals: Vec<Signal>,
 }
 
@@ -66,6 +71,39 @@ pub enum BindError {
         /// The name.
         name: String,
     },
+    /// It has no state to go back to.
+    #[error("binding `{name}` of tenant `{tenant}` was never another than it is: there is nothing to go back to")]
+    NoFormer {
+        /// Whose bindings.
+        tenant: TenantId,
+        /// The name.
+        name: String,
+    },
+    /// It was not bound by that change.
+    #[error(
+        "binding `{name}` of tenant `{tenant}` has no former state by change {change}: `prism plugin history` shows them"
+    )]
+    NoSuchChange {
+        /// Whose bindings.
+        tenant: TenantId,
+        /// The name.
+        name: String,
+        /// The number that was asked for.
+        change: u64,
+    },
+    /// The tenant has no such component, or several whose hashes begin so.
+    #[error(
+        "expected the hash of a component of tenant `{tenant}` (`prism plugin upload` prints it), or its first digits, found \
+         `{hash}`, which {found} of them begin with"
+    )]
+    NoSuchComponent {
+        /// Whose components.
+        tenant: TenantId,
+        /// What was asked for.
+        hash: String,
+        /// How many begin so.
+        found: usize,
+    },
     /// The tenant has as many as it may.
     #[error("tenant `{tenant}` has {BINDINGS_MAX} bindings already, which is the limit")]
     TooMany {
@@ -86,7 +124,8 @@ impl Classify for BindError {
             BindError::Plugin(e) => e.kind(),
             BindError::Store { source, .. } => source.kind(),
             BindError::Damaged { .. } => Kind::Bug,
-            BindError::NoSuchBinding { .. } => Kind::NotFound,
+            BindError::NoSuchBinding { .. } | BindError::NoSuchComponent { .. } => Kind::NotFound,
+            BindError::NoFormer { .. } | BindError::NoSuchChange { .. } => Kind::NotFound,
             BindError::TooMany { .. } => Kind::Fix,
             BindError::Contended { .. } => Kind::Retry,
         }
@@ -123,9 +162,13 @@ impl Ledger {
     /// The bindings after the latest change, and its number.
     pub(crate) fn latest(&self) -> Result<(u64, Vec<Binding>), BindError> {
         let Some((version, bytes)) = self.log.latest().map_err(|e| self.failed(e))? else { return Ok((0, Vec::new())) };
-        let document: Document = serde_json::from_slice(&bytes)
+        Ok((version, self.parsed(&bytes)?))
+    }
+
+    fn parsed(&self, bytes: &[u8]) -> Result<Vec<Binding>, BindError> {
+        let document: Document = serde_json::from_slice(bytes)
             .map_err(|e| BindError::Damaged { tenant: self.tenant.clone(), reason: e.to_string() })?;
-        Ok((version, document.bindings))
+        Ok(document.bindings)
     }
 
     /// The component of a binding.
@@ -137,11 +180,11 @@ impl Ledger {
         })
     }
 
-    /// Applies a change to whatever the latest bindings are, until no other comes between.
-    fn edit<T>(&self, change: impl Fn(&mut Vec<Binding>) -> Result<T, BindError>) -> Result<T, BindError> {
+    /// Applies a change to whatever the latest bindings are, with their number, until no other comes between.
+    fn edit<T>(&self, change: impl Fn(u64, &mut Vec<Binding>) -> Result<T, BindError>) -> Result<T, BindError> {
         for _ in 0..EDIT_ATTEMPTS_MAX {
             let (version, mut bindings) = self.latest()?;
-            let result = change(&mut bindings)?;
+            let result = change(version, &mut bindings)?;
             let bytes = serde_json::to_vec(&Document { bindings })
                 .map_err(|e| BindError::Damaged { tenant: self.tenant.clone(), reason: e.to_string() })?;
             if self.log.create(version + 1, &bytes).map_err(|e| self.failed(e))? == Create::Created {
@@ -168,6 +211,49 @@ pub fn component(root: &Path, tenant: &TenantId, binding: &Binding) -> Result<Ve
     Ledger::open(root, tenant)?.component(binding)
 }
 
+/// Keeps a component for a tenant, so that it can be bound by its hash. It passes the upload gate; nothing runs it yet.
+///
+/// # Errors
+/// [`BindError`]: the plugin is refused, or nothing can be kept.
+pub fn upload(
+    root: &Path,
+    host: &Arc<PluginHost>,
+    tenant: &TenantId,
+    component: &[u8],
+) -> Result<Arc<Plugin>, BindError> {
+    let plugin = host.load(component)?;
+    let ledger = Ledger::open(root, tenant)?;
+    ledger.components.put(plugin.hash(), component).map_err(|e| ledger.failed(e))?;
+    Ok(plugin)
+}
+
+/// A component that was uploaded or bound for a tenant, by its hash or the first digits of it.
+///
+/// # Errors
+/// [`BindError`]: there is none, there are several, or it cannot be read.
+pub fn uploaded(root: &Path, tenant: &TenantId, hash: &str) -> Result<Vec<u8>, BindError> {
+    let ledger = Ledger::open(root, tenant)?;
+    let found = ledger.components.beginning_with(hash).map_err(|e| ledger.failed(e))?;
+    let component = match &found[..] {
+        [one] => ledger.components.get(one).map_err(|e| ledger.failed(e))?,
+        _ => None,
+    };
+    component.ok_or_else(|| BindError::NoSuchComponent {
+        tenant: tenant.clone(),
+        hash: hash.chars().take(80).collect(),
+        found: found.len(),
+    })
+}
+
+/// A binding that was made, and what stood there before.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Bound {
+    /// As it is now.
+    pub binding: Binding,
+    /// The one that it replaced.
+    pub before: Option<Binding>,
+}
+
 /// Binds a component: it passes the upload gate, its configuration is checked, it is kept, and every process that takes the
 /// tenant's data runs it within a second.
 ///
@@ -179,28 +265,33 @@ pub fn bind(
     tenant: &TenantId,
     component: &[u8],
     new: NewBinding,
-) -> Result<Binding, BindError> {
+) -> Result<Bound, BindError> {
     let plugin = host.load(component)?;
-    let binding = Binding {
-        name: new.name.unwrap_or_else(|| plugin.metadata().name.clone()),
-        plugin: plugin.hash().to_owned(),
-        config: new.config.unwrap_or_else(|| serde_json::Value::Object(serde_json::Map::new())),
-        signals: new.signals,
-    };
-    // Alone, since the others may be broken: this may be the change that mends them.
-    host.try_binding(tenant, &binding, &plugin)?;
     let ledger = Ledger::open(root, tenant)?;
-    // The component first: a binding must never point to nothing.
-    ledger.components.put(&binding.plugin, component).map_err(|e| ledger.failed(e))?;
-    ledger.edit(|bindings| {
-        match bindings.iter().position(|b| b.name == binding.name) {
+    let name = new.name.unwrap_or_else(|| plugin.metadata().name.clone());
+    ledger.edit(|_, bindings| {
+        let at = bindings.iter().position(|b| b.name == name);
+        let before = at.map(|at| bindings[at].clone());
+        // A newer version of a plugin must not lose what the older one was told.
+        let (config, signals) = before.as_ref().map(|b| (b.config.clone(), b.signals.clone())).unzip();
+        let none = || serde_json::Value::Object(serde_json::Map::new());
+        let binding = Binding {
+            name: name.clone(),
+            plugin: plugin.hash().to_owned(),
+            config: new.config.clone().or(config).unwrap_or_else(none),
+            signals: if new.signals.is_empty() { signals.unwrap_or_default() } else { new.signals.clone() },
+        };
+        // Alone, since the others may be broken: this may be the change that mends them.
+        host.try_binding(tenant, &binding, &plugin)?;
+        // The component first: a binding must never point to nothing.
+        ledger.components.put(&binding.plugin, component).map_err(|e| ledger.failed(e))?;
+        match at {
             Some(at) => bindings[at] = binding.clone(),
             None if bindings.len() >= BINDINGS_MAX => return Err(BindError::TooMany { tenant: tenant.clone() }),
             None => bindings.push(binding.clone()),
         }
-        Ok(())
-    })?;
-    Ok(binding)
+        Ok(Bound { binding, before })
+    })
 }
 
 /// Takes a binding away. Its component stays, for a way back.
@@ -208,7 +299,7 @@ pub fn bind(
 /// # Errors
 /// [`BindError`]: there is no such binding, or nothing can be kept.
 pub fn unbind(root: &Path, tenant: &TenantId, name: &str) -> Result<Binding, BindError> {
-    Ledger::open(root, tenant)?.edit(|bindings| match bindings.iter().position(|b| b.name == name) {
+    Ledger::open(root, tenant)?.edit(|_, bindings| match bindings.iter().position(|b| b.name == name) {
         Some(at) => Ok(bindings.remove(at)),
         None => Err(BindError::NoSuchBinding { tenant: tenant.clone(), name: name.chars().take(80).collect() }),
     })

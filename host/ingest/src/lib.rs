@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! queue (who may) -> body (decompress) -> json (OTLP/JSON to protobuf) -> wire (protobuf fields) -> columns (builders) -> decode (a request to a batch)
-//!   -> settings, bindings, chains (what the tenant decided) -> seen (once?) -> pipeline (all of it, to the acknowledgement)
+//!   -> settings, bindings, follow, chains (what the tenant decided) -> seen (once?) -> pipeline (all of it, to the acknowledgement)
 //! encode (a batch to a request, or OTLP/JSON)
 //! ```
 //!
@@ -19,6 +19,7 @@ pub(crate) mod columns;
 pub mod decode;
 pub mod settings;
 pub mod bindings;
+mod follow;
 pub mod chains;
 mod seen;
 pub mod pipeline;

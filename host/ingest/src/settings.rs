@@ -1,6 +1,6 @@
-//! What a tenant decides about its own data: one JSON document in the store's control log, a new number for each change.
+//! What is decided for one tenant, about its data and its queries: one JSON document in the store's control log, a new number for each change.
 //!
-//! Not here: plugins (`bindings`), noticing a change while data comes in (`chains`), limits of the node (`pipeline`).
+//! Not here: plugins (`bindings`), noticing a change while servers run (`follow`), limits of the node (`pipeline`).
 
 use std::fmt;
 use std::path::Path;
@@ -66,6 +66,13 @@ impl FromStr for DuplicateWindow {
 pub struct TenantSettings {
     /// What a request is known by when it comes again.
     pub duplicate_window: DuplicateWindow,
+    /// Bytes that one of its queries may read, compressed; `None` for what the configuration says. Not written where it is not
+    /// set, nor is the next one: versions that do not know them read the settings of other tenants.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub query_bytes_max: Option<u64>,
+    /// Nanoseconds that one of its queries may take; `None` for what the configuration says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub query_nanos_max: Option<u64>,
 }
 
 /// Settings that cannot be read or changed.
@@ -145,7 +152,7 @@ pub fn read(root: &Path, tenant: &TenantId) -> Result<TenantSettings, SettingsEr
     Ok(Document::open(root, tenant)?.latest()?.1)
 }
 
-/// Changes the settings of a tenant; every process that takes its data knows within a second. `edit` may run several times,
+/// Changes the settings of a tenant; every process that works for it knows within a second. `edit` may run several times,
 /// each time on the newest; nothing is stored where it changes nothing. Gives the settings after it.
 ///
 /// # Errors
@@ -185,6 +192,17 @@ mod tests {
             let after = change(root.path(), &a, |s| s.duplicate_window = choice).unwrap();
             assert_eq!(after, read(root.path(), &a).unwrap());
         }
+        let stored = || {
+            let log = Log::open(root.path(), "tenants/a/settings").unwrap();
+            String::from_utf8(log.latest().unwrap().unwrap().1).unwrap()
+        };
+        let budget = (Some(10_000_000_000), Some(5_000_000_000));
+        change(root.path(), &a, |s| (s.query_bytes_max, s.query_nanos_max) = budget).unwrap();
+        let after = read(root.path(), &a).unwrap();
+        assert_eq!((after.query_bytes_max, after.query_nanos_max), budget);
+        assert!(stored().contains("query_bytes_max"));
+        change(root.path(), &a, |s| (s.query_bytes_max, s.query_nanos_max) = (None, None)).unwrap();
+        assert!(!stored().contains("query_"), "older versions read it: {}", stored());
         assert_eq!(read(root.path(), &b).unwrap(), TenantSettings::default());
         let log = Log::open(root.path(), "tenants/a/settings").unwrap();
         let next = log.latest_number().unwrap().unwrap() + 1;

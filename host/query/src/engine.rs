@@ -51,7 +51,7 @@ pub struct EngineOptions {
     pub fill_rows_max: usize,
     /// Frames that all queries work on at once, `query.threads`; 0 for the number of processors.
     pub threads: usize,
-    /// Other limits for some tenants, `query.tenants`.
+    /// Other limits for some tenants, `query.tenants`; those of [`RunOptions::limits`] go before them.
     pub tenants: HashMap<TenantId, TenantLimits>,
     /// How long before the range a span may have begun whose events are in it, `query.span_time_max_ms`: events lie with
     /// their span, which lies by its start.
@@ -84,13 +84,22 @@ impl Default for EngineOptions {
     }
 }
 
-/// Limits of one tenant's queries, instead of those of all.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// Limits of one tenant's queries, each instead of that of all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TenantLimits {
-    /// Bytes that a query may read.
+    /// Bytes that a query may read, compressed.
     pub bytes_max: Option<u64>,
     /// Wall time of a query.
     pub time_max: Option<Duration>,
+}
+
+/// What sets a tenant's limits, in the words of errors.
+mod setting {
+    /// In the configuration.
+    pub(super) const TENANTS: &str = "query.tenants";
+    /// While servers run.
+    pub(super) const TENANT_BYTES: &str = "prism tenant set --query-bytes";
+    pub(super) const TENANT_TIME: &str = "prism tenant set --query-time";
 }
 
 /// What the queries of a process do at the moment, and did.
@@ -115,6 +124,8 @@ pub struct EngineLoad {
 pub struct RunOptions {
     /// What the tenant's plugins offer; without them `plugin.name(…)` means nothing. See [`calls_plugins`].
     pub functions: Option<Arc<Functions>>,
+    /// What was set for the tenant while servers run (`prism tenant set`): goes before `query.tenants`, each for itself.
+    pub limits: TenantLimits,
     /// A field that no row in the range has is an error instead of a warning.
     pub strict: bool,
     /// Read every frame of the range: for tests of QU-2.
@@ -194,7 +205,7 @@ impl Engine {
         let started = Instant::now();
         let page = query.cursor.as_ref().map(|text| Cursor::read(text, query)).transpose()?;
         let now_unix_nanos = page.as_ref().map_or(now_unix_nanos, |page| page.now);
-        let (limit, setting) = self.time_of(tenant, query);
+        let (limit, setting) = self.time_of(tenant, query, options.limits);
         let context = self.context()?;
         let plugins = Plugins::of(options.functions.clone(), started.checked_add(limit), context.memory_pool());
         let _stop = plugins.until_dropped();
@@ -206,17 +217,11 @@ impl Engine {
             let last = show::duration(RANGE_DEFAULT_NANOS);
             settled.warnings.push(format!("the query names no range: it was answered for the last {last}"));
         }
-        let of_tenant = self.options.tenants.get(tenant);
-        let bytes_max = match of_tenant.and_then(|limits| limits.bytes_max) {
-            Some(limit) => Some((limit, "query.tenants")),
-            None => self.options.bytes_max.map(|limit| (limit, "query.bytes_max")),
-        };
-        let own = query.budget.and_then(|budget| budget.bytes).map(|own| (own, "budget.bytes"));
         let asked = Asked {
             tenant: tenant.clone(),
             now: now_unix_nanos,
             started,
-            bytes: Arc::new(Bytes::most(own.into_iter().chain(bytes_max).min())),
+            bytes: Arc::new(Bytes::most(self.bytes_of(tenant, query, options.limits))),
             deadline: started.checked_add(limit).map(|at| Deadline { at, limit, setting }),
             context,
             taker: self.turns.open(tenant),
@@ -234,7 +239,9 @@ impl Engine {
         self.guests.calls.fetch_add(spent.calls, Ordering::Relaxed);
         let mut answer = match answered {
             // Its guests were stopped when its time was over.
-            Ok(Err(QueryError::Plugin(PluginError::Interrupted))) => return Err(QueryError::Time { limit, setting }),
+            Ok(Err(QueryError::Plugin { error, .. })) if matches!(*error, PluginError::Interrupted) => {
+                return Err(QueryError::Time { limit, setting });
+            }
             Ok(answer) => answer?,
             Err(_) => return Err(QueryError::Time { limit, setting }),
         };
@@ -248,14 +255,28 @@ impl Engine {
     }
 
     /// How long a query may take, and what says so.
-    fn time_of(&self, tenant: &TenantId, query: &Query) -> (Duration, &'static str) {
+    fn time_of(&self, tenant: &TenantId, query: &Query, set: TenantLimits) -> (Duration, &'static str) {
         let own =
             query.budget.and_then(|b| b.time).and_then(|nanos| u64::try_from(nanos).ok()).map(Duration::from_nanos);
-        let all = match self.options.tenants.get(tenant).and_then(|limits| limits.time_max) {
-            Some(limit) => (limit, "query.tenants"),
-            None => (self.options.time_max, "query.time_max_ms"),
+        let configured = self.options.tenants.get(tenant).and_then(|limits| limits.time_max);
+        let all = match (set.time_max, configured) {
+            (Some(limit), _) => (limit, setting::TENANT_TIME),
+            (None, Some(limit)) => (limit, setting::TENANTS),
+            (None, None) => (self.options.time_max, "query.time_max_ms"),
         };
         own.map(|own| (own, "budget.time")).into_iter().chain([all]).min().unwrap_or(all)
+    }
+
+    /// How many bytes a query may read, and what says so; `None` for any.
+    fn bytes_of(&self, tenant: &TenantId, query: &Query, set: TenantLimits) -> Option<(u64, &'static str)> {
+        let own = query.budget.and_then(|budget| budget.bytes).map(|own| (own, "budget.bytes"));
+        let configured = self.options.tenants.get(tenant).and_then(|limits| limits.bytes_max);
+        let all = match (set.bytes_max, configured) {
+            (Some(limit), _) => Some((limit, setting::TENANT_BYTES)),
+            (None, Some(limit)) => Some((limit, setting::TENANTS)),
+            (None, None) => self.options.bytes_max.map(|limit| (limit, "query.bytes_max")),
+        };
+        own.into_iter().chain(all).min()
     }
 
     /// What is read may move to a colder tier meanwhile. Nothing was answered by then, so that the query begins anew, once.

@@ -90,8 +90,13 @@ pub enum QueryError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// A plugin that it calls failed, or could not be asked.
-    #[error(transparent)]
-    Plugin(PluginError),
+    #[error("{error}")]
+    Plugin {
+        /// How.
+        error: Box<PluginError>,
+        /// The call that failed; [`Pos::NONE`] where it was none's fault, or the call has no place.
+        pos: Pos,
+    },
     /// An invariant of the engine does not hold.
     #[error("the engine failed: {0}")]
     Engine(String),
@@ -102,6 +107,12 @@ impl QueryError {
     pub(crate) fn at(code: &'static str, pos: Pos, width: usize, message: impl Into<String>) -> QueryError {
         let error = DslError::new(code, message);
         QueryError::Query(Box::new(if pos.line == 0 { error } else { error.at(pos, width) }))
+    }
+
+    /// An error of a plugin's call at a place of the query, which is at fault only where the plugin is.
+    pub(crate) fn of_plugin(error: PluginError, call: Pos) -> QueryError {
+        let pos = if matches!(error, PluginError::Call { .. }) { call } else { Pos::NONE };
+        QueryError::Plugin { error: Box::new(error), pos }
     }
 
     /// With what to do about it.
@@ -127,9 +138,11 @@ impl QueryError {
             QueryError::Time { .. } => code::TIME,
             QueryError::Bytes { .. } | QueryError::Estimate { .. } => code::BUDGET,
             QueryError::MemoryFull { .. } => code::MEMORY_FULL,
-            QueryError::Plugin(PluginError::Busy { .. }) => code::PLUGINS_BUSY,
-            QueryError::Plugin(PluginError::Interrupted) => code::TIME,
-            QueryError::Plugin(_) => code::PLUGIN,
+            QueryError::Plugin { error, .. } => match **error {
+                PluginError::Busy { .. } => code::PLUGINS_BUSY,
+                PluginError::Interrupted => code::TIME,
+                _ => code::PLUGIN,
+            },
             QueryError::FillRows { .. } => code::FILL_ROWS,
             QueryError::Memory { .. } | QueryError::Spans { .. } | QueryError::Rows { .. } => code::MEMORY,
             QueryError::Combinations { .. } => code::COMBINATIONS,
@@ -149,11 +162,14 @@ impl QueryError {
                 Some("ask for a shorter range, or put conditions into `match` that fewer traces fulfil")
             }
             QueryError::Combinations { .. } => Some("tie the spans by `>>` or `>`, or narrow the conditions of each"),
-            // Its own words say what it expects.
-            QueryError::Plugin(PluginError::Call { failure: Failure::Answered { .. }, .. }) => None,
-            QueryError::Plugin(PluginError::Call { .. }) => {
-                Some("the rest of the query works without it; whoever made the plugin can mend it and bind it anew")
-            }
+            QueryError::Plugin { error, .. } => match **error {
+                // Its own words say what it expects.
+                PluginError::Call { failure: Failure::Answered { .. }, .. } => None,
+                PluginError::Call { .. } => {
+                    Some("the rest of the query works without it; whoever made the plugin can mend it and bind it anew")
+                }
+                _ => None,
+            },
             QueryError::Memory { .. } => Some("group by fewer fields, or by fields with fewer values"),
             QueryError::FillRows { .. } => Some("ask for a shorter range or wider bins, or group by fewer fields"),
             _ => None,
@@ -162,12 +178,20 @@ impl QueryError {
 
     /// The line at fault, from 1, where it is known.
     pub fn line(&self) -> Option<u32> {
-        self.dsl().map(|e| e.line).filter(|line| *line > 0)
+        self.place().map(|(line, _)| line).filter(|line| *line > 0)
     }
 
     /// The column at fault in characters, from 1, where it is known.
     pub fn column(&self) -> Option<u32> {
-        self.dsl().map(|e| e.column).filter(|column| *column > 0)
+        self.place().map(|(_, column)| column).filter(|column| *column > 0)
+    }
+
+    fn place(&self) -> Option<(u32, u32)> {
+        match self {
+            QueryError::Query(error) => Some((error.line, error.column)),
+            QueryError::Plugin { pos, .. } => Some((pos.line, pos.column)),
+            _ => None,
+        }
     }
 
     /// The error of the language, which can draw its place in the source.
@@ -200,7 +224,7 @@ impl Classify for QueryError {
             // Others end.
             QueryError::MemoryFull { .. } => Kind::Retry,
             QueryError::Store(error) => error.kind(),
-            QueryError::Plugin(error) => error.kind(),
+            QueryError::Plugin { error, .. } => error.kind(),
             QueryError::Engine(_) => Kind::Bug,
         }
     }
@@ -211,10 +235,7 @@ impl From<arrow::error::ArrowError> for QueryError {
         match error {
             arrow::error::ArrowError::ExternalError(inner) => match inner.downcast::<QueryError>() {
                 Ok(own) => *own,
-                Err(inner) => match inner.downcast::<PluginError>() {
-                    Ok(error) => QueryError::Plugin(*error),
-                    Err(other) => QueryError::Engine(other.to_string()),
-                },
+                Err(other) => QueryError::Engine(other.to_string()),
             },
             other => QueryError::Engine(other.to_string()),
         }

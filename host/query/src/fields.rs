@@ -9,7 +9,7 @@ use prism_model::window::TimeRange;
 use prism_model::{AttrType, ColumnId, Intrinsic, Signal, TableKind, TenantId, Value};
 use prism_store::Frame;
 
-use crate::engine::{Engine, blocking};
+use crate::engine::{Engine, RunOptions, blocking};
 use crate::error::QueryError;
 use crate::eval::vals::Text;
 use crate::names::row_fields;
@@ -104,6 +104,7 @@ impl Engine {
         field: &str,
         range: TimeRange,
         limit: u64,
+        options: RunOptions,
     ) -> Result<Vec<FieldValue>, QueryError> {
         let source = match signal {
             Signal::Spans => prism_dsl::Source::Spans,
@@ -128,7 +129,7 @@ impl Engine {
             pos: prism_dsl::Pos::NONE,
         };
         query.select = vec![prism_dsl::Select { name: "rows".into(), expr: prism_dsl::Expr::Aggregate(count) }];
-        let answer = self.run(tenant, &query, range.to, crate::RunOptions::default()).await?;
+        let answer = self.run(tenant, &query, range.to, options).await?;
         let value = |row| FieldValue { value: answer.cell(row, 0), count: answer.cell(row, 1).as_u64().unwrap_or(0) };
         Ok((0..answer.rows).map(value).collect())
     }

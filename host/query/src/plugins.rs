@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool};
-use prism_dsl::{Expr, PluginCall, Query};
+use prism_dsl::{Expr, PluginCall, Pos, Query};
 use prism_plugin::{Caller, Function, Functions, NotFound, Spent};
 
 use crate::engine::engine_error;
@@ -23,6 +23,8 @@ pub(crate) struct Plugins(Option<(Arc<Functions>, Arc<Caller>)>);
 pub(crate) struct Called {
     pub(crate) function: Function,
     pub(crate) caller: Arc<Caller>,
+    /// Where the call stands in the query.
+    pub(crate) pos: Pos,
 }
 
 impl Plugins {
@@ -50,7 +52,9 @@ impl Plugins {
             None => Err(NotFound::Unknown { known: Vec::new() }),
         };
         match (found, &self.0) {
-            (Ok(function), Some((_, caller))) => Ok(Arc::new(Called { function, caller: caller.clone() })),
+            (Ok(function), Some((_, caller))) => {
+                Ok(Arc::new(Called { function, caller: caller.clone(), pos: call.pos }))
+            }
             (Ok(_), None) => Err(QueryError::Engine("a function of no plugin".into())),
             (Err(not_found), _) => Err(refusal(call, not_found)),
         }

@@ -35,7 +35,7 @@ impl Scan {
     pub(crate) fn seat(&self) -> Result<Seat<'_>, QueryError> {
         let Shape::Groups { spec, .. } = &self.plan.shape else { return Ok(Seat::Free) };
         let Some(called) = spec.accumulators.iter().find_map(|a| a.plugin.as_ref()) else { return Ok(Seat::Free) };
-        let hold = |wait| called.caller.hold(wait).map_err(QueryError::Plugin);
+        let hold = |wait| called.caller.hold(wait).map_err(|error| QueryError::of_plugin(error, called.pos));
         let held = match hold(false)? {
             Some(held) => held,
             // Those who work already take what is left.

@@ -9,7 +9,7 @@ use arrow::array::{Array, AsArray};
 use arrow::datatypes::{DataType, TimeUnit};
 use prism_model::window::TimeRange;
 use prism_model::{Batch, Classify, Intrinsic as I, Kind, MetricType, Signal, TableKind, Value};
-use prism_query::{EngineOptions, QueryError};
+use prism_query::{EngineOptions, QueryError, RunOptions};
 use prism_store::StoreOptions;
 use support::{Lab, MS, NOW, Row, SECOND, shown, str, tenant};
 
@@ -178,10 +178,11 @@ async fn fields_come_from_statistics_and_values_by_frequency() {
     sorted.sort_by(|a, b| (&a.name, a.scope).cmp(&(&b.name, b.scope)));
     assert_eq!(fields, sorted);
     let range = TimeRange { from: NOW - HOUR, to: NOW };
-    let values = lab.engine.field_values(&tenant(), Signal::Spans, "name", range, 2).await.unwrap();
+    let values =
+        lab.engine.field_values(&tenant(), Signal::Spans, "name", range, 2, RunOptions::default()).await.unwrap();
     let values: Vec<_> = values.into_iter().map(|v| (v.value, v.count)).collect();
     assert_eq!(values, [("op0".into(), 34), ("op2".into(), 34)]);
-    assert!(lab.engine.field_values(&tenant(), Signal::Spans, "", range, 2).await.is_err());
+    assert!(lab.engine.field_values(&tenant(), Signal::Spans, "", range, 2, RunOptions::default()).await.is_err());
 }
 
 #[tokio::test]
@@ -306,7 +307,8 @@ async fn fields_and_values_of_metrics_are_listed() {
     assert_eq!(of("host"), Some(("attr", vec!["string"], 64)));
     assert_eq!(of("origin"), Some(("metadata", vec!["string"], 8)));
     let values = async |field: &str, limit| {
-        let found = lab.engine.field_values(&tenant(), Signal::Metrics, field, range, limit).await.unwrap();
+        let options = RunOptions::default();
+        let found = lab.engine.field_values(&tenant(), Signal::Metrics, field, range, limit, options).await.unwrap();
         found.into_iter().map(|v| (v.value, v.count)).collect::<Vec<_>>()
     };
     assert_eq!(values("name", 2).await, [("metric.0".into(), 10), ("metric.1".into(), 10)]);

@@ -142,6 +142,20 @@ async fn budgets_refuse_before_and_while_a_query_runs() {
     let limited = of(EngineOptions { bytes_max: Some(u64::MAX), tenants, ..EngineOptions::default() });
     let error = ask(&limited, text, None, 10, NOW).await.unwrap_err();
     assert!(matches!(error, QueryError::Estimate { limit: 20, setting: "query.tenants", .. }), "{error:?}");
+    // What is set while servers run goes before the configuration, higher or lower; the query's own budget lowers both.
+    let set = async |engine: &Engine, text: &str, limits: TenantLimits| {
+        let query = prism_dsl::parse_text(text).unwrap();
+        engine.run(&tenant(), &query, NOW, RunOptions { limits, ..RunOptions::default() }).await
+    };
+    let enough = TenantLimits { bytes_max: Some(u64::MAX), time_max: None };
+    assert!(set(&limited, text, enough).await.is_ok());
+    let error = set(&limited, text, TenantLimits { bytes_max: Some(7), time_max: None }).await.unwrap_err();
+    assert!(error.to_string().ends_with("over its budget of 7 (`prism tenant set --query-bytes`)"), "{error}");
+    let error = set(&limited, &budget(10), enough).await.unwrap_err();
+    assert!(matches!(error, QueryError::Estimate { limit: 10, setting: "budget.bytes", .. }), "{error:?}");
+    let at_once = TenantLimits { bytes_max: enough.bytes_max, time_max: Some(Duration::ZERO) };
+    let error = set(&limited, text, at_once).await.unwrap_err();
+    assert_eq!(error.to_string(), "the query took longer than 0 ms (`prism tenant set --query-time`)");
     let full = of(EngineOptions { memory_total_bytes_max: 100, ..EngineOptions::default() });
     let error = ask(&full, text, None, 10, NOW).await.unwrap_err();
     assert!(matches!(error, QueryError::MemoryFull { limit: 100 }), "{error:?}");

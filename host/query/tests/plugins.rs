@@ -221,8 +221,11 @@ async fn pl_3_a_guest_that_fails_ends_its_query_with_its_name() {
         "by name having plugin.echo(name) = 'x' select count()",
         "select count(plugin.echo(name))",
     ];
+    let call = |text: &str| (Some(1), text.find("plugin.").map(|at| at as u32 + 1));
     for clause in scalar {
-        let error = error_of("scalar", "trap", &format!("from spans last 1h {clause}")).await;
+        let text = format!("from spans last 1h {clause}");
+        let error = error_of("scalar", "trap", &text).await;
+        assert_eq!((error.line(), error.column()), call(&text), "{clause}");
         let words = error.to_string();
         assert!(
             words.starts_with("`plugin.echo` failed: plugin `hostile`, binding `it`: it trapped"),
@@ -244,7 +247,9 @@ async fn pl_3_a_guest_that_fails_ends_its_query_with_its_name() {
         ("merge-trap", "it trapped"),
         ("finish-type", "breaks the contract"),
     ] {
-        let error = error_of("aggregator", mode, "from spans last 1h by service.name select plugin.many(name)").await;
+        let text = "from spans last 1h by service.name select plugin.many(name)";
+        let error = error_of("aggregator", mode, text).await;
+        assert_eq!((error.line(), error.column()), call(text), "{mode}");
         assert!(
             error.to_string().contains("`plugin.many` failed") && error.to_string().contains(words),
             "{mode}: {error}"

@@ -9,11 +9,13 @@ mod moved;
 use moved::Moved;
 use prism_dsl::{Query, Range};
 use prism_model::samples::Random;
-use prism_model::{Batch, Intrinsic as I, Signal, Value};
-use prism_query::{Answer, Engine, Explained, RunOptions};
+use prism_model::window::TimeRange;
+use prism_model::{Batch, ColumnId, Intrinsic as I, Signal, TableKind, Value};
+use prism_query::{Answer, Engine, Explained, FieldInfo, RunOptions};
 use support::{MS, NOW, Row, SECOND, str, tenant};
 
 const MINUTE: i64 = 60 * SECOND;
+const DAY: i64 = 1_440 * MINUTE;
 
 fn pick<T: Clone>(r: &mut Random, of: &[T]) -> T {
     of[r.below(of.len())].clone()
@@ -360,4 +362,108 @@ async fn a_count_without_conditions_reads_nothing() {
     assert_eq!((answer.stats.reads, answer.stats.bytes_read), (0, 0));
     assert_eq!(answer.cell(0, 0), answer.stats.rows_matched);
     assert!(answer.stats.tiers[1].parts == 3 && answer.stats.rows_matched > 0, "{:?}", answer.stats);
+}
+
+/// Attributes of every type, one key that is text in some rows and a number in others, one that comes twice, and one that had no
+/// column from the start.
+fn of_every_type(n: usize) -> Row {
+    let mixed = if n.is_multiple_of(2) { str("1") } else { Value::Int(1) };
+    let attributes = vec![
+        ("a.text", str(["x", "", "null"][n % 3])),
+        ("a.int", Value::Int(n as i64 % 2)),
+        ("a.double", Value::Double(2.0)),
+        ("a.bool", Value::Bool(n.is_multiple_of(3))),
+        ("a.bytes", Value::Bytes(vec![7, n as u8 % 2])),
+        ("a.list", Value::Array(vec![Value::Int(1), str("y")])),
+        ("mixed", mixed),
+        ("twice", str("first")),
+        ("twice", Value::Int(2)),
+    ];
+    Row { attributes, tail: vec![("loose", Value::Int(7)), ("null", Value::Null)], ..Row::default() }
+}
+
+/// Thirty rows of one window of yesterday, whose files may be joined, and a few of everything that they point to or have, each with [`of_every_type`].
+fn attributed(signal: Signal, from: usize) -> Batch {
+    let two = [of_every_type(from), of_every_type(from + 1)];
+    let item = |n: usize| {
+        let mut row = Row { resource: n % 2, scope: n % 2, metric: n % 2, ..of_every_type(from + n) };
+        row.fixed = vec![(I::Time, Value::Int(NOW - DAY - n as i64 * MS))];
+        match signal {
+            Signal::Spans => {
+                row.fixed.extend([(I::TraceId, Value::Bytes(vec![1; 16])), (I::Name, str("step"))]);
+                row.fixed.push((I::SpanId, Value::Bytes(vec![n as u8 + 1; 8])));
+                (row.events, row.links) = (vec![of_every_type(n)], vec![of_every_type(n + 1); 2]);
+            }
+            Signal::Logs => row.fixed.push((I::Body, str("line"))),
+            Signal::Metrics => {
+                row.fixed.push((I::ValueInt, Value::Int(n as i64)));
+                row.exemplars = vec![of_every_type(n)];
+            }
+        }
+        row
+    };
+    let items: Vec<Row> = (0..30).map(item).collect();
+    let named = |row: &Row| Row { fixed: vec![(I::Name, str("m"))], ..row.clone() };
+    match signal {
+        Signal::Metrics => support::points(&two, &two.clone().map(|row| named(&row)), &items),
+        _ => support::batch(signal, &two, &two, &items),
+    }
+}
+
+/// Keys that have no column in a file lie in its maps by type, and are listed, counted and looked up as in other tiers.
+#[tokio::test]
+async fn keys_without_a_column_are_listed_in_every_tier() {
+    let range = TimeRange { from: NOW - 2 * DAY, to: NOW };
+    let fields = async |moved: &Moved| moved.engine().fields(&tenant(), range).await.unwrap();
+    let values = async |moved: &Moved, signal: Signal| {
+        let mut all = Vec::new();
+        for field in ["a.text", "a.int", "a.bool", "a.bytes", "a.list", "mixed", "twice", "loose", "resource.mixed"] {
+            let engine = moved.engine();
+            let found = engine.field_values(&tenant(), signal, field, range, 99, RunOptions::default()).await;
+            let mut of: Vec<String> =
+                found.unwrap().into_iter().map(|v| format!("{field} = {} {}x", v.value, v.count)).collect();
+            of.sort();
+            all.extend(of);
+        }
+        all
+    };
+    let columns = |moved: &Moved, signal: Signal| {
+        let frames = moved.reader().snapshot(&tenant(), signal, TimeRange::ALL).unwrap().frames;
+        let flat = [TableKind::Items, TableKind::Resources, TableKind::Scopes, TableKind::Descriptors];
+        let of = |table| frames.iter().flat_map(move |frame| frame.columns(table)).map(|column| &column.id);
+        flat.into_iter().flat_map(of).filter(|id| matches!(id, ColumnId::Attr { .. })).count()
+    };
+    for signal in Signal::ALL {
+        for columns_max in [0, 5] {
+            let moved = Moved::new();
+            moved.columns_max.set(columns_max);
+            moved.add(attributed(signal, 0)).await;
+            let (hot, hot_values) = (fields(&moved).await, values(&moved, signal).await);
+            let of = |scope: &str, name: &str| {
+                let is_it = |f: &&FieldInfo| f.scope == scope && f.name == name && f.signal == signal;
+                hot.iter().find(is_it).map(|f| (f.types.join(" "), f.count))
+            };
+            assert_eq!(of("attr", "a.int"), Some(("int".to_owned(), 30)));
+            assert_eq!(of("attr", "mixed"), Some(("string int".to_owned(), 30)));
+            assert_eq!(of("attr", "twice"), Some(("string int".to_owned(), 60)));
+            assert_eq!(of("resource", "loose"), Some(("int".to_owned(), 2)));
+            assert!(columns(&moved, signal) > columns_max);
+            moved.seal(signal);
+            assert_eq!(fields(&moved).await, hot, "{signal:?} in a block");
+            moved.promote(signal);
+            assert!(columns(&moved, signal) <= columns_max, "{signal:?}: there are keys without a column");
+            assert_eq!(fields(&moved).await, hot, "{signal:?} in a file of {columns_max} columns");
+            assert_eq!(values(&moved, signal).await, hot_values, "{signal:?} in a file of {columns_max} columns");
+
+            // Joined with another file; resources and scopes of both are counted once then.
+            moved.add(attributed(signal, 0)).await;
+            moved.seal(signal);
+            moved.promote(signal);
+            moved.compact(signal);
+            let known = |fields: Vec<FieldInfo>| -> Vec<_> {
+                fields.into_iter().map(|f| (f.name, f.scope, f.signal, f.types)).collect()
+            };
+            assert_eq!(known(fields(&moved).await), known(hot), "{signal:?} joined");
+        }
+    }
 }

@@ -15,12 +15,13 @@ use prism_ingest::{Accepted, Chains, Pipeline, Request};
 use prism_model::window::TimeRange;
 use prism_model::{Signal, TenantId};
 use prism_plugin::PluginHost;
-use prism_query::{Engine, QueryError, RunOptions, Stats, calls_plugins};
+use prism_query::{Engine, QueryError, RunOptions, Stats, TenantLimits, calls_plugins};
 use prism_store::life::{Storage, Worker};
 use prism_store::{Store, Token};
 use tokio::sync::watch;
 
 use crate::access::{self, Access, Used};
+use crate::budget;
 use crate::config::Config;
 use crate::error::{Code, Failure};
 use crate::http::body::{BodyLimits, Held, InFlight};
@@ -333,6 +334,12 @@ impl App {
         seat
     }
 
+    /// What a tenant's queries may cost, as it was set while servers run. Not known is not unlimited: it protects the others.
+    async fn limits(&self, tenant: &TenantId) -> Result<TenantLimits, Failure> {
+        let settings = self.chains.settings(tenant).await.map_err(|error| Failure::of(&error))?;
+        Ok(budget::limits(&settings))
+    }
+
     /// Answers a query.
     ///
     /// # Errors
@@ -344,6 +351,7 @@ impl App {
         mut options: RunOptions,
         form: Form,
     ) -> Result<Vec<u8>, Failure> {
+        options.limits = self.limits(tenant).await?;
         if calls_plugins(query) {
             let functions = self.chains.functions(tenant).await;
             options.functions = Some(functions.map_err(|error| Failure::of(&error))?);
@@ -420,8 +428,9 @@ impl App {
         range: &Range,
         limit: u64,
     ) -> Result<Vec<u8>, Failure> {
+        let options = RunOptions { limits: self.limits(tenant).await?, ..RunOptions::default() };
         let _seat = self.seat(tenant).await?;
-        let values = self.engine.field_values(tenant, signal, field, time_range(range), limit).await;
+        let values = self.engine.field_values(tenant, signal, field, time_range(range), limit, options).await;
         let values = values.map_err(|error| Failure::of_query(&error))?;
         let list: Vec<serde_json::Value> =
             values.iter().map(|v| serde_json::json!({ "value": v.value, "count": v.count })).collect();

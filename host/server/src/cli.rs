@@ -9,6 +9,7 @@ use prism_store::keys::Scheme;
 use prism_store::life::Age;
 
 use crate::access::{Expiry, Role};
+use crate::budget::{BytesMax, NanosMax};
 use crate::config::{Flags, LogFormat};
 
 /// Server that the commands ask which talk to one.
@@ -381,10 +382,9 @@ pub(crate) enum TenantCommand {
     Set {
         /// Which
         name: TenantId,
-        /// What a request that comes again within half an hour is known by, so that it is not stored twice: `bodies` (its
-        /// Idempotency-Key, else its whole body; the default), `keys` (its Idempotency-Key alone) or `off`
-        #[arg(long, value_name = "off|keys|bodies")]
-        duplicate_window: DuplicateWindow,
+        /// To what.
+        #[command(flatten)]
+        changes: TenantChanges,
     },
     /// Erase a tenant: its keys, data in every tier, settings, plugins and access keys, for good and beside running servers.
     /// Its name is never used again
@@ -398,6 +398,24 @@ pub(crate) enum TenantCommand {
         #[arg(long, conflicts_with = "yes")]
         dry_run: bool,
     },
+}
+
+/// What `prism tenant set` changes: one or more.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = true)]
+pub(crate) struct TenantChanges {
+    /// What a request that comes again within half an hour is known by, so that it is not stored twice: `bodies` (its
+    /// Idempotency-Key, else its whole body; the default), `keys` (its Idempotency-Key alone) or `off`
+    #[arg(long, value_name = "off|keys|bodies")]
+    pub(crate) duplicate_window: Option<DuplicateWindow>,
+    /// Bytes that one of its queries may read, compressed, such as `10GB`; `default` for what the configuration says
+    /// (`query.tenants`, else `query.bytes_max`)
+    #[arg(long, value_name = "BYTES|default")]
+    pub(crate) query_bytes: Option<BytesMax>,
+    /// Time that one of its queries may take, such as `10s`; `default` for what the configuration says (`query.tenants`, else
+    /// `query.time_max_ms`)
+    #[arg(long, value_name = "TIME|default")]
+    pub(crate) query_time: Option<NanosMax>,
 }
 
 /// `prism encryption`
@@ -474,10 +492,18 @@ pub(crate) enum PluginCommand {
         #[arg(long, value_name = "NAME")]
         tenant: Option<TenantId>,
     },
+    /// Check a component and keep it for a tenant, so that it can be bound by the hash that is printed. Nothing runs it yet
+    Upload {
+        /// A component file
+        file: String,
+        /// Whose
+        #[arg(long, value_name = "NAME")]
+        tenant: TenantId,
+    },
     /// Run a tenant's data through a plugin, or make its functions known to the tenant's queries, within a second on every
     /// server
     Bind {
-        /// Name of a bundled plugin, or a component file
+        /// Name of a bundled plugin, hash of an uploaded one (12 digits or more), or a component file
         plugin: String,
         /// Whose data
         #[arg(long, value_name = "NAME")]
@@ -485,10 +511,10 @@ pub(crate) enum PluginCommand {
         /// Name of the binding, unique for the tenant; the plugin's by default. An existing binding of this name is replaced
         #[arg(long)]
         name: Option<String>,
-        /// Configuration as JSON, or `@FILE`
+        /// Configuration as JSON, or `@FILE`; by default that of the binding that is replaced, else `{}`
         #[arg(long, value_name = "JSON")]
         config: Option<String>,
-        /// Which signals of the data: spans, logs, metrics; all by default
+        /// Which signals of the data: spans, logs, metrics; by default those of the binding that is replaced, else all
         #[arg(long, value_delimiter = ',')]
         signals: Vec<Signal>,
     },
@@ -499,6 +525,26 @@ pub(crate) enum PluginCommand {
         /// Whose
         #[arg(long, value_name = "NAME")]
         tenant: TenantId,
+    },
+    /// Show what a binding is and was, newest first
+    History {
+        /// Name of the binding, also of one that was taken away
+        name: String,
+        /// Whose
+        #[arg(long, value_name = "NAME")]
+        tenant: TenantId,
+    },
+    /// Put a binding back to what it was before its latest change, plugin, configuration and signals, within a second on every
+    /// server. Once more goes forward again
+    Rollback {
+        /// Name of the binding, also of one that was taken away
+        name: String,
+        /// Whose
+        #[arg(long, value_name = "NAME")]
+        tenant: TenantId,
+        /// To what this change made of it, by its number in `prism plugin history`
+        #[arg(long, value_name = "CHANGE")]
+        to: Option<u64>,
     },
 }
 

@@ -179,7 +179,7 @@ pub(crate) fn unreachable(base: &str, error: &reqwest::Error) -> anyhow::Error {
     anyhow::anyhow!("no answer from {base}: {reason}{hint}")
 }
 
-/// The server's error, with the line at fault and a caret where there is one.
+/// The server's error, with the line at fault and a caret, or else its numbers, where there are any.
 fn refusal(status: u16, body: &str) -> String {
     let parsed: Value = serde_json::from_str(body).unwrap_or_default();
     let error = &parsed["error"];
@@ -189,6 +189,11 @@ fn refusal(status: u16, body: &str) -> String {
     let mut out = clean(message);
     for line in error["snippet"].as_str().unwrap_or_default().lines() {
         out.push_str(&format!("\n{}", clean(line)));
+    }
+    if error["snippet"].is_null()
+        && let (Some(line), Some(column)) = (error["line"].as_u64(), error["column"].as_u64())
+    {
+        out.push_str(&format!("\n --> line {line}, column {column}"));
     }
     if let Some(pointer) = error["pointer"].as_str() {
         out.push_str(&format!("\nin {}", clean(pointer)));
@@ -213,6 +218,8 @@ mod tests {
             refusal(400, &error.to_string()),
             "expected a field, found `and`\n  |\n1 | q and\n  |   ^\nin /where\nhint: x"
         );
+        let failed = r#"{"error": {"message": "it trapped", "line": 1, "column": 27}}"#;
+        assert_eq!(refusal(400, failed), "it trapped\n --> line 1, column 27");
         assert_eq!(refusal(502, "<html>"), "status 502: <html>");
         assert_eq!(refusal(401, r#"{"error":{"message":"no"}}"#), "no");
     }

@@ -193,7 +193,9 @@ impl Failure {
         if over {
             failure.code = Code::OverBudget;
         }
-        Failure { detail: Some(error.code()), hint: error.hint().map(str::to_owned), ..failure }
+        let place = error.line().zip(error.column());
+        let place = place.map(|(line, column)| Box::new(Place { line, column, ..Place::default() }));
+        Failure { detail: Some(error.code()), hint: error.hint().map(str::to_owned), place, ..failure }
     }
 
     /// With what to do instead.

@@ -29,6 +29,7 @@ mod commands;
 mod bundled;
 mod client;
 mod when;
+mod budget;
 mod doctor;
 mod show;
 mod shell;

@@ -19,8 +19,9 @@ use crate::error::{Damage, StoreError};
 pub const OBJECT_BYTES_MAX: usize = 256 << 20;
 /// Folder of what is being written. Names of objects never begin with a dot.
 const TEMP: &str = ".temp";
-/// A temporary file older than this was left by a process that died.
-const STALE: Duration = Duration::from_secs(3_600);
+/// A temporary file older than this was left by a process that died. Longer than clocks of nodes, one of which may be set wrongly,
+/// are apart: whoever is ahead must not take away what another one writes.
+const STALE: Duration = Duration::from_secs(2 * 86_400);
 
 /// A sequence of versions of one thing, each immutable. Blocks on the disk.
 #[derive(Clone, Debug)]
@@ -194,14 +195,36 @@ impl Blobs {
         if sha256(&bytes) == hash { Ok(Some(bytes)) } else { Err(Damage::Checksum("blob").into()) }
     }
 
+    /// The hashes that are kept and begin with these digits, sorted: people type the first ones.
+    ///
+    /// # Errors
+    /// `Fix` where they are not 8 to 64 lower-case hex digits, `Retry` where the disk fails.
+    pub fn beginning_with(&self, digits: &str) -> Result<Vec<String>, StoreError> {
+        if !(8..=64).contains(&digits.len()) || !digits.bytes().all(is_hex) {
+            let found = digits.chars().take(80).collect();
+            return Err(StoreError::BadName { expected: "8 to 64 lower-case hex digits", found });
+        }
+        let mut names = match self.shelf.disk.list(&self.dir.join(&digits[..2])) {
+            Ok(names) => names,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Vec::new(),
+            Err(e) => return Err(StoreError::io("listed blobs", e)),
+        };
+        names.retain(|name| name.starts_with(digits) && self.path(name).is_ok());
+        names.sort_unstable();
+        Ok(names)
+    }
+
     fn path(&self, hash: &str) -> Result<PathBuf, StoreError> {
-        let hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
-        if hash.len() != 64 || !hash.bytes().all(hex) {
+        if hash.len() != 64 || !hash.bytes().all(is_hex) {
             let found = hash.chars().take(80).collect();
             return Err(StoreError::BadName { expected: "64 lower-case hex digits", found });
         }
         Ok(self.dir.join(&hash[..2]).join(hash))
     }
+}
+
+fn is_hex(b: u8) -> bool {
+    b.is_ascii_digit() || (b'a'..=b'f').contains(&b)
 }
 
 fn sha256(bytes: &[u8]) -> String {
@@ -385,8 +408,30 @@ mod tests {
         assert_eq!(blobs.get(&hash).unwrap().as_deref(), Some(&b"guest"[..]));
         assert!(blobs.put(&hash, b"other").is_err());
         assert!(blobs.get(&"0".repeat(64)).unwrap().is_none());
+        assert_eq!(blobs.beginning_with(&hash[..8]).unwrap(), [hash.as_str()]);
+        assert_eq!(blobs.beginning_with(&hash).unwrap(), [hash.as_str()]);
+        assert!(blobs.beginning_with("00000000").unwrap().is_empty());
+        assert!(blobs.beginning_with(&hash[..7]).is_err() && blobs.beginning_with("../../../").is_err());
         fs::write(root.path().join("blobs/plugins").join(&hash[..2]).join(&hash), b"guesu").unwrap();
         assert!(blobs.get(&hash).is_err());
+    }
+
+    #[test]
+    fn what_another_writes_is_not_swept_by_a_clock_that_is_a_day_ahead() {
+        let root = tempfile::tempdir().unwrap();
+        let log = Log::open(root.path(), "a").unwrap();
+        log.create(1, b"").unwrap();
+        let aside = root.path().join("control/.temp/aside");
+        let written = |ago: u64| {
+            let file = fs::File::create(&aside).unwrap();
+            file.set_modified(std::time::SystemTime::now() - Duration::from_secs(ago)).unwrap();
+        };
+        written(26 * 3_600);
+        log.create(2, b"").unwrap();
+        assert!(aside.exists());
+        written(3 * 86_400);
+        log.create(3, b"").unwrap();
+        assert!(!aside.exists(), "who wrote it is gone");
     }
 
     #[test]

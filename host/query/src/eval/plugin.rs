@@ -6,11 +6,13 @@ use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, BinaryBuilder, Float64
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float64Type, Int64Type};
 use arrow::error::ArrowError;
+use prism_dsl::Pos;
 use prism_plugin::{Argument, Constant, PluginError, Signature, ValueType};
 
 use super::node::{Level, Node};
 use super::vals::{Scalar, Text, Vals};
 use super::{At, Rows, lift_vals, vals};
+use crate::error::QueryError;
 use crate::plugins::Called;
 
 /// The values of a call, at the lowest level that has them all.
@@ -24,16 +26,17 @@ pub(super) fn call(called: &Called, nodes: &[Node], rows: &dyn Rows) -> Result<A
     }
     let args = all.into_iter().enumerate().map(|(position, of)| argument(signature, position, of, level, rows));
     let args = args.collect::<Result<Vec<_>, _>>()?;
-    let found = called.caller.eval(&called.function, rows.len(level), &args).map_err(failed)?;
+    let found = called.caller.eval(&called.function, rows.len(level), &args);
+    let found = found.map_err(|error| failed(error, called.pos))?;
     Ok(At { level, of: of_array(&found)? })
 }
 
-/// The error of a plugin on its way through what evaluates expressions.
-pub(crate) fn failed(error: PluginError) -> ArrowError {
+/// The error of a plugin's call on its way through what evaluates expressions.
+pub(crate) fn failed(error: PluginError, call: Pos) -> ArrowError {
     ArrowError::ExternalError(match error {
         // Why the query has no memory is its own to say.
         PluginError::NoMemory(why) => why,
-        error => Box::new(error),
+        error => Box::new(QueryError::of_plugin(error, call)),
     })
 }
 

@@ -6,6 +6,7 @@ use arrow::array::BinaryArray;
 use arrow::buffer::BooleanBuffer;
 use arrow::error::ArrowError;
 use parking_lot::Mutex;
+use prism_dsl::Pos;
 use prism_plugin::{Accumulator as GuestAccumulator, Argument, Constant, Session};
 
 use super::Accumulator;
@@ -39,6 +40,8 @@ impl Sessions {
 pub(crate) struct Guest {
     accumulator: Option<GuestAccumulator>,
     groups: usize,
+    /// The call in the query.
+    call: Pos,
 }
 
 impl Guest {
@@ -50,7 +53,7 @@ impl Guest {
         };
         let constants = of.beside.iter().enumerate().map(fixed).collect();
         let accumulator = GuestAccumulator::new(sessions.of(called), called.function.clone(), constants);
-        Guest { accumulator: Some(accumulator), groups: 0 }
+        Guest { accumulator: Some(accumulator), groups: 0, call: called.pos }
     }
 
     pub(super) fn grow(&mut self, groups: usize) {
@@ -78,24 +81,24 @@ impl Guest {
             })
         };
         let args = of.beside.iter().enumerate().map(argument).collect::<Result<Vec<_>, _>>()?;
-        let (count, len) = (self.groups, rows.len(Level::Row));
-        self.open()?.update(groups, count, filter, len, &args).map_err(failed)
+        let (count, len, call) = (self.groups, rows.len(Level::Row), self.call);
+        self.open()?.update(groups, count, filter, len, &args).map_err(|error| failed(error, call))
     }
 
     /// Adds states, one for each of `groups` (`None`: group 0 for all).
     pub(super) fn merge(&mut self, groups: Option<&[u32]>, states: &BinaryArray) -> Result<(), ArrowError> {
-        let count = self.groups;
-        self.open()?.merge(groups, count, states).map_err(failed)
+        let (count, call) = (self.groups, self.call);
+        self.open()?.merge(groups, count, states).map_err(|error| failed(error, call))
     }
 
     /// The states of all groups, which are gone then.
     pub(super) fn states(&mut self, groups: usize) -> Result<BinaryArray, ArrowError> {
-        self.take()?.states(groups).map_err(failed)
+        self.take()?.states(groups).map_err(|error| failed(error, self.call))
     }
 
     /// What each group gives.
     pub(super) fn outputs(&mut self, groups: usize) -> Result<Vals, ArrowError> {
-        of_array(&self.take()?.finish(groups).map_err(failed)?)
+        of_array(&self.take()?.finish(groups).map_err(|error| failed(error, self.call))?)
     }
 
     fn open(&mut self) -> Result<&mut GuestAccumulator, ArrowError> {

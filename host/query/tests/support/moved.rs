@@ -29,6 +29,8 @@ pub struct Moved {
     blocks: Blocks,
     writers: Cell<u64>,
     named: Cell<u64>,
+    /// Attribute columns that files may have.
+    pub columns_max: Cell<usize>,
 }
 
 impl Moved {
@@ -38,7 +40,7 @@ impl Moved {
         let disk: Arc<dyn Disk> = Arc::new(RealDisk);
         let objects: Arc<dyn Objects> = Arc::new(LocalObjects::new(disk.clone(), &root.path().join("objects"), 1));
         let blocks = Blocks::open(objects.clone(), Keyring::default());
-        Moved { root, disk, objects, blocks, writers: Cell::new(0), named: Cell::new(0) }
+        Moved { root, disk, objects, blocks, writers: Cell::new(0), named: Cell::new(0), columns_max: Cell::new(1_000) }
     }
 
     pub fn root(&self) -> &Path {
@@ -106,7 +108,8 @@ impl Moved {
     fn cold<T>(&self, does: impl FnOnce(&ColdEnv<'_>) -> T) -> T {
         let tables = Tables::new(self.objects.clone());
         // Few enough that a test comes past both.
-        let options = ColdOptions { checkpoint_commits: 2, compact_files_min: 2, ..ColdOptions::default() };
+        let mut options = ColdOptions { checkpoint_commits: 2, compact_files_min: 2, ..ColdOptions::default() };
+        options.file.attribute_columns_max = self.columns_max.get();
         let named = AtomicU64::new(self.named.get());
         let done = does(&ColdEnv {
             disk: &*self.disk,

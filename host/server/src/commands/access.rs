@@ -1,13 +1,16 @@
 //! `prism tenant`, `prism key`: tenants and keys in the data folder.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, bail};
 use chrono::DateTime;
-use prism_ingest::settings::{self, DuplicateWindow};
+use prism_ingest::settings::{self, DuplicateWindow, TenantSettings};
 use prism_model::TenantId;
 
 use super::now_unix_ms;
 use crate::access::{DirectoryError, Holder, Key, Role, change, forget, last_used_unix_ms, log, read};
-use crate::cli::{KeyCommand, TenantCommand};
+use crate::budget::{self, BytesMax, NanosMax};
+use crate::cli::{KeyCommand, TenantChanges, TenantCommand};
 use crate::config::Config;
 use crate::show::{Align, Grid, Screen, time};
 
@@ -52,20 +55,53 @@ pub(crate) fn tenant(command: &TenantCommand, config: &Config, screen: &Screen) 
             grid.push(vec!["keys".to_owned(), keys.to_string()]);
             grid.push(vec!["plugin bindings".to_owned(), bindings.len().to_string()]);
             grid.push(vec!["encryption".to_owned(), super::encryption::told(name, config)?]);
-            grid.push(vec!["duplicate window".to_owned(), told(settings.duplicate_window, config)]);
+            for (setting, value) in set(name, &settings, config) {
+                grid.push(vec![setting.to_owned(), value]);
+            }
             Ok(grid.render(screen))
         }
         TenantCommand::Erase { name, yes, dry_run: _ } => super::erase::run(name, *yes, config, screen),
-        TenantCommand::Set { name, duplicate_window } => {
+        TenantCommand::Set { name, changes } => {
             let (_, directory) = read(&log)?;
             if !directory.tenants.contains_key(name) {
                 bail!(DirectoryError::NoTenant(name.clone()));
             }
-            let settings = settings::change(&config.data_dir, name, |s| s.duplicate_window = *duplicate_window)?;
-            let window = told(settings.duplicate_window, config);
-            Ok(format!("duplicate window of tenant `{name}`: {window}; servers follow within a second\n"))
+            if let Some(NanosMax(Some(nanos))) = changes.query_time {
+                let checked = config.check_query_time(Duration::from_nanos(nanos));
+                checked.map_err(|reason| anyhow::anyhow!("--query-time: {reason}"))?;
+            }
+            let settings = settings::change(&config.data_dir, name, |settings| apply(changes, settings))?;
+            let changed =
+                [changes.duplicate_window.is_some(), changes.query_bytes.is_some(), changes.query_time.is_some()];
+            let told = set(name, &settings, config).into_iter().zip(changed).filter(|(_, changed)| *changed);
+            let line = |((setting, value), _)| {
+                format!("{setting} of tenant `{name}`: {value}; servers follow within a second\n")
+            };
+            Ok(told.map(line).collect())
         }
     }
+}
+
+fn apply(changes: &TenantChanges, settings: &mut TenantSettings) {
+    if let Some(window) = changes.duplicate_window {
+        settings.duplicate_window = window;
+    }
+    if let Some(BytesMax(bytes)) = changes.query_bytes {
+        settings.query_bytes_max = bytes;
+    }
+    if let Some(NanosMax(nanos)) = changes.query_time {
+        settings.query_nanos_max = nanos;
+    }
+}
+
+/// What `prism tenant set` sets, in the order of its flags, with the value that holds.
+fn set(tenant: &TenantId, settings: &TenantSettings, config: &Config) -> [(&'static str, String); 3] {
+    let limits = budget::limits(settings);
+    [
+        ("duplicate window", told(settings.duplicate_window, config)),
+        ("query bytes", budget::bytes_told(tenant, limits, config)),
+        ("query time", budget::time_told(tenant, limits, config)),
+    ]
 }
 
 /// The choice in words.

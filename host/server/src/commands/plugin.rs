@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
-use prism_ingest::bindings::{self, NewBinding};
+use prism_ingest::bindings::{self, Bound, NewBinding, Version};
 use prism_model::TenantId;
 use prism_plugin::{Binding, Plugin, PluginHost};
 
@@ -25,18 +25,46 @@ pub(crate) fn run(command: &PluginCommand, config: &Config, screen: &Screen) -> 
         PluginCommand::List { tenant } => list(tenant.as_ref(), config, screen),
         PluginCommand::Bind { plugin, tenant, name, config: given, signals } => {
             must_exist(tenant, config)?;
-            let component = component(plugin, config)?;
+            let component = component(plugin, tenant, config)?;
             let given = given.as_deref().map(read_json).transpose()?;
             let host = PluginHost::new(config.plugin_options())?;
             let new = NewBinding { name: name.clone(), config: given, signals: signals.clone() };
-            let bound = bindings::bind(&config.data_dir, &host, tenant, &component, new)?;
-            let hash = &bound.plugin[..HASH_SHOWN.min(bound.plugin.len())];
-            let plugin = host.load(&component)?;
-            let how = match plugin.world().is_called() {
-                false => format!("{}; servers run it within a second", signals_of(&bound)),
-                true => format!("for queries: {}; servers know it within a second", called(&bound, &plugin)),
+            let Bound { binding, before } = bindings::bind(&config.data_dir, &host, tenant, &component, new)?;
+            let how = how(&binding, host.load(&component)?.as_ref());
+            let (name, hash) = (&binding.name, short(&binding.plugin));
+            let instead = match before {
+                Some(before) if before != binding => {
+                    let was = short(&before.plugin);
+                    format!("the way back to what it was ({was}): prism plugin rollback --tenant {tenant} {name}\n")
+                }
+                _ => String::new(),
             };
-            Ok(format!("bound `{}` ({hash}) to tenant `{tenant}`, {how}\n", bound.name))
+            Ok(format!("bound `{name}` ({hash}) to tenant `{tenant}`, {how}\n{instead}"))
+        }
+        PluginCommand::Upload { file, tenant } => {
+            must_exist(tenant, config)?;
+            let component = component(file, tenant, config)?;
+            let host = PluginHost::new(config.plugin_options())?;
+            let plugin = bindings::upload(&config.data_dir, &host, tenant, &component)?;
+            // The hash alone on standard output, so that a script can take it; people see the rest.
+            eprintln!("{}", told(&plugin, component.len()));
+            eprintln!("bind it: prism plugin bind --tenant {tenant} {}", short(plugin.hash()));
+            Ok(format!("{}\n", plugin.hash()))
+        }
+        PluginCommand::History { name, tenant } => {
+            must_exist(tenant, config)?;
+            let versions = bindings::history(&config.data_dir, tenant, name)?;
+            Ok(former(&versions, screen))
+        }
+        PluginCommand::Rollback { name, tenant, to } => {
+            must_exist(tenant, config)?;
+            let host = PluginHost::new(config.plugin_options())?;
+            let back = bindings::rollback(&config.data_dir, &host, tenant, name, *to)?;
+            let component = bindings::component(&config.data_dir, tenant, &back.to)?;
+            let how = how(&back.to, host.load(&component)?.as_ref());
+            let from = back.from.map_or_else(|| "not bound".to_owned(), |from| short(&from.plugin).to_owned());
+            let (to, change) = (short(&back.to.plugin), back.change);
+            Ok(format!("`{name}` of tenant `{tenant}` is {to} again, as change {change} left it (was {from}), {how}\n"))
         }
         PluginCommand::Unbind { name, tenant } => {
             must_exist(tenant, config)?;
@@ -44,6 +72,47 @@ pub(crate) fn run(command: &PluginCommand, config: &Config, screen: &Screen) -> 
             Ok(format!("unbound `{}` from tenant `{tenant}`; servers stop running it within a second\n", gone.name))
         }
     }
+}
+
+/// How a binding is run, in words.
+fn how(binding: &Binding, plugin: &Plugin) -> String {
+    match plugin.world().is_called() {
+        false => format!("{}; servers run it within a second", signals_of(binding)),
+        true => format!("for queries: {}; servers know it within a second", called(binding, plugin)),
+    }
+}
+
+/// What an uploaded plugin is.
+fn told(plugin: &Plugin, size: usize) -> String {
+    let about = plugin.metadata();
+    let (name, version) = (clean(&about.name), clean(&about.version));
+    let (world, size, does) = (plugin.world().as_str(), bytes(size as u64), clean(&about.description));
+    let functions = plugin.signatures().iter().map(|signature| format!("\n  `{signature}`"));
+    format!("{name} {version}, {world}, {size}: {does}{}", functions.collect::<String>())
+}
+
+fn short(hash: &str) -> &str {
+    hash.get(..HASH_SHOWN).unwrap_or(hash)
+}
+
+/// The states of a binding as a table.
+fn former(versions: &[Version], screen: &Screen) -> String {
+    let columns =
+        [("change", Align::Right), ("plugin", Align::Left), ("signals", Align::Left), ("config", Align::Left)];
+    let mut grid = Grid::new(columns.map(|(name, align)| (name.to_owned(), align)));
+    for (place, Version { change, binding }) in versions.iter().enumerate() {
+        let change = if place == 0 { format!("now {change}") } else { change.to_string() };
+        grid.push(match binding {
+            Some(b) => vec![change, titled(&b.plugin), signals_of(b), clean(&b.config.to_string())],
+            None => vec![change, "not bound".to_owned(), String::new(), String::new()],
+        });
+    }
+    grid.render(screen)
+}
+
+/// A hash with the name of the bundled plugin that has it.
+fn titled(hash: &str) -> String {
+    bundled_name(hash).map_or_else(|| short(hash).to_owned(), |name| format!("{name} {}", short(hash)))
 }
 
 fn list(tenant: Option<&TenantId>, config: &Config, screen: &Screen) -> anyhow::Result<String> {
@@ -67,9 +136,7 @@ fn list(tenant: Option<&TenantId>, config: &Config, screen: &Screen) -> anyhow::
             Some(plugin) => called(&binding, &plugin).replace('`', ""),
             None => signals_of(&binding),
         };
-        let hash = binding.plugin.get(..HASH_SHOWN).unwrap_or_default();
-        let plugin = bundled_name(&binding.plugin).map_or_else(|| hash.to_owned(), |name| format!("{name} {hash}"));
-        grid.push(vec![binding.name.clone(), plugin, seen, clean(&binding.config.to_string())]);
+        grid.push(vec![binding.name.clone(), titled(&binding.plugin), seen, clean(&binding.config.to_string())]);
     }
     Ok(grid.render(screen))
 }
@@ -137,10 +204,14 @@ pub(super) fn must_exist(tenant: &TenantId, config: &Config) -> anyhow::Result<(
     Ok(())
 }
 
-/// A bundled plugin by its name, else a file. A name never looks like a path, so a file of that name is `./name`.
-fn component(text: &str, config: &Config) -> anyhow::Result<Vec<u8>> {
+/// A bundled plugin by its name, else one that was uploaded by its hash, else a file. Neither a name nor a hash looks like a
+/// path, so a file of that name is `./name`.
+fn component(text: &str, tenant: &TenantId, config: &Config) -> anyhow::Result<Vec<u8>> {
     if let Some(component) = bundled::find(text) {
         return Ok(component.to_vec());
+    }
+    if (HASH_SHOWN..=64).contains(&text.len()) && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
+        return Ok(bindings::uploaded(&config.data_dir, tenant, text)?);
     }
     let path = Path::new(text);
     let missing = || match bundled::all() {

@@ -15,6 +15,7 @@ use prism_store::seal::SealOptions;
 use serde::{Deserialize, Serialize};
 
 use super::tail::TailSettings;
+use crate::budget;
 
 /// A section of the configuration: the struct, its defaults, and its doc comments as text for `prism config print`.
 macro_rules! section {
@@ -354,7 +355,8 @@ section! {
         memory_bytes_max: usize = EngineOptions::default().memory_bytes_max,
         /// Bytes that the groups of all queries may take together; a query that comes too many is told to ask again later.
         memory_total_bytes_max: usize = EngineOptions::default().memory_total_bytes_max,
-        /// Other limits for some tenants, each as a budget: `["acme: bytes 10GB time 10s"]`.
+        /// Other limits for some tenants, each as a budget: `["acme: bytes 10GB time 10s"]`. What `prism tenant set` says while
+        /// servers run goes before them.
         tenants: Vec<String> = Vec::new(),
         /// Rows that `fill` and functions over bins may make of one query's groups, before having, order and limit.
         fill_rows_max: usize = EngineOptions::default().fill_rows_max,
@@ -384,18 +386,12 @@ section! {
 impl QuerySettings {
     /// The limits by tenant.
     fn tenant_limits(&self) -> Result<HashMap<TenantId, TenantLimits>, String> {
-        let limits = |entry: &String| {
-            let (tenant, budget) = entry.split_once(':')?;
-            let budget = prism_dsl::parse_text(&format!("from spans budget {budget}")).ok()?.budget?;
-            let time_max = budget.time.and_then(|nanos| u64::try_from(nanos).ok()).map(Duration::from_nanos);
-            Some((tenant.trim().parse().ok()?, TenantLimits { bytes_max: budget.bytes, time_max }))
-        };
         let expected = |entry: &String| {
             format!(
                 "`query.tenants`: expected a tenant and its budget such as `acme: bytes 10GB time 10s`, found `{entry}`"
             )
         };
-        self.tenants.iter().map(|entry| limits(entry).ok_or_else(|| expected(entry))).collect()
+        self.tenants.iter().map(|entry| budget::of_entry(entry).ok_or_else(|| expected(entry))).collect()
     }
 
     /// The bounds in the words of the engine.
@@ -477,7 +473,6 @@ impl Config {
                 "`encryption.kms_key`: expected a key, because `encryption.default` is `kms`, found none".to_owned()
             );
         }
-        self.query.tenant_limits()?;
         self.check_http()?;
         self.check_tls()?;
         self.check_storage()?;
@@ -524,6 +519,10 @@ impl Config {
                 "`storage.read_grace_ms`: expected at least `query.time_max_ms` ({query}), found `{grace}`"
             ));
         }
+        for (tenant, limits) in self.query.tenant_limits()? {
+            let grace = self.check_query_time(limits.time_max.unwrap_or_default());
+            grace.map_err(|reason| format!("`query.tenants`: `{tenant}`: {reason}"))?;
+        }
         let url = &self.objects.url;
         if !url.is_empty() && url.strip_prefix("s3://").is_none_or(str::is_empty) {
             return Err(format!("`objects.url`: expected nothing, or `s3://BUCKET/PREFIX`, found `{url}`"));
@@ -532,6 +531,16 @@ impl Config {
             return Err(format!("`storage`: {NO_ARCHIVE}"));
         }
         Ok(())
+    }
+
+    /// A query must not outlive what it listed.
+    pub(crate) fn check_query_time(&self, time: Duration) -> Result<(), String> {
+        let grace = Duration::from_millis(self.storage.read_grace_ms);
+        if time <= grace {
+            return Ok(());
+        }
+        let [grace, found] = [grace, time].map(budget::time_text);
+        Err(format!("expected a time of at most `storage.read_grace_ms` ({grace}), found `{found}`"))
     }
 
     fn check_tls(&self) -> Result<(), String> {

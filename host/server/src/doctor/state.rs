@@ -4,9 +4,11 @@ use std::path::Path;
 
 use prism_ingest::settings::DuplicateWindow;
 use prism_model::TenantId;
+use prism_query::TenantLimits;
 
 use super::Finding;
 use crate::access;
+use crate::budget;
 use crate::config::Config;
 use crate::error::chain;
 use crate::show::bytes;
@@ -63,26 +65,31 @@ fn bindings<'t>(tenants: impl Iterator<Item = &'t TenantId>, data_dir: &Path) ->
     Finding::ok(subject, many(bound, "binding"))
 }
 
-/// Data of a tenant whose settings cannot be read is not taken either.
+/// Data of a tenant whose settings cannot be read is not taken either, and its queries have no budget to go by.
 fn settings<'t>(tenants: impl Iterator<Item = &'t TenantId>, data_dir: &Path) -> Finding {
     let subject = "tenants' settings";
-    let mut off = Vec::new();
+    let mut own = Vec::new();
     for tenant in tenants {
-        match prism_ingest::settings::read(data_dir, tenant).map(|settings| settings.duplicate_window) {
-            Ok(DuplicateWindow::Bodies) => {}
-            Ok(window) => off.push(format!("`{tenant}` {window}")),
+        match prism_ingest::settings::read(data_dir, tenant) {
+            Ok(settings) => {
+                let (window, limits) = (settings.duplicate_window, budget::limits(&settings));
+                if window != DuplicateWindow::default() {
+                    own.push(format!("duplicate window of `{tenant}` {window}"));
+                }
+                if limits != TenantLimits::default() {
+                    own.push(format!("a budget for queries of `{tenant}`"));
+                }
+            }
             Err(error) => {
                 let todo = format!(
-                    "nothing of tenant `{tenant}` is taken: restore the newest object in `control/tenants/{tenant}/settings`"
+                    "nothing of tenant `{tenant}` is taken, nor are its queries answered: restore the newest object in \
+                     `control/tenants/{tenant}/settings`"
                 );
                 return Finding::fail(subject, chain(&error), todo);
             }
         }
     }
-    match off.is_empty() {
-        true => Finding::ok(subject, "defaults"),
-        false => Finding::ok(subject, format!("duplicate window of {}", off.join(", "))),
-    }
+    Finding::ok(subject, if own.is_empty() { "defaults".to_owned() } else { own.join(", ") })
 }
 
 fn cache(dir: &Path) -> Finding {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use prost::Message as _;
 
-use crate::harness::{PROTOBUF, Server, must, spans};
+use crate::harness::{PROTOBUF, Server, must, run, spans, until};
 
 /// For what happens soon: no test waits for it when all is well.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -52,6 +52,52 @@ fn a_query_is_explained_paged_and_refused_over_its_budget() {
     assert!(prism(&["-o", "ndjson", "from spans last 1h select count() as n"]).contains("{\"n\":120}"));
     let line = prism(&["from spans last 1h by bin(time, 1m) fill 0 select count() as n"]);
     assert!(line.contains('█'), "{line}");
+}
+
+#[test]
+fn a_tenants_budget_changes_while_servers_run() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let server = Server::configured(dir.path(), "[query]\ntenants = [\"default: bytes 1GB\"]\n");
+    let sent = server.send("POST", "/v1/traces", &[PROTOBUF], spans(1, 40).encode_to_vec());
+    assert_eq!(sent.status, 200);
+    let (data, config) = (dir.path().join("data"), dir.path().join("prism.toml"));
+    let config = config.display().to_string();
+    let prism = |args: &[&str]| must(&data, &[&["--config", &config, "tenant"], args].concat());
+    let ask = || server.query("from spans last 1h where exists(name) by name select count() as n");
+    let values = || server.get("/v1/fields/name/values");
+    assert_eq!((ask().status, values().status), (200, 200));
+    assert!(prism(&["show", "default"]).contains("1GB (`query.tenants`)"));
+
+    // Lower than the configuration; the error names what to change.
+    let told = prism(&["set", "default", "--query-bytes", "1B"]);
+    assert_eq!(told, "query bytes of tenant `default`: 1B (set for the tenant); servers follow within a second\n");
+    until("the budget counts", || ask().status != 200);
+    for refused in [ask(), values()] {
+        assert_eq!((refused.status, refused.json()["error"]["code"].as_str()), (422, Some("query_over_budget")));
+        assert!(refused.text().contains("of 1 (`prism tenant set --query-bytes`)"), "{}", refused.text());
+    }
+    let shown = prism(&["show", "default"]);
+    assert!(shown.contains("1B (set for the tenant)") && shown.contains("30s (`query.time_max_ms`)"), "{shown}");
+
+    // Taken back, while the other is set.
+    let told = prism(&["set", "default", "--query-bytes", "default", "--query-time", "1ns"]);
+    assert!(told.contains("1GB (`query.tenants`)") && told.contains("1ns (set for the tenant)"), "{told}");
+    until("the time counts", || ask().json()["error"]["code"] == "query_over_time");
+    assert!(ask().text().contains("(`prism tenant set --query-time`)"), "{}", ask().text());
+    prism(&["set", "default", "--query-time", "default"]);
+    until("it is answered again", || ask().status == 200);
+    assert_eq!(values().status, 200);
+
+    for (args, expected) in [
+        (&["set", "default", "--query-bytes", "10s"][..], "expected bytes above 0 such as `10GB`"),
+        (&["set", "default", "--query-time", "10GB"], "expected a time above 0 such as `10s`"),
+        (&["set", "default", "--query-time", "1h"], "at most `storage.read_grace_ms`"),
+        (&["set", "default"], "--query-bytes"),
+        (&["set", "nobody", "--query-bytes", "1GB"], "there is no tenant `nobody`"),
+    ] {
+        let (_, error, success) = run(&data, &[&["tenant"], args].concat());
+        assert!(!success && error.contains(expected), "{args:?}: {error}");
+    }
 }
 
 #[test]

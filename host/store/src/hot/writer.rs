@@ -471,6 +471,10 @@ fn kib(bytes: u64) -> u32 {
 /// Renews the writer's lease, and watches others', until the store is closed.
 async fn tend(shared: Weak<Shared>) {
     let begun = tokio::time::Instant::now();
+    if let Some(shared) = shared.upgrade() {
+        // A jump before the first renewal is one too.
+        shared.watch.lock().look(shared.now(), Duration::ZERO);
+    }
     loop {
         let Some(every) = shared.upgrade().map(|s| s.options.lease() / RENEWALS) else { return };
         tokio::time::sleep(every).await;

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests, outside of their functions")]
 
+mod back;
+
 use std::path::Path;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -209,6 +211,7 @@ async fn a_binding_counts_within_a_second_in_every_process() {
     assert_eq!(node.send(spans(&["noise", "a"])).await.unwrap().stored, 2);
     // Another process binds; this one learns of it by looking.
     let bound = bindings::bind(node.root.path(), &plugin_host(), &tenant(), drop_filter(), drops("noise")).unwrap();
+    let bound = bound.binding;
     node.pass(1_000);
     let accepted = node.send(spans(&["noise", "b"])).await.unwrap();
     assert_eq!((accepted.stored, accepted.dropped), (1, 1));
