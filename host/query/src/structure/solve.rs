@@ -10,6 +10,7 @@ use super::combine::{Combining, FIRST, TESTED, Waiting, Walk};
 use super::pairs::{Pairs, Repeated};
 use super::pieces::CHECK_SPANS;
 use super::relate::Relating;
+use super::room::Room;
 use super::span::{BELOW, IN_RANGE, NONE, Span, Spans};
 use super::tree::{Tree, Wants};
 use crate::error::QueryError;
@@ -29,6 +30,11 @@ impl Matched {
     fn new(targets: &[Target], spans: usize) -> Matched {
         let others = targets.iter().filter(|target| **target != Target::Row);
         Matched { rows: vec![false; spans], to: others.map(|target| (*target, vec![NONE; spans])).collect() }
+    }
+
+    /// Bytes in memory, about.
+    fn bytes(&self) -> usize {
+        self.rows.capacity() + self.to.iter().map(|(_, places)| places.capacity() * size_of::<u32>()).sum::<usize>()
     }
 
     pub(crate) fn has(&self, at: usize) -> bool {
@@ -56,6 +62,8 @@ impl Matched {
 /// Bounds of the work.
 pub(crate) struct Bounds<'s> {
     pub(crate) scan: &'s Scan,
+    /// Of the part.
+    pub(crate) room: &'s Room,
     /// Combinations of spans that tests may look at.
     pub(crate) combinations_max: u64,
     /// What all parts together have looked at.
@@ -98,6 +106,7 @@ pub(crate) fn solve(
     bounds: &Bounds<'_>,
 ) -> Result<Matched, QueryError> {
     let mut matched = Matched::new(targets, spans.all().len());
+    bounds.room.keep(matched.bytes())?;
     let wants = wants(ways);
     for way in ways {
         let absent = way.absent.iter().map(|absent| Excluded::find(absent, spans, tuples, bounds));
@@ -128,6 +137,10 @@ pub(crate) fn solve(
 fn is_plain(way: &Alternative, targets: &[(Target, Vec<u32>)]) -> bool {
     let alone = way.edges.is_empty() && way.alone.is_empty() && way.tests.is_empty();
     alone && targets.iter().all(|(target, _)| *target != Target::Parent)
+}
+
+fn bytes_of(waiting: &Vec<Waiting>) -> usize {
+    waiting.capacity() * size_of::<Waiting>()
 }
 
 /// The spans, or traces, of which something is that must not be.
@@ -195,11 +208,14 @@ impl Solving<'_> {
             }
             return Ok(());
         }
+        bounds.room.hold(spans.len() * Tree::SPAN_BYTES)?;
         self.tree.lay(spans, wants);
         if !self.relating.relate(way, spans.len(), &self.tree, &fits) {
             return Ok(());
         }
         let tree = &self.tree;
+        let laid = tree.bytes() + self.relating.bytes();
+        bounds.room.hold(laid)?;
         // Of several spans of one id the first that fits.
         let search = |rows: &[u32], binding: usize| {
             let mut rows = rows.iter().map(|row| *row as usize);
@@ -215,6 +231,7 @@ impl Solving<'_> {
         for (at, span) in spans.iter().enumerate() {
             if at % CHECK_SPANS == CHECK_SPANS - 1 {
                 bounds.scan.in_time()?;
+                bounds.room.hold(laid + self.combining.bytes() + bytes_of(&waiting))?;
             }
             let node = tree.node_of(at);
             if !(self.anywhere || span.has(IN_RANGE))
@@ -262,6 +279,9 @@ impl Solving<'_> {
                 position: Vec::new(),
             });
         }
+        // Where it has come to in each step, a row tells from now on.
+        let walked = waiting.len() * self.combining.position_bytes();
+        bounds.room.hold(laid + self.combining.bytes() + bytes_of(&waiting) * 2 + walked)?;
         let walk = Walk { way, tree, relating: &self.relating, place: &place };
         let mut most = FIRST;
         while !waiting.is_empty() {

@@ -324,7 +324,7 @@ impl<T: OfTrace> Spreads<T> {
     }
 
     /// What all frames have of a part, in the order of the frames.
-    pub(crate) fn part(&self, part: usize) -> impl Iterator<Item = &[T]> {
+    pub(crate) fn part(&self, part: usize) -> impl Iterator<Item = &[T]> + Clone {
         self.of.iter().flatten().map(move |spread| spread.part(part)).filter(|rows| !rows.is_empty())
     }
 
