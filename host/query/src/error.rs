@@ -104,6 +104,11 @@ impl QueryError {
         QueryError::Query(Box::new(if pos.line == 0 { error } else { error.at(pos, width) }))
     }
 
+    /// Nobody waits for the answer any more, nor sees this.
+    pub(crate) fn given_up() -> QueryError {
+        QueryError::Engine("the query was given up".into())
+    }
+
     /// With what to do about it.
     pub(crate) fn with_hint(self, hint: impl Into<String>) -> QueryError {
         match self {

@@ -92,6 +92,7 @@ pub(crate) fn read(
     let mut next = 0;
     for (base, read) in bases.iter().zip(read) {
         let Some((rows, vals)) = read else { continue };
+        scan.goes_on()?;
         parts.iter_mut().zip(vals).for_each(|(parts, vals)| parts.push(vals));
         for row in rows.values() {
             ranks.set(base + row, next);

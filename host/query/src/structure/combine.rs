@@ -145,7 +145,7 @@ impl<'s> Combining<'s> {
         if self.owners.is_empty() {
             return Ok(());
         }
-        bounds.scan.in_time()?;
+        bounds.scan.goes_on()?;
         bounds.combine(self.owners.len())?;
         let rows = tuples.of(&self.columns, &self.places, self.owners.len());
         let mut mask = BooleanBuffer::new_set(self.owners.len());

@@ -122,7 +122,7 @@ impl<T: Stored> Direct<T> {
             let returned = 1u32 << way.returned;
             for (row, stored) in self.rows.iter().enumerate() {
                 if row % CHECK_SPANS == 0 {
-                    scan.in_time()?;
+                    scan.goes_on()?;
                 }
                 let (sent, node) = (stored.sent(), self.node_of[row]);
                 let fits = sent.marks & returned != 0 && sent.marks & IN_RANGE != 0;

@@ -350,6 +350,8 @@ impl Gathering<'_> {
     ) -> Result<(), Stop> {
         let later = |bytes: usize| bytes / size_of::<T>() * self.needs.later_bytes;
         let fits = |bytes: usize| {
+            // Asked again each time that what is there was gone through for what may stay.
+            self.scan.goes_on()?;
             let bytes = bytes + later(bytes) + beside();
             match self.memory.try_resize(bytes).map_err(engine_error) {
                 _ if bytes > self.bytes_max => Ok(false),

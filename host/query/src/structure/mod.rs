@@ -56,7 +56,7 @@ use gather::Gathering;
 use pairs::{Matched, Pairs, WORD};
 use pieces::each;
 use room::{Found, Room};
-use solve::Bounds;
+use solve::{Bounds, CHECK_TRACES};
 use span::{NONE, Spans, Sparse};
 use spread::{Hashing, Sent, Share, Spreads, Stored, Timed};
 use task::Task;
@@ -321,7 +321,7 @@ impl Pass<'_> {
             let (spans, targets, asked) = (&spans[part], &self.task.targets, &self.task.of_traces);
             let room = Room::beside(self.memory);
             let matched = solve(spans, &room).map_err(|error| found.stopped(error))?;
-            Ok::<_, Stop>(traces::rows(scan.plan.range, &matched, spans, targets, asked, &services))
+            Ok::<_, Stop>(traces::rows(scan, &matched, spans, targets, asked, &services)?)
         })?;
         traces::tell(&rows, &mut known);
         self.matched(found, rows.iter().map(|rows| &rows.pairs), &known, bytes)
@@ -336,7 +336,10 @@ impl Pass<'_> {
         }
         let of_parts = each(self.scan, self.limits.threads, spans.len(), |part, tree: &mut Tree| {
             let (mut owns, mut criticals) = (Vec::new(), Vec::new());
-            for (_, trace) in spans[part].traces() {
+            for (number, (_, trace)) in spans[part].traces().enumerate() {
+                if number % CHECK_TRACES == 0 {
+                    self.scan.goes_on()?;
+                }
                 tree.lay(trace, Wants { order: true, ..Wants::default() });
                 if own {
                     times::own(trace, tree, &mut owns);
@@ -378,6 +381,7 @@ impl Pass<'_> {
             + self.scan.frames.last().map_or(0, |frame| frame.rows());
         let mut matched = Matched::new(&self.task.targets, places);
         for pairs in pairs {
+            self.scan.goes_on()?;
             matched.add(pairs);
         }
         matched.close();
@@ -391,6 +395,7 @@ impl Pass<'_> {
                 for (number, frame) in self.scan.frames.iter().enumerate() {
                     let base = self.bases[number];
                     let Some(rows) = matched.rows(base, frame.rows()) else { continue };
+                    self.scan.goes_on()?;
                     for row in rows.set_indices() {
                         match matched.beside(target, base + row as u32) {
                             NONE => {}
