@@ -12,8 +12,8 @@ use moved::Moved;
 use prism_dsl::{Query, Range};
 use prism_model::samples::Random;
 use prism_model::{Batch, Intrinsic as I, Signal, Value};
-use prism_query::{Answer, Engine, Explained, RunOptions};
-use support::{MS, NOW, Row, SECOND, str, tenant};
+use prism_query::{Answer, RunOptions};
+use support::{MS, NOW, Row, SECOND, assert_within, explained, str, tenant};
 
 const MINUTE: i64 = 60 * SECOND;
 
@@ -178,26 +178,6 @@ fn cells(answer: &Answer) -> Vec<String> {
     assert!(answer.stats.partial.is_empty(), "{:?}", answer.stats.partial);
     let row = |row| (0..answer.columns.len()).map(|c| answer.cell(row, c).to_string()).collect::<Vec<_>>().join(" | ");
     (0..answer.rows).map(row).collect()
-}
-
-/// What a query would do.
-async fn explained(engine: &Engine, query: &Query) -> Explained {
-    let mut dry = query.clone();
-    dry.dry_run = true;
-    let answer = engine.run(&tenant(), &dry, NOW, RunOptions::default()).await.unwrap();
-    assert_eq!((answer.rows, answer.stats.rows_scanned, answer.stats.bytes_read), (0, 0, 0), "a dry run reads no row");
-    answer.explained.unwrap()
-}
-
-/// What was read lies within what was said before.
-fn assert_within(explained: &Explained, answer: &Answer, what: &str) {
-    let stats = &answer.stats;
-    let said = explained.text();
-    assert!(stats.rows_scanned <= explained.rows_most, "{what}: {} rows: {said}", stats.rows_scanned);
-    assert!(stats.frames_read <= explained.frames_most, "{what}: {} frames: {said}", stats.frames_read);
-    assert!(stats.bytes_read <= explained.bytes_most, "{what}: {} bytes: {said}", stats.bytes_read);
-    assert!(stats.bytes_read >= explained.bytes_least, "{what}: {} bytes: {said}", stats.bytes_read);
-    assert!(stats.reads <= explained.reads_most, "{what}: {} reads: {said}", stats.reads);
 }
 
 /// Stores, and queries of each.

@@ -52,6 +52,14 @@ impl Values {
         }
     }
 
+    /// Bytes in memory, about, beside what is [`Known`].
+    pub(crate) fn read_bytes(&self) -> usize {
+        match self {
+            Values::Field { .. } => self.bytes(),
+            Values::Number(_) | Values::Text { .. } => 0,
+        }
+    }
+
     /// Bytes in memory, about.
     pub(crate) fn bytes(&self) -> usize {
         match self {

@@ -35,7 +35,7 @@ const SAMPLED_MANY: usize = 16;
 /// Frames of which one is worth being looked at twice to know.
 const SAMPLED_FRAMES_MIN: usize = 4;
 /// Which part of the room for spans marks that are kept for the second look, and the traces that it is about, may take each.
-const KEPT_PART: usize = 4;
+pub(super) const KEPT_PART: usize = 4;
 /// Number of the status that is an error.
 const STATUS_ERROR: i32 = 2;
 

@@ -43,7 +43,7 @@ use prism_model::window::TimeRange;
 use prism_model::{Intrinsic, TableKind};
 
 pub(crate) use spread::Left;
-pub(crate) use task::passes;
+pub(crate) use task::Passes;
 
 use crate::engine::engine_error;
 use crate::error::QueryError;
@@ -200,7 +200,7 @@ pub(crate) fn resolve(
 ) -> Result<(Structure, Option<Left>), QueryError> {
     let task = Task::of(scan, ask);
     let bases = bases(scan)?;
-    let mut tried = left.share;
+    let mut tried = left.tried();
     loop {
         let hashing = &left.hashing;
         let pass = Pass { scan, ask, task: &task, limits, bases: &bases, memory: &memory, hashing };
@@ -215,7 +215,7 @@ pub(crate) fn resolve(
                 None => return Err(QueryError::Spans { limit: scan.memory_bytes_max, spans }),
             },
         };
-        let rest = done.rest().map(|share| Left { share, hashing: left.hashing.clone() });
+        let rest = left.behind(done, tried);
         return Ok((Structure { bases, matched, values, late: task.late.clone(), _memory: memory }, rest));
     }
 }
@@ -258,11 +258,12 @@ impl Pass<'_> {
     fn direct<T: Stored>(&self, spreads: &Spreads<T>) -> Result<Resolved, Stop> {
         let (ways, targets) = (&self.ask.alternatives, &self.task.targets);
         let found = Found { share: spreads.parts.share, spans: spreads.len(), one: spreads.is_one_trace() };
-        let pairs = each(self.scan, self.limits.threads, spreads.parts.len(), |part, table: &mut direct::Direct<T>| {
-            let room = Room::beside(self.memory);
-            let pairs = table.solve(self.scan, &room, spreads.part(part), ways, targets);
-            pairs.and_then(|pairs| pairs.held(room)).map_err(|error| found.stopped(error))
-        })?;
+        let pairs =
+            each(self.scan, self.limits.threads, spreads.parts.len(), |part, table: &mut direct::Direct<T>| {
+                let room = Room::beside(self.memory);
+                let pairs = table.solve(self.scan, &room, spreads.part(part), ways, targets);
+                pairs.and_then(|pairs| pairs.held(room)).map_err(|error| found.stopped(error))
+            })?;
         self.matched(found, pairs.iter().map(|pairs| &pairs.of), &Known::default(), spreads.bytes())
     }
 
@@ -290,7 +291,7 @@ impl Pass<'_> {
             let fitting = spans.iter().flat_map(Spans::all).filter(|span| span.has(1 << binding));
             fitting.for_each(|span| places.set(span.place, span.place));
             tuples.extend(values(scan, threads, self.bases, &places, &of_target, &known)?);
-            self.fits(found, bytes + known.bytes() + tuples.values().map(Values::bytes).sum::<usize>())?;
+            self.fits(found, bytes + known.bytes() + tuples.values().map(Values::read_bytes).sum::<usize>())?;
         }
         let combinations = AtomicU64::new(0);
         let of_tuples = Tuples { fields: &scan.plan.fields, values: &tuples };
@@ -405,7 +406,7 @@ impl Pass<'_> {
                 }
             }
             all.extend(values(self.scan, self.limits.threads, self.bases, &places, &of_target, known)?);
-            self.fits(found, held + all.values().map(Values::bytes).sum::<usize>())?;
+            self.fits(found, held + all.values().map(Values::read_bytes).sum::<usize>())?;
         }
         // Spans are needed no more.
         self.fits(found, matched.bytes() + all.values().map(Values::bytes).sum::<usize>())?;
