@@ -210,6 +210,16 @@ impl Intrinsic {
         ]
     };
 
+    /// The columns of which one holds the body of a log record, each with the type that its bodies have.
+    pub const BODY: [(Intrinsic, AttrType); 6] = [
+        (Intrinsic::Body, AttrType::Str),
+        (Intrinsic::BodyInt, AttrType::Int),
+        (Intrinsic::BodyDouble, AttrType::Double),
+        (Intrinsic::BodyBool, AttrType::Bool),
+        (Intrinsic::BodyBytes, AttrType::Bytes),
+        (Intrinsic::BodyJson, AttrType::Json),
+    ];
+
     /// The stored name: lower case, without a dot, so that it never equals an attribute's.
     pub fn name(self) -> &'static str {
         use Intrinsic::*;

@@ -19,6 +19,7 @@ pub mod table;
 pub mod batch;
 pub mod reshape;
 pub mod window;
+pub mod varint;
 pub mod sketch;
 pub mod limits;
 pub mod error;

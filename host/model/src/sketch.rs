@@ -7,6 +7,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::varint::{put, take};
+
 /// Bits of the mantissa that tell buckets apart: 2^6 buckets for each power of two.
 const MANTISSA_BITS: u32 = 6;
 const SHIFT: u32 = 52 - MANTISSA_BITS;
@@ -292,29 +294,6 @@ impl Sketch {
         }
         Some(sketch)
     }
-}
-
-/// LEB128.
-fn put(out: &mut Vec<u8>, mut n: u64) {
-    while n >= 0x80 {
-        out.push(n as u8 | 0x80);
-        n >>= 7;
-    }
-    out.push(n as u8);
-}
-
-/// Reads what [`put`] wrote.
-fn take(bytes: &mut &[u8]) -> Option<u64> {
-    let mut n = 0u64;
-    for shift in (0..64).step_by(7) {
-        let (byte, rest) = bytes.split_first()?;
-        *bytes = rest;
-        n |= u64::from(byte & 0x7f) << shift;
-        if byte & 0x80 == 0 {
-            return Some(n);
-        }
-    }
-    None
 }
 
 #[cfg(test)]

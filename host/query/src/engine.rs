@@ -303,7 +303,7 @@ impl Engine {
         let (ran, earlier) = futures::try_join!(self.all_ran(plan.clone(), &asked, restarts), earlier)?;
         let (begun, fill_rows_max) = (Instant::now(), self.options.fill_rows_max);
         let (ran, earlier, finished) = blocking(move || {
-            let given_up = || Err(QueryError::Engine("the query was given up".into()));
+            let given_up = || Err(QueryError::given_up());
             let finished = match ran.first() {
                 Some(first) => first.scan.in_turn(|| finish(&ran, &earlier, fill_rows_max)).unwrap_or_else(given_up),
                 None => given_up(),

@@ -115,6 +115,11 @@ impl QueryError {
         QueryError::Plugin { error: Box::new(error), pos }
     }
 
+    /// Nobody waits for the answer any more, nor sees this.
+    pub(crate) fn given_up() -> QueryError {
+        QueryError::Engine("the query was given up".into())
+    }
+
     /// With what to do about it.
     pub(crate) fn with_hint(self, hint: impl Into<String>) -> QueryError {
         match self {

@@ -15,7 +15,7 @@ use crate::eval::builder::ValsBuilder;
 use crate::eval::node::Level;
 use crate::eval::vals::Scalar;
 use crate::eval::{self, Vals};
-use crate::first::{MORE, PLACE_BYTES, parts as parts_of};
+use crate::first::{ALIKE_MAX, MORE, PLACE_BYTES, parts as parts_of};
 use crate::group::Groups;
 use crate::ran::Ran;
 use crate::series::{Grouped, staged};
@@ -210,19 +210,21 @@ fn rows(ran: &[Ran]) -> Result<Finished, QueryError> {
         parts.iter().flat_map(|(n, keys)| keys.iter().flatten().map(|key| (key, *n))).collect();
     keys.sort_unstable();
     let order = |key: &[u8]| key.len().saturating_sub(PLACE_BYTES);
+    let left_out = keep_first_alike(&mut keys, ALIKE_MAX);
     let cut = |at: usize| keys.get(at).map(|(key, _)| &key[..order(key)]);
     // Rows where the page before ended: some of them were given.
     let given =
         first.after.as_ref().map_or(0, |after| keys.partition_point(|(key, _)| key[..order(key)] <= after.key[..]));
     // Which of the rows that are alike in the order come first is told by what they show.
     let last = cut((given + first.limit).saturating_sub(1)).map(<[u8]>::to_vec);
-    let wanted = last.map_or(keys.len(), |last| keys.partition_point(|(key, _)| key[..order(key)] <= last[..]));
+    let wanted = last.as_deref().map_or(keys.len(), |last| keys.partition_point(|(key, _)| &key[..order(key)] <= last));
     let more_behind = keys.len() > wanted;
+    let lost = first.limit > 0 && left_out.iter().any(|of| last.as_deref().is_none_or(|last| *of <= last));
     keys.truncate(if first.limit == 0 { 0 } else { wanted });
     // Rows of one frame together, each with its place in the answer.
     let mut by_frame: BTreeMap<(usize, usize), Vec<(u32, usize)>> = BTreeMap::new();
     for (place, (key, scan)) in keys.iter().enumerate() {
-        if let Some((_, (frame, row))) = parts_of(key).filter(|(_, place)| *place != MORE) {
+        if let Some((_, (frame, row))) = parts_of(key) {
             by_frame.entry((*scan, frame as usize)).or_default().push((row, place));
         }
     }
@@ -240,11 +242,9 @@ fn rows(ran: &[Ran]) -> Result<Finished, QueryError> {
     }
     // Rows of a frame that could be filtered and then not be read are missing, which the answer says.
     let read = cells.into_iter().map(|row| row.into_iter().collect::<Option<Vec<Scalar>>>());
-    let mut lost = false;
     let mut rows: Vec<(&[u8], u128, Vec<Scalar>)> = Vec::with_capacity(keys.len());
     for ((key, _), row) in keys.iter().zip(read) {
-        let Some((order, place)) = parts_of(key) else { continue };
-        lost |= place == MORE;
+        let Some((order, _)) = parts_of(key) else { continue };
         rows.extend(row.map(|row| (order, shown_hash(&row), row)));
     }
     rows.sort_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)));
@@ -259,7 +259,7 @@ fn rows(ran: &[Ran]) -> Result<Finished, QueryError> {
             Ordering::Greater => true,
         });
     }
-    let more = rows.len() > first.limit || more_behind;
+    let more = rows.len() > first.limit || more_behind || lost;
     rows.truncate(first.limit);
     let next = rows.last().filter(|_| more && !lost).map(|(order, hash, _)| {
         let alike = rows.iter().rev().take_while(|row| (row.0, row.1) == (order, *hash)).count() as u32;
@@ -271,9 +271,29 @@ fn rows(ran: &[Ran]) -> Result<Finished, QueryError> {
         rows.iter().for_each(|(.., row)| builder.push(row[c].clone()));
         builder.finish()
     });
-    let alike = "too many rows are alike in the order for another page: add a field to `order`";
-    let warnings = if more && lost { vec![alike.to_owned()] } else { Vec::new() };
+    let alike = "too many rows are alike in the order for all of them, or another page: add a field to `order`";
+    let warnings = if lost { vec![alike.to_owned()] } else { Vec::new() };
     Ok(Finished { rows: rows.len(), columns: columns.collect(), warnings, next })
+}
+
+/// Of sorted rows leaves as many of each place in the order as a partition keeps of it; gives the places of which there were more.
+///
+/// Each partition keeps those that lie first of its own, so that together they have those that lie first of all, whichever rows
+/// each came to: what is left does not depend on who was faster.
+fn keep_first_alike<'k>(keys: &mut Vec<(&'k [u8], usize)>, most: usize) -> Vec<&'k [u8]> {
+    let (mut seen, mut last, mut more) = (0, None, Vec::new());
+    keys.retain(|(key, _)| {
+        let Some((of, place)) = parts_of(key) else { return false };
+        seen = if last == Some(of) { seen + 1 } else { 1 };
+        last = Some(of);
+        let stays = seen <= most && place != MORE;
+        if !stays {
+            more.push(of);
+        }
+        stays
+    });
+    more.dedup();
+    more
 }
 
 /// What a row shows, as a number: rows of one number cannot be told apart.

@@ -5,8 +5,9 @@
 
 use std::collections::BTreeMap;
 
-/// Rows of one place in the order beyond which none are kept: telling them apart needs all of them in memory.
-const ALIKE_MAX: usize = 16_384;
+/// Rows of one place in the order beyond which none are kept: telling them apart needs all of them in memory. Kept are those that
+/// lie first, so that it is not chance which.
+pub(crate) const ALIKE_MAX: usize = 16_384;
 /// Frame and row behind the values of the order.
 pub(crate) const PLACE_BYTES: usize = 8;
 /// The place of a row that stands for those that were not kept.
@@ -60,7 +61,7 @@ impl First {
         self.len - given > self.limit
     }
 
-    /// Adds a row.
+    /// Adds a row, which lies behind those that were added before.
     pub(crate) fn add(&mut self, key: &[u8], first: Option<i64>, place: (u32, u32)) {
         if self.after.as_ref().is_some_and(|after| key < after.as_slice()) {
             return;

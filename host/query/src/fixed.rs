@@ -89,17 +89,7 @@ pub(crate) fn read(table: TableKind, fixed: Fixed, from: &dyn Loaded) -> Result<
             Ok(column(i).as_ref().and_then(lists).map(|t| Vals { len: t.len(), json: Some(t), ..Vals::default() }))
         }
         Fixed::Duration => duration(&plain(Intrinsic::Duration), column(Intrinsic::Running), column(Intrinsic::Time)),
-        Fixed::Body => {
-            let parts = [
-                (Intrinsic::Body, AttrType::Str),
-                (Intrinsic::BodyInt, AttrType::Int),
-                (Intrinsic::BodyDouble, AttrType::Double),
-                (Intrinsic::BodyBool, AttrType::Bool),
-                (Intrinsic::BodyBytes, AttrType::Bytes),
-                (Intrinsic::BodyJson, AttrType::Json),
-            ];
-            siblings(&parts, &column)
-        }
+        Fixed::Body => siblings(&Intrinsic::BODY, &column),
         Fixed::Value => {
             siblings(&[(Intrinsic::ValueInt, AttrType::Int), (Intrinsic::ValueDouble, AttrType::Double)], &column)
         }

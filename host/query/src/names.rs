@@ -14,6 +14,16 @@ pub(crate) const TEMPORALITIES: [&str; 3] = ["unspecified", "delta", "cumulative
 /// Names of the severity ranges: the first stands for the numbers 1 to 4, and so on.
 pub(crate) const SEVERITIES: [&str; 6] = ["trace", "debug", "info", "warn", "error", "fatal"];
 
+/// The columns of a body.
+const BODY: [Intrinsic; Intrinsic::BODY.len()] = {
+    let (mut columns, mut at) = ([Intrinsic::Body; Intrinsic::BODY.len()], 0);
+    while at < columns.len() {
+        columns[at] = Intrinsic::BODY[at].0;
+        at += 1;
+    }
+    columns
+};
+
 /// How a fixed field is made of its columns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Fixed {
@@ -65,7 +75,7 @@ impl Fixed {
             Fixed::Duration => &[I::Duration, I::Running, I::Time],
             Fixed::ObservedTime => &[I::ObservedTime],
             Fixed::StartTime => &[I::StartTime],
-            Fixed::Body => &[I::Body, I::BodyInt, I::BodyDouble, I::BodyBool, I::BodyBytes, I::BodyJson],
+            Fixed::Body => &BODY,
         }
     }
 }

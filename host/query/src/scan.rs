@@ -297,6 +297,13 @@ impl Scan {
         }
     }
 
+    /// The same where work goes on for longer than a frame takes, and whether anybody waits for the answer still. Not for the threads
+    /// of a scan, which stop for each other's errors too: those say more.
+    pub(crate) fn goes_on(&self) -> Result<(), QueryError> {
+        self.in_time()?;
+        if self.stop.load(Ordering::Relaxed) { Err(QueryError::given_up()) } else { Ok(()) }
+    }
+
     /// One unit: its rollup for whole minutes, rows for the others. A rollup that cannot be read is done without.
     fn rolled<'s>(&'s self, unit: &Rolled, sink: &mut Sink, place: &mut Place<'s>) -> Result<(), QueryError> {
         let frames = unit.frames.clone();

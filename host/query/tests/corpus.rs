@@ -1,6 +1,7 @@
 //! Generated queries answer as DuckDB does over the same Parquet: conditions, expressions, groups, aggregates with their own
 //! conditions, `having`, order and limit; structure of traces, traces as rows, joins; bins that are filled, functions over them,
-//! earlier ranges. Sketches are within their bounds. `PRISM_CORPUS=n` asks n queries of each kind, `PRISM_CORPUS_SEED=n` begins
+//! earlier ranges; how values are spread; metric points, the growth of counters, what histograms counted. Sketches are within
+//! their bounds. `PRISM_CORPUS=n` asks n queries of each kind, `PRISM_CORPUS_SEED=n` begins
 //! elsewhere.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -15,10 +16,18 @@ mod moved;
 mod compare;
 #[path = "corpus/generate.rs"]
 mod generate;
+#[path = "corpus/spread.rs"]
+mod spread;
 #[path = "corpus/traces.rs"]
 mod traces;
 #[path = "corpus/series.rs"]
 mod series;
+#[path = "corpus/points.rs"]
+mod points;
+#[path = "corpus/metrics.rs"]
+mod metrics;
+#[path = "corpus/buckets.rs"]
+mod buckets;
 
 use compare::Pair;
 use moved::Moved;
@@ -91,8 +100,27 @@ async fn generated_queries_answer_as_duckdb_does() {
     let table = moved.root().join(format!("objects/cold/{}/{}", tenant(), Signal::Spans));
     let pairs = compare::generated(QUERIES, generate::pair);
     compare::agree(&engines, &moved.engine(), &RunOptions::default(), &table, &pairs).await;
-    let pairs = compare::generated(QUERIES, series::pair);
-    compare::agree(&engines, &moved.engine(), &RunOptions::default(), &table, &pairs).await;
+    for pair in [series::pair, spread::pair] {
+        let pairs = compare::generated(QUERIES, pair);
+        compare::agree(&engines, &moved.engine(), &RunOptions::default(), &table, &pairs).await;
+    }
+}
+
+/// Points of every kind of metric, in no order, some sent twice.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn generated_questions_about_metrics_answer_as_duckdb_does() {
+    let Some(engines) = engines::installed() else { return };
+    let moved = Moved::new();
+    for some in points::batches() {
+        moved.add(some).await;
+        moved.seal(Signal::Metrics);
+        moved.promote(Signal::Metrics);
+    }
+    let table = moved.root().join(format!("objects/cold/{}/{}", tenant(), Signal::Metrics));
+    for pair in [metrics::pair, buckets::pair] {
+        let pairs = compare::generated(QUERIES, pair);
+        compare::agree(&engines, &moved.engine(), &RunOptions::default(), &table, &pairs).await;
+    }
 }
 
 /// Structure among generated traces, whose spans lie in several files.

@@ -98,6 +98,28 @@ async fn pages_joined_are_the_whole_answer_while_rows_move_and_arrive() {
     assert!(pages_read > 60, "{pages_read}");
 }
 
+/// Of more rows of one place in the order than are told apart the same are shown, whichever thread was faster.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_many_rows_that_are_alike_the_same_are_shown() {
+    let moved = Moved::new();
+    for part in 0..3 {
+        let row = |n: u64| Row {
+            fixed: vec![(I::Time, Value::Int(NOW - SECOND)), (I::SpanId, Value::Bytes((n + 1).to_be_bytes().to_vec()))],
+            ..Row::default()
+        };
+        let rows: Vec<Row> = (0..9_000).map(|n| row(part * 9_000 + n)).collect();
+        moved.add(support::batch(Signal::Spans, &[], &[], &rows)).await;
+    }
+    let text = "from spans last 1h select span_id";
+    let engine = |threads| Engine::new(moved.reader(), EngineOptions { threads, ..EngineOptions::default() });
+    let mut expected = None;
+    for threads in [1, 2, 2, 3, 4, 2] {
+        let answer = ask(&engine(threads), text, None, 20, NOW).await.unwrap();
+        assert_eq!((answer.rows, &answer.cursor, answer.stats.warnings.len()), (20, &None, 1));
+        assert_eq!(*expected.get_or_insert_with(|| cells(&answer)), cells(&answer), "{threads} threads");
+    }
+}
+
 #[tokio::test]
 async fn a_cursor_of_something_else_is_refused() {
     let moved = Moved::new();

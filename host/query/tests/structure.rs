@@ -249,7 +249,11 @@ async fn ask_rows(engine: &Asking, rows: &str, rest: &str) -> Result<Answer, Que
     let mut query = prism_dsl::parse_text(&format!("from {rows} {rest}"))?;
     query.range = Some(range);
     query.limit = query.limit.or(Some(10_000));
-    engine.engine.run(&tenant(), &query, NOW, engine.options.clone()).await
+    let answer = engine.engine.run(&tenant(), &query, NOW, engine.options.clone()).await?;
+    if engine.options.structure_passes_min < 2 {
+        support::assert_within(&support::explained(&engine.engine, &query).await, &answer, rest);
+    }
+    Ok(answer)
 }
 
 fn column(answer: &Answer, column: usize) -> Vec<Option<i64>> {

@@ -6,13 +6,15 @@ mod support;
 #[path = "support/moved.rs"]
 mod moved;
 
+use std::path::{Path, PathBuf};
+
 use moved::Moved;
 use prism_dsl::{Query, Range};
 use prism_model::samples::Random;
 use prism_model::window::TimeRange;
 use prism_model::{Batch, ColumnId, Intrinsic as I, Signal, TableKind, Value};
-use prism_query::{Answer, Engine, Explained, FieldInfo, RunOptions};
-use support::{MS, NOW, Row, SECOND, str, tenant};
+use prism_query::{Answer, Engine, FieldInfo, RunOptions};
+use support::{MS, NOW, Row, SECOND, assert_within, explained, str, tenant};
 
 const MINUTE: i64 = 60 * SECOND;
 const DAY: i64 = 1_440 * MINUTE;
@@ -180,26 +182,6 @@ fn cells(answer: &Answer) -> Vec<String> {
     (0..answer.rows).map(row).collect()
 }
 
-/// What a query would do.
-async fn explained(engine: &Engine, query: &Query) -> Explained {
-    let mut dry = query.clone();
-    dry.dry_run = true;
-    let answer = engine.run(&tenant(), &dry, NOW, RunOptions::default()).await.unwrap();
-    assert_eq!((answer.rows, answer.stats.rows_scanned, answer.stats.bytes_read), (0, 0, 0), "a dry run reads no row");
-    answer.explained.unwrap()
-}
-
-/// What was read lies within what was said before.
-fn assert_within(explained: &Explained, answer: &Answer, what: &str) {
-    let stats = &answer.stats;
-    let said = explained.text();
-    assert!(stats.rows_scanned <= explained.rows_most, "{what}: {} rows: {said}", stats.rows_scanned);
-    assert!(stats.frames_read <= explained.frames_most, "{what}: {} frames: {said}", stats.frames_read);
-    assert!(stats.bytes_read <= explained.bytes_most, "{what}: {} bytes: {said}", stats.bytes_read);
-    assert!(stats.bytes_read >= explained.bytes_least, "{what}: {} bytes: {said}", stats.bytes_read);
-    assert!(stats.reads <= explained.reads_most, "{what}: {} reads: {said}", stats.reads);
-}
-
 /// Stores, and queries of each.
 const STORES: u64 = 4;
 const QUERIES: usize = 60;
@@ -346,6 +328,73 @@ async fn a_trace_is_found_in_every_tier_and_says_what_it_took() {
         answer.stats.tiers.iter().zip(&mut met).for_each(|(of, met)| *met |= of.frames_read > 0);
     }
     assert_eq!(met, [true; 3]);
+}
+
+/// All files below a folder.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let inside = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    inside.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
+}
+
+/// Distinct values of all rows are told by dictionaries. One that is damaged leaves the rows of its file out, which the answer says;
+/// other columns of the file are read as before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_dictionary_makes_the_answer_partial() {
+    const ROWS: usize = 1_200;
+    const TRACES: &str = "select exact(count_distinct(trace_id)), count()";
+    const OTHERS: &str = "from spans select exact(count_distinct(user.id)), count()";
+    let moved = Moved::new();
+    let ids = |r: &mut Random| [(r.number() | 1).to_be_bytes(), r.number().to_be_bytes()].concat();
+    let traces = [(1, 60), (2, 40)].map(|(seed, many)| {
+        let r = &mut Random(seed);
+        (0..many).map(|_| ids(r)).collect::<Vec<_>>()
+    });
+    for ids in &traces {
+        let row = |n: usize| Row {
+            fixed: vec![
+                (I::Time, Value::Int(NOW - 600 * SECOND + n as i64 * MS)),
+                (I::TraceId, Value::Bytes(ids[n % ids.len()].clone())),
+                (I::Duration, Value::Int(n as i64)),
+            ],
+            attributes: vec![("user.id", str(["ann", "bob"][n % 2]))],
+            ..Row::default()
+        };
+        let rows: Vec<Row> = (0..ROWS).map(row).collect();
+        moved.add(support::batch(Signal::Spans, &[], &[], &rows)).await;
+        moved.seal(Signal::Spans);
+        moved.promote(Signal::Spans);
+    }
+    let ask = async |text: &str| {
+        let mut query = prism_dsl::parse_text(text).unwrap();
+        query.range = Some(Range::Between { from: i64::MIN, to: i64::MAX });
+        let options = RunOptions { without_rollups: true, ..RunOptions::default() };
+        let answer = moved.engine().run(&tenant(), &query, NOW, options).await.unwrap();
+        let partial: Vec<String> = answer.stats.partial.iter().map(|part| part.what.clone()).collect();
+        ([0, 1].map(|column| answer.cell(0, column).as_u64().unwrap()), partial, answer.stats.bytes_read)
+    };
+    let of_all = format!("from spans {TRACES}");
+    let (whole, partial, bytes) = ask(&of_all).await;
+    assert_eq!((whole, partial.len()), ([100, 2 * ROWS as u64], 0));
+    let (by_rows, _, of_rows) = ask(&format!("from spans where duration >= 0ns {TRACES}")).await;
+    assert!(by_rows == whole && bytes < of_rows, "dictionaries alone tell it: {bytes} of {of_rows} bytes");
+
+    // An id stands in its file once, in the dictionary of its column.
+    let id = &traces[0][7];
+    let find = |bytes: &[u8]| bytes.windows(id.len()).position(|window| window == id);
+    let found = files(&moved.root().join(format!("objects/cold/{}/spans", tenant())));
+    let found = found.into_iter().find_map(|path| {
+        let bytes = std::fs::read(&path).unwrap();
+        find(&bytes).map(|at| (path, bytes, at))
+    });
+    let (path, mut bytes, at) = found.unwrap();
+    bytes[at] ^= 1;
+    assert_eq!(find(&bytes), None);
+    std::fs::write(&path, &bytes).unwrap();
+    let (left, partial, _) = ask(&of_all).await;
+    assert_eq!(left, [40, ROWS as u64]);
+    assert!(partial.len() == 1 && partial[0].starts_with("frame "), "{partial:?}");
+    let (others, partial, _) = ask(OTHERS).await;
+    assert_eq!((others, partial.len()), ([2, 2 * ROWS as u64], 0), "{partial:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

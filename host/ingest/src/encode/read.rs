@@ -197,15 +197,7 @@ fn attribute(ty: AttrType, array: &ArrayRef, row: usize) -> Option<AnyValue> {
 
 /// The body of a log record, from whichever of its columns has it.
 pub(super) fn body(table: &Table, row: usize) -> Option<AnyValue> {
-    let columns = [
-        (Intrinsic::Body, AttrType::Str),
-        (Intrinsic::BodyInt, AttrType::Int),
-        (Intrinsic::BodyDouble, AttrType::Double),
-        (Intrinsic::BodyBool, AttrType::Bool),
-        (Intrinsic::BodyBytes, AttrType::Bytes),
-        (Intrinsic::BodyJson, AttrType::Json),
-    ];
-    columns.into_iter().find_map(|(id, ty)| attribute(ty, table.intrinsic(id)?, row))
+    Intrinsic::BODY.into_iter().find_map(|(id, ty)| attribute(ty, table.intrinsic(id)?, row))
 }
 
 fn wrap(value: any_value::Value) -> AnyValue {

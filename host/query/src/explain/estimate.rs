@@ -14,11 +14,12 @@ use crate::bind::query::{Plan, Shape};
 use crate::distinct::may_tell;
 use crate::eval::node::Node;
 use crate::events::times;
+use crate::prune;
 use crate::reading::{is_interned, wanted};
 use crate::running::{Superseded, has_running};
 use crate::scan::{Piece, Scan, counted};
 use crate::structure::ask::Ask;
-use crate::structure::{SPAN_COLUMNS, passes};
+use crate::structure::{Passes, SPAN_COLUMNS};
 
 /// What a scan will cost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -100,12 +101,15 @@ impl Estimate {
         }
         estimate.most += of_running(scan, &pieces);
         if let Some(ask) = &plan.structure {
-            let touched = scan.frames.iter().map(|frame| frame.rows() as u64).sum();
-            estimate.passes = passes(scan, ask, touched);
-            estimate.most += of_structure(scan, ask);
-            let Estimate { most, rows, frames, cells, passes, .. } = &mut estimate;
-            let times = |n: &mut u64| *n = n.saturating_mul(*passes);
-            [&mut most.bytes, &mut most.reads, rows, frames, cells].into_iter().for_each(times);
+            let passes = passes(scan, ask);
+            estimate.passes = passes.most;
+            let structure = of_structure(scan, ask);
+            let Estimate { most, rows, frames, cells, .. } = &mut estimate;
+            [&mut most.bytes, &mut most.reads, rows, frames, cells]
+                .into_iter()
+                .for_each(|n| *n = n.saturating_mul(passes.most));
+            most.bytes = most.bytes.saturating_add(structure.bytes.saturating_mul(passes.tried));
+            most.reads = most.reads.saturating_add(structure.reads.saturating_mul(passes.tried));
         }
         estimate
     }
@@ -128,6 +132,19 @@ fn of_running(scan: &Scan, pieces: &[Piece<'_>]) -> ReadCost {
         }
     }
     all
+}
+
+/// How often spans of traces are looked for.
+fn passes(scan: &Scan, ask: &Ask) -> Passes {
+    let may_hold =
+        |condition: &Node, frame: &Frame| !scan.prune || prune::may_hold(condition, &scan.plan.fields, frame);
+    let fits = |frame: &Frame| {
+        let mut asking = ask.bindings.iter().filter(|conditions| !conditions.is_empty());
+        asking.any(|conditions| conditions.iter().all(|condition| may_hold(condition, frame)))
+    };
+    let rows = |frame: &Frame| frame.rows() as u64;
+    let fitting = scan.frames.iter().filter(|frame| fits(frame)).map(rows).sum();
+    Passes::of(scan, ask, scan.frames.iter().map(rows).sum(), fitting)
 }
 
 /// Looking for the spans of traces before the scan.

@@ -5,8 +5,9 @@
 //! start, began from 0. The first reading in the range counts wholly where its start lies in the range, else only what
 //! follows it does: nothing is extrapolated.
 
+use prism_model::varint::{put, take};
+
 use super::kept::{Kept, KeptRows, Number, Place, TEMPORALITY, TYPE, text};
-use super::sketch::{put, take};
 use super::{Accumulator, GroupSpec, Output};
 use crate::eval::vals::Scalar;
 

@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 
-use super::sketch::{put, take};
+use prism_model::varint::{put, take};
 
 /// 2^15 registers: a standard error of 0.57 %, so that 2 % is three and a half of them.
 const PRECISION: u32 = 15;

@@ -6,10 +6,11 @@ use std::cmp::Ordering;
 
 use arrow::array::Array;
 use prism_model::Value;
+use prism_model::sketch::Sketch;
+use prism_model::varint::{put, take};
 
 use super::buckets::{Buckets, Side, Spread};
 use super::kept::{Kept, KeptRows, Place, TEMPORALITY, TYPE, int, text, word};
-use super::sketch::{Sketch, put, take};
 use super::{Accumulator, GroupSpec, Output};
 use crate::eval::vals::{Scalar, Vals};
 

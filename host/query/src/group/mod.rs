@@ -7,7 +7,6 @@
 //! Not here: which rows (`scan`), formulas over the results (`finish`). An own operator instead of DataFusion's: keys that
 //! are kept by value are numbered once a value instead of once a row, and every accumulator works on all groups at once.
 
-pub(crate) mod sketch;
 pub(crate) mod distinct;
 pub(crate) mod keys;
 mod to;

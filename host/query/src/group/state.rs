@@ -6,6 +6,8 @@ use std::collections::{HashMap, HashSet};
 use arrow::array::Array;
 use arrow::buffer::BooleanBuffer;
 use prism_model::Value;
+use prism_model::sketch::Sketch;
+use prism_model::varint::{put, take};
 use xxhash_rust::xxh3::{xxh3_64_with_seed, xxh3_128_with_seed};
 
 use super::concurrency::Concurrency;
@@ -17,7 +19,6 @@ use super::guest::Guest;
 use super::hashes::{each_once, hashes};
 use super::kept::Kept;
 use super::shape::{Values, heatmap, histograms};
-use super::sketch::{Sketch, put, take};
 use super::to::To;
 use super::{AccumulatorKind, Many, Output, seen};
 use crate::encode;

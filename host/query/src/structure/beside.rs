@@ -52,6 +52,14 @@ impl Values {
         }
     }
 
+    /// Bytes in memory, about, beside what is [`Known`].
+    pub(crate) fn read_bytes(&self) -> usize {
+        match self {
+            Values::Field { .. } => self.bytes(),
+            Values::Number(_) | Values::Text { .. } => 0,
+        }
+    }
+
     /// Bytes in memory, about.
     pub(crate) fn bytes(&self) -> usize {
         match self {
@@ -92,6 +100,7 @@ pub(crate) fn read(
     let mut next = 0;
     for (base, read) in bases.iter().zip(read) {
         let Some((rows, vals)) = read else { continue };
+        scan.goes_on()?;
         parts.iter_mut().zip(vals).for_each(|(parts, vals)| parts.push(vals));
         for row in rows.values() {
             ranks.set(base + row, next);

@@ -112,6 +112,22 @@ impl<'s> Combining<'s> {
         self.rows[owner as usize].matched
     }
 
+    /// Bytes in memory, about, of the rows that may match and of the combinations that are tested at once.
+    pub(super) fn bytes(&self) -> usize {
+        let fixed = self.rows.first().map_or(0, |row| row.fixed.capacity() * size_of::<(Target, u32)>());
+        let places = self.places.iter().map(Vec::capacity).sum::<usize>() + self.owners.capacity();
+        self.rows.capacity() * size_of::<Owner>()
+            + self.rows.len() * fixed
+            + places * size_of::<u32>()
+            + self.lies.iter().map(Vec::capacity).sum::<usize>()
+    }
+
+    /// Bytes of a row's way through the steps, about.
+    pub(super) fn position_bytes(&self) -> usize {
+        // A list has room for four at least.
+        self.steps.len().next_power_of_two().max(4) * size_of::<u32>()
+    }
+
     /// Forgets the rows of before where nothing waits for them.
     pub(super) fn settle(&mut self) {
         if self.owners.is_empty() {
@@ -129,7 +145,7 @@ impl<'s> Combining<'s> {
         if self.owners.is_empty() {
             return Ok(());
         }
-        bounds.scan.in_time()?;
+        bounds.scan.goes_on()?;
         bounds.combine(self.owners.len())?;
         let rows = tuples.of(&self.columns, &self.places, self.owners.len());
         let mut mask = BooleanBuffer::new_set(self.owners.len());

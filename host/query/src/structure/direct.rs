@@ -7,6 +7,7 @@
 use super::ask::{Alternative, Target, Way};
 use super::pairs::{Pairs, Repeated};
 use super::pieces::CHECK_SPANS;
+use super::room::Room;
 use super::span::{BELOW, FITS, IN_RANGE, LOOSE, NAMED, NONE};
 use super::spread::{Hashing, Sent, Stored, together};
 use crate::error::QueryError;
@@ -80,20 +81,25 @@ impl<T> Default for Direct<T> {
 }
 
 impl<T: Stored> Direct<T> {
+    /// Bytes that a span takes here, about: its row, eight numbers, and two to four places of the table.
+    const SPAN_BYTES: usize = size_of::<T>() + (8 + 3) * size_of::<u32>();
+
     /// The matches among the spans of a part.
     ///
     /// # Errors
-    /// That the query's time is over.
+    /// That the query's time is over, or that it has no room for the table.
     pub(super) fn solve<'s>(
         &mut self,
         scan: &Scan,
-        part: impl Iterator<Item = &'s [T]>,
+        room: &Room,
+        part: impl Iterator<Item = &'s [T]> + Clone,
         ways: &[Alternative],
         targets: &[Target],
     ) -> Result<Pairs, QueryError>
     where
         T: 's,
     {
+        room.hold(part.clone().map(<[T]>::len).sum::<usize>() * Direct::<T>::SPAN_BYTES)?;
         self.rows.clear();
         part.for_each(|rows| self.rows.extend_from_slice(rows));
         self.nodes();
@@ -116,7 +122,7 @@ impl<T: Stored> Direct<T> {
             let returned = 1u32 << way.returned;
             for (row, stored) in self.rows.iter().enumerate() {
                 if row % CHECK_SPANS == 0 {
-                    scan.in_time()?;
+                    scan.goes_on()?;
                 }
                 let (sent, node) = (stored.sent(), self.node_of[row]);
                 let fits = sent.marks & returned != 0 && sent.marks & IN_RANGE != 0;

@@ -35,7 +35,7 @@ const SAMPLED_MANY: usize = 16;
 /// Frames of which one is worth being looked at twice to know.
 const SAMPLED_FRAMES_MIN: usize = 4;
 /// Which part of the room for spans marks that are kept for the second look, and the traces that it is about, may take each.
-const KEPT_PART: usize = 4;
+pub(super) const KEPT_PART: usize = 4;
 /// Number of the status that is an error.
 const STATUS_ERROR: i32 = 2;
 
@@ -354,6 +354,8 @@ impl Gathering<'_> {
     ) -> Result<(), Stop> {
         let later = |bytes: usize| bytes / size_of::<T>() * self.needs.later_bytes;
         let fits = |bytes: usize| {
+            // Asked again each time that what is there was gone through for what may stay.
+            self.scan.goes_on()?;
             let bytes = bytes + later(bytes) + beside();
             match self.memory.try_resize(bytes).map_err(engine_error) {
                 _ if bytes > self.bytes_max => Ok(false),

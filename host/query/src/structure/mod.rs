@@ -13,6 +13,7 @@
 
 pub(crate) mod ask;
 mod pieces;
+mod room;
 mod spread;
 mod span;
 mod tree;
@@ -42,7 +43,7 @@ use prism_model::window::TimeRange;
 use prism_model::{Intrinsic, TableKind};
 
 pub(crate) use spread::Left;
-pub(crate) use task::passes;
+pub(crate) use task::Passes;
 
 use crate::engine::engine_error;
 use crate::error::QueryError;
@@ -54,7 +55,8 @@ use beside::{Known, Tuples, Values};
 use gather::Gathering;
 use pairs::{Matched, Pairs, WORD};
 use pieces::each;
-use solve::Bounds;
+use room::{Found, Room};
+use solve::{Bounds, CHECK_TRACES};
 use span::{NONE, Spans, Sparse};
 use spread::{Hashing, Sent, Share, Spreads, Stored, Timed};
 use task::Task;
@@ -198,7 +200,7 @@ pub(crate) fn resolve(
 ) -> Result<(Structure, Option<Left>), QueryError> {
     let task = Task::of(scan, ask);
     let bases = bases(scan)?;
-    let mut tried = left.share;
+    let mut tried = left.tried();
     loop {
         let hashing = &left.hashing;
         let pass = Pass { scan, ask, task: &task, limits, bases: &bases, memory: &memory, hashing };
@@ -213,7 +215,7 @@ pub(crate) fn resolve(
                 None => return Err(QueryError::Spans { limit: scan.memory_bytes_max, spans }),
             },
         };
-        let rest = done.rest().map(|share| Left { share, hashing: left.hashing.clone() });
+        let rest = left.behind(done, tried);
         return Ok((Structure { bases, matched, values, late: task.late.clone(), _memory: memory }, rest));
     }
 }
@@ -255,11 +257,14 @@ impl Pass<'_> {
     /// By parents and children alone.
     fn direct<T: Stored>(&self, spreads: &Spreads<T>) -> Result<Resolved, Stop> {
         let (ways, targets) = (&self.ask.alternatives, &self.task.targets);
-        let pairs = each(self.scan, self.limits.threads, spreads.parts.len(), |part, room: &mut direct::Direct<T>| {
-            Ok::<_, Stop>(room.solve(self.scan, spreads.part(part), ways, targets)?)
-        })?;
         let found = Found { share: spreads.parts.share, spans: spreads.len(), one: spreads.is_one_trace() };
-        self.matched(found, pairs.iter(), &Known::default(), spreads.bytes())
+        let pairs =
+            each(self.scan, self.limits.threads, spreads.parts.len(), |part, table: &mut direct::Direct<T>| {
+                let room = Room::beside(self.memory);
+                let pairs = table.solve(self.scan, &room, spreads.part(part), ways, targets);
+                pairs.and_then(|pairs| pairs.held(room)).map_err(|error| found.stopped(error))
+            })?;
+        self.matched(found, pairs.iter().map(|pairs| &pairs.of), &Known::default(), spreads.bytes())
     }
 
     /// Trace after trace.
@@ -286,20 +291,23 @@ impl Pass<'_> {
             let fitting = spans.iter().flat_map(Spans::all).filter(|span| span.has(1 << binding));
             fitting.for_each(|span| places.set(span.place, span.place));
             tuples.extend(values(scan, threads, self.bases, &places, &of_target, &known)?);
-            self.fits(found, bytes + known.bytes() + tuples.values().map(Values::bytes).sum::<usize>())?;
+            self.fits(found, bytes + known.bytes() + tuples.values().map(Values::read_bytes).sum::<usize>())?;
         }
         let combinations = AtomicU64::new(0);
-        let bounds = Bounds { scan, combinations_max: self.limits.combinations_max, combinations: &combinations };
         let of_tuples = Tuples { fields: &scan.plan.fields, values: &tuples };
-        let solve = |part: &Spans| {
+        let solve = |part: &Spans, room: &Room| {
             let (ways, targets) = (&self.ask.alternatives, &self.task.targets);
+            let combinations_max = self.limits.combinations_max;
+            let bounds = Bounds { scan, room, combinations_max, combinations: &combinations };
             solve::solve(ways, self.ask.traces, targets, part, &of_tuples, &bounds)
         };
         if !self.ask.traces {
             let pairs = each(scan, threads, parts, |part, _: &mut ()| {
-                Ok::<_, Stop>(solve(&spans[part])?.pairs(&spans[part], &self.task.targets))
+                let (spans, room) = (&spans[part], Room::beside(self.memory));
+                let pairs = solve(spans, &room).map(|matched| matched.pairs(spans, &self.task.targets));
+                pairs.and_then(|pairs| pairs.held(room)).map_err(|error| found.stopped(error))
             })?;
-            return self.matched(found, pairs.iter(), &known, bytes);
+            return self.matched(found, pairs.iter().map(|pairs| &pairs.of), &known, bytes);
         }
         let services = match self.task.of_traces.iter().any(|of| of.of_services()) {
             true => {
@@ -312,7 +320,9 @@ impl Pass<'_> {
         };
         let rows = each(scan, threads, parts, |part, _: &mut ()| {
             let (spans, targets, asked) = (&spans[part], &self.task.targets, &self.task.of_traces);
-            Ok::<_, Stop>(traces::rows(scan.plan.range, &solve(spans)?, spans, targets, asked, &services))
+            let room = Room::beside(self.memory);
+            let matched = solve(spans, &room).map_err(|error| found.stopped(error))?;
+            Ok::<_, Stop>(traces::rows(scan, &matched, spans, targets, asked, &services)?)
         })?;
         traces::tell(&rows, &mut known);
         self.matched(found, rows.iter().map(|rows| &rows.pairs), &known, bytes)
@@ -327,7 +337,10 @@ impl Pass<'_> {
         }
         let of_parts = each(self.scan, self.limits.threads, spans.len(), |part, tree: &mut Tree| {
             let (mut owns, mut criticals) = (Vec::new(), Vec::new());
-            for (_, trace) in spans[part].traces() {
+            for (number, (_, trace)) in spans[part].traces().enumerate() {
+                if number % CHECK_TRACES == 0 {
+                    self.scan.goes_on()?;
+                }
                 tree.lay(trace, Wants { order: true, ..Wants::default() });
                 if own {
                     times::own(trace, tree, &mut owns);
@@ -350,17 +363,11 @@ impl Pass<'_> {
 
     /// Takes note of what is held.
     fn fits(&self, found: Found, bytes: usize) -> Result<(), Stop> {
-        let Found { share, spans, one } = found;
-        let over = Err(Stop::Over { share, spans, one });
         // The rest is for what the scan makes of the rows.
         if bytes > self.scan.memory_bytes_max / 4 * 3 {
-            return over;
+            return Err(found.over());
         }
-        match self.memory.try_resize(bytes).map_err(engine_error) {
-            Ok(()) => Ok(()),
-            Err(QueryError::Memory { .. }) => over,
-            Err(other) => Err(other.into()),
-        }
+        self.memory.try_resize(bytes).map_err(|error| found.stopped(engine_error(error)))
     }
 
     /// What matched in all parts, and what decides of the rows beside it. `bytes`: what spans take.
@@ -375,6 +382,7 @@ impl Pass<'_> {
             + self.scan.frames.last().map_or(0, |frame| frame.rows());
         let mut matched = Matched::new(&self.task.targets, places);
         for pairs in pairs {
+            self.scan.goes_on()?;
             matched.add(pairs);
         }
         matched.close();
@@ -388,6 +396,7 @@ impl Pass<'_> {
                 for (number, frame) in self.scan.frames.iter().enumerate() {
                     let base = self.bases[number];
                     let Some(rows) = matched.rows(base, frame.rows()) else { continue };
+                    self.scan.goes_on()?;
                     for row in rows.set_indices() {
                         match matched.beside(target, base + row as u32) {
                             NONE => {}
@@ -397,21 +406,12 @@ impl Pass<'_> {
                 }
             }
             all.extend(values(self.scan, self.limits.threads, self.bases, &places, &of_target, known)?);
-            self.fits(found, held + all.values().map(Values::bytes).sum::<usize>())?;
+            self.fits(found, held + all.values().map(Values::read_bytes).sum::<usize>())?;
         }
         // Spans are needed no more.
         self.fits(found, matched.bytes() + all.values().map(Values::bytes).sum::<usize>())?;
         Ok((matched, all, found.share))
     }
-}
-
-/// What was gathered.
-#[derive(Clone, Copy)]
-struct Found {
-    share: Share,
-    spans: usize,
-    /// It is of one trace.
-    one: bool,
 }
 
 /// The place of the first row of each frame, which begins a word of bits.

@@ -6,7 +6,9 @@ use std::collections::HashMap;
 use arrow::buffer::{BooleanBuffer, Buffer};
 
 use super::ask::Target;
+use super::room::{Held, Room};
 use super::span::{NONE, Sparse};
+use crate::error::QueryError;
 
 /// What matched in a part.
 #[derive(Debug)]
@@ -22,6 +24,21 @@ impl Pairs {
     pub(crate) fn new(targets: &[Target]) -> Pairs {
         let others = targets.iter().filter(|target| **target != Target::Row);
         Pairs { rows: Vec::new(), to: others.map(|target| (*target, Vec::new())).collect() }
+    }
+
+    /// Bytes in memory, about.
+    pub(crate) fn bytes(&self) -> usize {
+        let places = self.to.iter().map(|(_, places)| places.capacity()).sum::<usize>();
+        (self.rows.capacity() + places) * size_of::<u32>()
+    }
+
+    /// With room for it, until it is brought together with what matched in other parts.
+    ///
+    /// # Errors
+    /// That the query has none.
+    pub(super) fn held(self, room: Room) -> Result<Held<Pairs>, QueryError> {
+        let bytes = self.bytes();
+        room.done(self, bytes)
     }
 
     pub(crate) fn targets(&self) -> impl Iterator<Item = Target> + '_ {

@@ -8,7 +8,7 @@ use crate::error::QueryError;
 use crate::scan::Scan;
 use crate::turns::Place;
 
-/// Spans of one piece of work between two looks at the clock: some part of a millisecond.
+/// Spans of one piece of work between two looks at the clock, and at whether anybody waits: some part of a millisecond.
 pub(crate) const CHECK_SPANS: usize = 1 << 12;
 
 /// Does every piece; gives what they gave, in their order. Each thread has room `R` of its own. Blocks.
@@ -31,11 +31,9 @@ pub(crate) fn each<T: Send, R: Default, E: From<QueryError> + Send>(
             if piece >= pieces || failed.lock().is_some() {
                 return;
             }
-            let given_up = || QueryError::Engine("the query was given up".into());
-            let stopped = || scan.stop.load(Ordering::Relaxed);
-            let worked = scan.in_time().and_then(|()| {
-                let worked = if stopped() { None } else { scan.in_turns(&mut place, || work(piece, &mut room)) };
-                worked.ok_or_else(|| scan.in_time().err().unwrap_or_else(given_up))
+            let worked = scan.goes_on().and_then(|()| {
+                let worked = scan.in_turns(&mut place, || work(piece, &mut room));
+                worked.ok_or_else(|| scan.in_time().err().unwrap_or_else(QueryError::given_up))
             });
             match worked.map_err(E::from).flatten() {
                 Ok(of_piece) => done.lock().push((piece, of_piece)),

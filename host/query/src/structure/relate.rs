@@ -30,6 +30,13 @@ pub(crate) trait Fits: Fn(usize, usize) -> bool {}
 impl<F: Fn(usize, usize) -> bool> Fits for F {}
 
 impl Relating {
+    /// Bytes in memory, about.
+    pub(crate) fn bytes(&self) -> usize {
+        let of = |lists: &[Vec<u32>]| lists.iter().map(Vec::capacity).sum::<usize>() * size_of::<u32>();
+        let sets = self.sets.iter().map(Vec::capacity).sum::<usize>();
+        sets + of(&self.firsts) + of(&self.nexts) + of(&self.heads) + of(&self.alone)
+    }
+
     /// Whether some span may be returned. Afterwards sets and firsts are those of this trace.
     pub(crate) fn relate(&mut self, of: &Alternative, spans: usize, tree: &Tree, fits: &impl Fits) -> bool {
         let bindings = of.bound.iter().max().map_or(0, |most| most + 1);

@@ -10,13 +10,14 @@ use super::combine::{Combining, FIRST, TESTED, Waiting, Walk};
 use super::pairs::{Pairs, Repeated};
 use super::pieces::CHECK_SPANS;
 use super::relate::Relating;
+use super::room::Room;
 use super::span::{BELOW, IN_RANGE, NONE, Span, Spans};
 use super::tree::{Tree, Wants};
 use crate::error::QueryError;
 use crate::scan::Scan;
 
-/// Traces between two looks at the clock.
-const CHECK_TRACES: usize = 256;
+/// Traces between two looks at the clock, and at whether anybody waits.
+pub(super) const CHECK_TRACES: usize = 256;
 
 /// The spans of a part that matched, by their number in it, and the places of the spans beside them.
 #[derive(Debug)]
@@ -29,6 +30,11 @@ impl Matched {
     fn new(targets: &[Target], spans: usize) -> Matched {
         let others = targets.iter().filter(|target| **target != Target::Row);
         Matched { rows: vec![false; spans], to: others.map(|target| (*target, vec![NONE; spans])).collect() }
+    }
+
+    /// Bytes in memory, about.
+    fn bytes(&self) -> usize {
+        self.rows.capacity() + self.to.iter().map(|(_, places)| places.capacity() * size_of::<u32>()).sum::<usize>()
     }
 
     pub(crate) fn has(&self, at: usize) -> bool {
@@ -56,6 +62,8 @@ impl Matched {
 /// Bounds of the work.
 pub(crate) struct Bounds<'s> {
     pub(crate) scan: &'s Scan,
+    /// Of the part.
+    pub(crate) room: &'s Room,
     /// Combinations of spans that tests may look at.
     pub(crate) combinations_max: u64,
     /// What all parts together have looked at.
@@ -89,6 +97,9 @@ pub(crate) fn wants(ways: &[Alternative]) -> Wants {
 }
 
 /// Finds the matches in every trace of a part. `anywhere`: returned spans need not lie in the range.
+///
+/// # Errors
+/// Over a limit of time, memory or combinations; that the query was given up.
 pub(crate) fn solve(
     ways: &[Alternative],
     anywhere: bool,
@@ -98,6 +109,7 @@ pub(crate) fn solve(
     bounds: &Bounds<'_>,
 ) -> Result<Matched, QueryError> {
     let mut matched = Matched::new(targets, spans.all().len());
+    bounds.room.keep(matched.bytes())?;
     let wants = wants(ways);
     for way in ways {
         let absent = way.absent.iter().map(|absent| Excluded::find(absent, spans, tuples, bounds));
@@ -115,7 +127,7 @@ pub(crate) fn solve(
         };
         for (number, (first, trace)) in spans.traces().enumerate() {
             if number % CHECK_TRACES == 0 {
-                bounds.scan.in_time()?;
+                bounds.scan.goes_on()?;
             }
             one.trace(first, trace, wants, bounds)?;
         }
@@ -128,6 +140,10 @@ pub(crate) fn solve(
 fn is_plain(way: &Alternative, targets: &[(Target, Vec<u32>)]) -> bool {
     let alone = way.edges.is_empty() && way.alone.is_empty() && way.tests.is_empty();
     alone && targets.iter().all(|(target, _)| *target != Target::Parent)
+}
+
+fn bytes_of(waiting: &Vec<Waiting>) -> usize {
+    waiting.capacity() * size_of::<Waiting>()
 }
 
 /// The spans, or traces, of which something is that must not be.
@@ -195,11 +211,17 @@ impl Solving<'_> {
             }
             return Ok(());
         }
+        bounds.room.hold(spans.len() * Tree::SPAN_BYTES)?;
+        if spans.len() > CHECK_SPANS {
+            bounds.scan.goes_on()?;
+        }
         self.tree.lay(spans, wants);
         if !self.relating.relate(way, spans.len(), &self.tree, &fits) {
             return Ok(());
         }
         let tree = &self.tree;
+        let laid = tree.bytes() + self.relating.bytes();
+        bounds.room.hold(laid)?;
         // Of several spans of one id the first that fits.
         let search = |rows: &[u32], binding: usize| {
             let mut rows = rows.iter().map(|row| *row as usize);
@@ -214,7 +236,8 @@ impl Solving<'_> {
         let mut waiting: Vec<Waiting> = Vec::new();
         for (at, span) in spans.iter().enumerate() {
             if at % CHECK_SPANS == CHECK_SPANS - 1 {
-                bounds.scan.in_time()?;
+                bounds.scan.goes_on()?;
+                bounds.room.hold(laid + self.combining.bytes() + bytes_of(&waiting))?;
             }
             let node = tree.node_of(at);
             if !(self.anywhere || span.has(IN_RANGE))
@@ -262,11 +285,17 @@ impl Solving<'_> {
                 position: Vec::new(),
             });
         }
+        // Where it has come to in each step, a row tells from now on.
+        let walked = waiting.len() * self.combining.position_bytes();
+        bounds.room.hold(laid + self.combining.bytes() + bytes_of(&waiting) * 2 + walked)?;
         let walk = Walk { way, tree, relating: &self.relating, place: &place };
         let mut most = FIRST;
         while !waiting.is_empty() {
             let mut open = Vec::new();
-            for mut row in waiting {
+            for (number, mut row) in waiting.into_iter().enumerate() {
+                if number % CHECK_SPANS == CHECK_SPANS - 1 {
+                    bounds.scan.goes_on()?;
+                }
                 if self.combining.is_matched(row.owner) {
                     continue;
                 }
@@ -289,5 +318,116 @@ impl Solving<'_> {
 
     fn test(&mut self, bounds: &Bounds<'_>) -> Result<(), QueryError> {
         self.combining.test(self.tuples, self.matched, bounds)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::fmt;
+    use std::sync::Arc;
+    use std::time::{Duration, Instant};
+
+    use datafusion::error::{DataFusionError, Result as Taken};
+    use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, MemoryReservation};
+
+    use super::super::span::{NAMED, Traces};
+    use super::super::spread::{Sent, Stored as _, Timed};
+    use super::*;
+    use crate::bind::query::plan;
+    use crate::plugins::Plugins;
+    use crate::scan::Deadline;
+
+    /// Bytes at once by which a trace is told that is larger than those before: then nobody waits for the answer any more.
+    const LARGER: usize = 20_000;
+    /// Bytes at once that are refused.
+    const REFUSED: usize = 200_000;
+
+    /// A query's memory, whose client leaves when a trace is worked on.
+    struct Leaving(Option<Arc<Scan>>);
+
+    impl fmt::Debug for Leaving {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("Leaving")
+        }
+    }
+
+    impl fmt::Display for Leaving {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("leaving")
+        }
+    }
+
+    impl MemoryPool for Leaving {
+        fn name(&self) -> &str {
+            "leaving"
+        }
+
+        fn grow(&self, _: &MemoryReservation, _: usize) {}
+
+        fn shrink(&self, _: &MemoryReservation, _: usize) {}
+
+        fn try_grow(&self, _: &MemoryReservation, additional: usize) -> Taken<()> {
+            if additional > REFUSED {
+                return Err(DataFusionError::External(Box::new(QueryError::Memory { limit: REFUSED })));
+            }
+            if let Some(scan) = self.0.as_ref().filter(|_| additional > LARGER) {
+                scan.stop.store(true, Ordering::Relaxed);
+            }
+            Ok(())
+        }
+
+        fn reserved(&self) -> usize {
+            0
+        }
+    }
+
+    fn scan() -> Scan {
+        let text = "from spans match (a: kind = client, b: kind = server where a >> b and a.duration < b.duration)";
+        let plan = plan(&prism_dsl::parse_text(text).unwrap(), 0, 100, &Plugins::default()).unwrap();
+        Scan::new(plan, Vec::new(), Vec::new(), Arc::default(), true)
+    }
+
+    /// Traces of so many spans each, of which the first is above the others.
+    fn spans(of: &[u64]) -> Spans {
+        let mut all: Vec<Timed> = Vec::new();
+        for (trace, spans) in of.iter().enumerate() {
+            for id in 1..=*spans {
+                let (binding, below) = if id == 1 { (0, 0) } else { (1, BELOW) };
+                let marks = 1 << binding | below | NAMED | IN_RANGE;
+                let place = all.len() as u32;
+                all.push(Timed::new(Sent { trace: [1, trace as u64], id, parent: 1, place, marks }, 0, 1));
+            }
+        }
+        Spans::of(std::iter::once(&all[..]), &mut Traces::default(), |_| true)
+    }
+
+    fn solved(scan: &Scan, spans: &Spans, memory: Leaving) -> Result<(), QueryError> {
+        let ask = scan.plan.structure.as_ref().unwrap();
+        let (values, combinations) = (HashMap::new(), AtomicU64::new(0));
+        let tuples = Tuples { fields: &scan.plan.fields, values: &values };
+        let memory = MemoryConsumer::new("structure").register(&(Arc::new(memory) as Arc<dyn MemoryPool>));
+        let room = Room::beside(&memory);
+        let bounds = Bounds { scan, room: &room, combinations_max: u64::MAX, combinations: &combinations };
+        solve(&ask.alternatives, false, &[], spans, &tuples, &bounds).map(|_| ())
+    }
+
+    /// Counted in traces: the one that would be refused is never come to.
+    #[test]
+    fn who_has_left_or_is_late_is_answered_within_the_next_traces() {
+        let mut traces = vec![2; 2 * CHECK_TRACES];
+        traces.push(400);
+        traces.extend(vec![2; CHECK_TRACES]);
+        traces.push(8_000);
+        let spans = spans(&traces);
+        let waited_for = Arc::new(scan());
+        let error = solved(&waited_for, &spans, Leaving(None)).unwrap_err();
+        assert!(matches!(error, QueryError::Memory { .. }), "{error}");
+        let error = solved(&waited_for, &spans, Leaving(Some(waited_for.clone()))).unwrap_err();
+        assert!(error.to_string().contains("given up"), "{error}");
+        let mut late = scan();
+        late.deadline = Some(Deadline { at: Instant::now(), limit: Duration::ZERO, setting: "budget.time" });
+        let error = solved(&late, &spans, Leaving(None)).unwrap_err();
+        assert!(matches!(error, QueryError::Time { .. }), "{error}");
     }
 }

@@ -215,7 +215,7 @@ pub(crate) struct Sparse<T> {
 }
 
 /// Rows of a page.
-const PAGE: usize = 1 << 8;
+pub(super) const PAGE: usize = 1 << 8;
 
 impl<T: Copy + PartialEq> Sparse<T> {
     /// Nothing yet. `none` stands for a missing value.

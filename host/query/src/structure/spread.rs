@@ -47,6 +47,16 @@ impl Share {
         (self.from < self.last).then(|| Share { last: self.from + (self.last - self.from) / 2, ..self })
     }
 
+    /// So many hashes from its first on and one more, or all that it has.
+    fn first(self, width: u64) -> Share {
+        Share { last: self.from.saturating_add(width).min(self.last), ..self }
+    }
+
+    /// How many hashes lie behind its first.
+    fn width(self) -> u64 {
+        self.last - self.from
+    }
+
     /// All that lies behind it.
     pub(crate) fn rest(self) -> Option<Share> {
         self.last.checked_add(1).map(|from| Share { from, last: u64::MAX })
@@ -58,17 +68,30 @@ impl Share {
 pub(crate) struct Left {
     pub(super) share: Share,
     pub(super) hashing: Hashing,
+    /// For the values beside a larger share's spans there was no room.
+    width: u64,
 }
 
 impl Left {
     /// All traces.
     pub(crate) fn all() -> Left {
-        Left { share: Share::ALL, hashing: Hashing::default() }
+        Left { share: Share::ALL, hashing: Hashing::default(), width: u64::MAX }
     }
 
     /// A first half of it.
     pub(crate) fn half(&self) -> Option<Left> {
-        self.share.half().map(|share| Left { share, hashing: self.hashing.clone() })
+        self.share.half().map(|share| Left { share, ..self.clone() })
+    }
+
+    /// What is tried first.
+    pub(super) fn tried(&self) -> Share {
+        self.share.first(self.width)
+    }
+
+    /// What is left behind a pass, of which `tried` had room for the values beside its spans.
+    pub(super) fn behind(&self, done: Share, tried: Share) -> Option<Left> {
+        let width = if tried == self.share { self.width } else { tried.width() };
+        done.rest().map(|share| Left { share, width, ..self.clone() })
     }
 }
 
@@ -324,7 +347,7 @@ impl<T: OfTrace> Spreads<T> {
     }
 
     /// What all frames have of a part, in the order of the frames.
-    pub(crate) fn part(&self, part: usize) -> impl Iterator<Item = &[T]> {
+    pub(crate) fn part(&self, part: usize) -> impl Iterator<Item = &[T]> + Clone {
         self.of.iter().flatten().map(move |spread| spread.part(part)).filter(|rows| !rows.is_empty())
     }
 
@@ -355,6 +378,9 @@ pub(crate) struct Wanted {
     parts: Parts,
     of: Vec<Set>,
 }
+
+/// Bytes that the id of a trace takes in a [`Set`], at most: twice as many slots as ids, up to the next power of two.
+pub(super) const ID_BYTES_MAX: usize = 4 * size_of::<[u64; 2]>();
 
 /// Trace ids, looked up by hash.
 #[derive(Default)]

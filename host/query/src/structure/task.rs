@@ -4,7 +4,9 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::ask::{Ask, Beside, OfTrace, Target, Told, Way};
 use super::direct;
-use super::gather::Needs;
+use super::gather::{KEPT_PART, Needs};
+use super::span::{PAGE, Span};
+use super::spread::{Found, ID_BYTES_MAX, Parts, Share};
 use crate::bind::query::Shape;
 use crate::eval::node::Node;
 use crate::field::{Field, From};
@@ -12,6 +14,9 @@ use crate::scan::Scan;
 
 /// Bytes that a span takes once more for each number or place that is told of it.
 const TOLD_BYTES: usize = 8;
+
+/// Bytes of a field's value beside a span: a number or the number of a text, and which it is.
+const VALUE_BYTES: usize = 16;
 
 /// See above.
 pub(super) struct Task {
@@ -77,13 +82,48 @@ impl Task {
     }
 }
 
-/// In how many passes the spans of a scan are looked at, at most, unless single traces are as large as a pass: those of frames
-/// with so many `rows`.
-pub(crate) fn passes(scan: &Scan, ask: &Ask, rows: u64) -> u64 {
-    let bytes = rows.saturating_mul(Task::of(scan, ask).needs.bytes() as u64);
-    let of_pass = (scan.memory_bytes_max as u64 / 2).max(1);
-    // A pass that was too large leaves off half of what it began with.
-    if bytes <= of_pass { 1 } else { bytes.div_ceil(of_pass).saturating_mul(2) }
+/// How often the frames of a scan are gone through.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Passes {
+    /// Passes, at most.
+    pub(crate) most: u64,
+    /// Those, and goes that end where there is no room for what is read beside spans, from which a smaller share is looked at.
+    pub(crate) tried: u64,
+}
+
+impl Passes {
+    /// Of frames with so many `rows`, of which so many lie where some may fit a binding's conditions: unless single traces are as
+    /// large as a pass, or texts that stand beside rows are long.
+    pub(crate) fn of(scan: &Scan, ask: &Ask, rows: u64, fitting: u64) -> Passes {
+        let task = Task::of(scan, ask);
+        let all = scan.memory_bytes_max as u64;
+        let (room, told) = (all / 2, task.needs.later_bytes);
+        let lists = (scan.frames.len() * Parts::of(Share::ALL, rows).len() * size_of::<Vec<()>>()) as u64;
+        // What so many rows take, of which one in `share` is looked at.
+        let of = |rows: u64, share: u64, bytes: usize| rows.div_ceil(share).saturating_mul(bytes as u64);
+        let spans = |share: u64| of(rows, share, task.needs.bytes()).saturating_add(lists);
+        let gathered = |share: u64| {
+            if ask.bindings.iter().all(Vec::is_empty) {
+                return spans(share) <= room;
+            }
+            // Perhaps their traces are looked for first, beside marks of rows; then there are these, and ids of the traces.
+            let kept = room / KEPT_PART as u64;
+            let found = of(fitting, share, size_of::<Found>() + told).saturating_add(lists);
+            found <= room - kept && of(fitting, share, ID_BYTES_MAX) <= kept && spans(share) <= room - 2 * kept
+        };
+        // Values are kept by pages of places, each of which may hold but one.
+        let values = (task.tested.len() + task.early.len()) * VALUE_BYTES;
+        let beside = |share: u64| {
+            let pages = of(rows, share, (told + values) * PAGE).min(of(rows, 1, told + values));
+            of(rows, share, size_of::<Span>()).saturating_add(pages) <= all / 4 * 3
+        };
+        const HALVES_MAX: u32 = u64::BITS - 2;
+        let halves_of = |fits: &dyn Fn(u64) -> bool| (0..HALVES_MAX).find(|n| fits(1 << n)).unwrap_or(HALVES_MAX);
+        let (first, last) = (halves_of(&gathered), halves_of(&|share| gathered(share) && beside(share)));
+        // What was too large leaves off half of what it began with.
+        let most = if last == 0 { 1 } else { 2u64 << last };
+        Passes { most, tried: most + u64::from(last - first) }
+    }
 }
 
 pub(super) fn beside_of(fields: &[Field], field: usize) -> Option<&Beside> {

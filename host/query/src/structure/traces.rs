@@ -5,15 +5,16 @@ use std::sync::Arc;
 
 use arrow::array::StringArray;
 use prism_model::Value;
-use prism_model::window::TimeRange;
 
 use super::ask::{OfTrace, Target};
 use super::beside::{Known, Values};
 use super::pairs::Pairs;
-use super::solve::Matched;
+use super::solve::{CHECK_TRACES, Matched};
 use super::span::{BELOW, ERROR, NAMED, NONE, Span, Spans, Sparse};
 use super::times::UNKNOWN;
+use crate::error::QueryError;
 use crate::eval::Vals;
+use crate::scan::Scan;
 
 /// The traces of a part that are rows.
 pub(super) struct Rows {
@@ -29,23 +30,29 @@ pub(super) type Services = Option<(Arc<Sparse<u32>>, Vals)>;
 
 /// Makes a row of each trace that has a match, or without `match` of each trace: that of its root, else of its first span.
 /// What stood beside its first match stands beside it. A trace is in the range in which it starts.
+///
+/// # Errors
+/// That the query's time is over, or that it was given up.
 pub(super) fn rows(
-    range: TimeRange,
+    scan: &Scan,
     matched: &Matched,
     spans: &Spans,
     targets: &[Target],
     asked: &[OfTrace],
     services: &Services,
-) -> Rows {
+) -> Result<Rows, QueryError> {
     let mut rows = Rows {
         pairs: Pairs::new(targets),
         numbers: asked.iter().filter(|of| **of != OfTrace::Services).map(|of| (*of, Vec::new())).collect(),
         services: Vec::new(),
     };
     let mut ids = Vec::new();
-    for (begin, trace) in spans.traces() {
+    for (number, (begin, trace)) in spans.traces().enumerate() {
+        if number % CHECK_TRACES == 0 {
+            scan.goes_on()?;
+        }
         let start = trace.iter().map(|span| span.start).min().unwrap_or_default();
-        if !range.contains(start) {
+        if !scan.plan.range.contains(start) {
             continue;
         }
         let matching = (0..trace.len()).filter(|at| matched.has(begin + at));
@@ -75,7 +82,7 @@ pub(super) fn rows(
             rows.services.push(Value::Array(names.collect()).to_text());
         }
     }
-    rows
+    Ok(rows)
 }
 
 /// What is told of the traces of all parts.

@@ -65,6 +65,20 @@ impl Tree {
         }
     }
 
+    /// Bytes that a span takes, about: twelve numbers, its id, and what is sorted.
+    pub(crate) const SPAN_BYTES: usize = 12 * size_of::<u32>() + size_of::<u64>() + size_of::<(u64, u32)>();
+
+    /// Bytes in memory, about.
+    pub(crate) fn bytes(&self) -> usize {
+        let lists = [&self.rows, &self.first, &self.node_of, &self.sent, &self.parent, &self.order, &self.by_start];
+        let more = [&self.families, &self.counts, &self.children, &self.stack];
+        let numbers: usize = lists.iter().chain(&more).map(|list| list.capacity()).sum();
+        numbers * size_of::<u32>()
+            + self.ids.capacity() * size_of::<u64>()
+            + self.bounds.capacity() * size_of::<(u32, u32)>()
+            + self.scratch.capacity() * size_of::<(u64, u32)>()
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.first.len().saturating_sub(1)
     }

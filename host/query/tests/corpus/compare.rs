@@ -9,6 +9,7 @@ use prism_query::{Engine, RunOptions};
 use serde_json::Value as Json;
 
 use super::engines::{self, Engines, Question};
+use super::spread;
 use super::support::{NOW, tenant};
 
 /// How a column of the answers is compared.
@@ -24,6 +25,24 @@ pub enum Check {
     Distinct,
     /// SQL gives the two values about the quantile in two columns; 1 % beside them is right.
     Quantile,
+    /// SQL gives the two values between which it lies in two columns.
+    Between,
+    /// Counts by bucket, whose ends may be `whole` numbers near to those of SQL.
+    Buckets { whole: bool },
+    /// The same by `n` buckets, of which SQL gives in three columns the values that are counted, ascending, the least and the greatest: those
+    /// within 1 % of an edge may count beside it, or where it is `exact` those at it.
+    Spread { n: usize, exact: bool, whole: bool },
+}
+
+impl Check {
+    /// How many columns SQL has for it.
+    fn width(self) -> usize {
+        match self {
+            Check::Spread { .. } => 3,
+            Check::Quantile | Check::Between => 2,
+            _ => 1,
+        }
+    }
 }
 
 /// A query in both languages, whole, and how its columns compare.
@@ -47,9 +66,15 @@ pub fn generated(many: usize, pair: impl Fn(&mut Random) -> Pair) -> Vec<(usize,
     seeds.map(|seed| (seed, pair(&mut Random(seed as u64 * 0x9E37_79B9)))).collect()
 }
 
-/// Whether a value of Prism is what another engine says; `theirs` holds two for a quantile. Prism shows `whole` nanoseconds.
+/// Whether a number is another but for its last digits, or where it is `whole` near to it.
+pub fn near(a: f64, b: f64, whole: bool) -> bool {
+    (a - b).abs() <= 1e-9 * a.abs().max(b.abs()) + if whole { 0.5 } else { 0.0 }
+}
+
+/// Whether a value of Prism is what another engine says; `theirs` holds as many as the check is wide. Prism shows `whole`
+/// nanoseconds.
 fn agrees(check: Check, whole: bool, ours: &Json, theirs: &[Json]) -> bool {
-    let near = |a: f64, b: f64| (a - b).abs() <= 1e-9 * a.abs().max(b.abs()) + if whole { 0.5 } else { 0.0 };
+    let near = |a: f64, b: f64| near(a, b, whole);
     match check {
         Check::Time => {
             let Some(time) = ours.as_str() else { return false };
@@ -75,6 +100,13 @@ fn agrees(check: Check, whole: bool, ours: &Json, theirs: &[Json]) -> bool {
             }
             _ => false,
         },
+        Check::Between => match (ours.as_f64(), theirs[0].as_f64(), theirs[1].as_f64()) {
+            (None, None, None) => ours.is_null(),
+            (Some(ours), Some(low), Some(high)) => (low..=high).contains(&ours) || near(ours, low) || near(ours, high),
+            _ => false,
+        },
+        Check::Buckets { whole } => spread::same(ours, &theirs[0], whole),
+        Check::Spread { n, exact, whole } => spread::fits(ours, theirs, n, exact, whole),
     }
 }
 
@@ -87,7 +119,7 @@ fn difference(pair: &Pair, whole: &[bool], ours: &[Vec<Json>], theirs: &[Vec<Jso
     let same = |a: &[Json], b: &[Json]| {
         let mut at = 0;
         pair.checks.iter().enumerate().all(|(i, check)| {
-            let width = if *check == Check::Quantile { 2 } else { 1 };
+            let width = check.width();
             at += width;
             pair.only.is_some_and(|only| only != i) || agrees(*check, whole[i], &a[i], &b[at - width..at])
         })

@@ -361,7 +361,7 @@ fn filtered(sql: &str, condition: Option<&str>) -> String {
 }
 
 /// A group's key.
-fn key(r: &mut Random) -> (Both, Check) {
+pub fn key(r: &mut Random) -> (Both, Check) {
     match r.below(7) {
         0 => (both("service.name", "\"resource:service:name\""), Check::Equal),
         1 => (both("name", "name"), Check::Equal),

@@ -18,7 +18,7 @@ fn time(before: i64) -> (String, i64) {
 }
 
 /// A range within the rows', whose ends need not be those of bins.
-fn range(r: &mut Random, earliest: i64) -> (String, i64, i64) {
+pub fn range(r: &mut Random, earliest: i64) -> (String, i64, i64) {
     let from = earliest - r.below(300) as i64;
     let to = from - 120 - r.below((from - 180).max(1) as usize) as i64;
     let ((begin, from), (end, to)) = (time(from), time(to.max(1)));
@@ -55,7 +55,7 @@ fn aggregate(r: &mut Random) -> Both {
     both(prism, sql)
 }
 
-/// A function over bins of `x`, over a window of the series.
+/// A function over bins of `x`, over a window of the series; `j` tells how many bins up to this one have a value.
 fn function(r: &mut Random, width: i64) -> (String, String, Check) {
     let bins = |before: i64, until: i64| {
         format!(
@@ -65,11 +65,19 @@ fn function(r: &mut Random, width: i64) -> (String, String, Check) {
         )
     };
     let n = 2 + r.below(4) as i64;
-    match r.below(5) {
+    match r.below(6) {
         0 => ("diff(x)".into(), format!("x - first_value(x) {}", bins(1, 1)), Check::Close),
         1 => ("cumsum(x)".into(), "coalesce(sum(x) over (partition by k order by b), 0)".into(), Check::Close),
         2 => (format!("moving_avg(x, {n})"), format!("avg(x) {}", bins(n - 1, 0)), Check::Close),
-        3 => (format!("shift(x, {}s)", n * width / SECOND), format!("first_value(x) {}", bins(n, n)), Check::Close),
+        // The first value weighs as all that would lie before it.
+        3 => {
+            let (alpha, rest) = pick(r, &[("0.1", "0.9"), ("0.3", "0.7"), ("0.5", "0.5"), ("0.8", "0.2")]);
+            let window = format!(
+                "pow({rest}, j) * sum(x * (case when j = 1 then 1 else {alpha} end) * pow({rest}, -j)) over (partition by k order by b)"
+            );
+            (format!("ewma(x, {alpha})"), window, Check::Close)
+        }
+        4 => (format!("shift(x, {}s)", n * width / SECOND), format!("first_value(x) {}", bins(n, n)), Check::Close),
         _ => (
             format!("zscore(x, {n})"),
             format!("(x - avg(x) {0}) / nullif(stddev_samp(x) {0}, 0)", bins(n, 1)),
@@ -116,7 +124,10 @@ fn bins(r: &mut Random) -> Pair {
             "from spans {range}{} by bin(time, {text}) as b{by} fill {fill} select {} as x, {function} as f limit 10000",
             c.prism, of.prism
         ),
-        sql: format!("with {found}, {all}, {filled} select b, {shown}x, {window} as f from grid"),
+        sql: format!(
+            "with {found}, {all}, {filled}, ranked as (select *, count(x) over (partition by k order by b) as j from grid) select b, \
+             {shown}x, {window} as f from ranked"
+        ),
         checks,
         only: None,
     }

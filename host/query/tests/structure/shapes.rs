@@ -143,6 +143,46 @@ async fn memory_is_bounded_by_passes() {
     }
 }
 
+/// Rows that wait for conditions between spans take of the query's memory: without room for them it is refused, and does not grow.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_that_wait_for_tests_are_bounded_by_memory() {
+    const SPANS: i64 = 40_000;
+    let lab = Lab::new();
+    // One span with all others below it, in one trace or in many.
+    for traces in [1, 200] {
+        let of_trace = |n: i64| if traces == 1 { 250 } else { 1 + (n % traces) as u8 };
+        let root = |n: i64| if traces == 1 { 0 } else { n % traces };
+        let row = |n: i64| {
+            let parent = (root(n) != n).then(|| root(n) as u64);
+            span(n, of_trace(n), parent, if parent.is_none() { 1 } else { 2 } + 4 * i64::from(traces == 1), n)
+        };
+        let rows: Vec<Row> = (0..SPANS).map(row).collect();
+        lab.add(support::batch(Signal::Spans, &[], &[], &rows)).await;
+    }
+    let engine = |memory_bytes_max| {
+        plainly(&Engine::new(lab.store.reader(), EngineOptions { memory_bytes_max, ..EngineOptions::default() }))
+    };
+    let text = |first: i64, test: &str| {
+        format!("match (a: k = {first}, b: k = {} where a >> b{test}) select count() as n, sum(b.duration)", first + 1)
+    };
+    const TEST: &str = " and a.duration < b.duration";
+    for (first, traces) in [(5, 1), (1, 200)] {
+        for test in ["", TEST] {
+            let answer = ask_rows(&engine(256 << 20), "spans", &text(first, test)).await.unwrap();
+            assert_eq!((answer.cell(0, 0).as_i64(), answer.stats.structure_passes), (Some(SPANS - traces), 1));
+        }
+    }
+    // Enough for the trace and its tree, and too little for its rows.
+    let small = engine(14 << 20);
+    assert_eq!(ask_rows(&small, "spans", &text(5, "")).await.unwrap().cell(0, 0).as_i64(), Some(SPANS - 1));
+    let error = ask_rows(&small, "spans", &text(5, TEST)).await.unwrap_err();
+    assert_eq!(error.code(), "query_over_memory");
+    assert!(error.to_string().contains("query.memory_bytes_max"), "{error}");
+    // Of many traces those of one are there at a time.
+    let answer = ask_rows(&small, "spans", &text(1, TEST)).await.unwrap();
+    assert_eq!(answer.cell(0, 0).as_i64(), Some(SPANS - 200));
+}
+
 /// What is known of rows between the look for traces and that for their spans takes a part of the memory only, however many rows
 /// there are of which a few fit.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -15,7 +15,7 @@ use prism_model::{
     AttrType, Batch, Cleared, Column, ColumnId, Intrinsic, Origin, Signal, Table, TableKind, TenantId, Value,
 };
 use prism_plugin::{Binding, Functions, PluginHost, PluginOptions};
-use prism_query::{Answer, Engine, EngineOptions, QueryError, RunOptions};
+use prism_query::{Answer, Engine, EngineOptions, Explained, QueryError, RunOptions};
 use prism_store::disk::RealDisk;
 use prism_store::{Store, StoreOptions, Surroundings};
 
@@ -358,6 +358,27 @@ pub fn first_party() -> Arc<Functions> {
             ("apdex-strict", "../plugins/apdex", json!({ "tolerated": 1 })),
         ],
     )
+}
+
+/// What a query would do.
+pub async fn explained(engine: &Engine, query: &Query) -> Explained {
+    let mut dry = query.clone();
+    dry.dry_run = true;
+    let answer = engine.run(&tenant(), &dry, NOW, RunOptions::default()).await.unwrap();
+    assert_eq!((answer.rows, answer.stats.rows_scanned, answer.stats.bytes_read), (0, 0, 0), "a dry run reads no row");
+    answer.explained.unwrap()
+}
+
+/// What was read lies within what was said before.
+pub fn assert_within(explained: &Explained, answer: &Answer, what: &str) {
+    let (stats, said) = (&answer.stats, explained.text());
+    let passes = explained.scans.iter().map(|scan| scan.json["passes_most"].as_u64().unwrap()).sum::<u64>();
+    assert!(stats.structure_passes <= passes, "{what}: {} passes: {said}", stats.structure_passes);
+    assert!(stats.rows_scanned <= explained.rows_most, "{what}: {} rows: {said}", stats.rows_scanned);
+    assert!(stats.frames_read <= explained.frames_most, "{what}: {} frames: {said}", stats.frames_read);
+    assert!(stats.bytes_read <= explained.bytes_most, "{what}: {} bytes: {said}", stats.bytes_read);
+    assert!(stats.bytes_read >= explained.bytes_least, "{what}: {} bytes: {said}", stats.bytes_read);
+    assert!(stats.reads <= explained.reads_most, "{what}: {} reads: {said}", stats.reads);
 }
 
 /// The columns and rows of an answer as a table, and its warnings.
