@@ -3,6 +3,7 @@
 //! A look lists the windows that may hold new rows and goes on in each file where the one before ended, so that it costs what
 //! others wrote since. Told are only frames that cannot be undone any more: a later header or the end of their segment
 //! confirms them. One that nothing confirms yet is made durable by whoever asks for a batch in it, and told if it still stands.
+//! What another writer claims ([`super::segment`]) is told as under way to whoever asks for it.
 //!
 //! Where no other writer has a lease nothing is listed but the leases, for a second at a time: a batch that a process stored which
 //! began and ended within that second is told at its end.
@@ -34,6 +35,9 @@ use crate::hot::source::HotFile;
 use crate::keys::Keyring;
 use crate::place::{SegmentName, Token, parse_window_dir, signal_dir};
 use crate::warm::Blocks;
+
+/// Times that a segment is read anew because what stands behind its frames was none a moment before.
+const CLAIM_LOOKS_MAX: usize = 8;
 
 /// Bytes of remembered headers of segments that others write: those of some 3,000 frames of 80 columns.
 const INDEX_CACHE_BYTES: usize = 32 << 20;
@@ -68,6 +72,16 @@ pub struct Stored {
     pub origin: Origin,
     /// Names its frames.
     pub token: Token,
+}
+
+/// What a look found besides batches that are stored.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Others {
+    /// Frames and segments that could not be read; those are tried again at the next look.
+    pub unread: usize,
+    /// Batches that were asked for and that other writers are about to store, or were when they died: which of the two is told
+    /// when the lease of a writer that is dead is over.
+    pub under_way: Vec<BatchId>,
 }
 
 /// Looks at what others write.
@@ -105,53 +119,51 @@ impl Follower {
         let _already_set = self.blocks.set(blocks);
     }
 
-    /// Visits the batches of all segments at first, and then of what others wrote since. Gives how many frames and segments
-    /// could not be read; those are tried again at the next look.
+    /// Visits the batches of all segments at first, and then of what others wrote since.
     pub(crate) fn look(
         &self,
         wanted: &Wanted<'_>,
         followed: &mut Followed,
         visit: &mut dyn FnMut(Stored),
-    ) -> Result<usize, StoreError> {
+    ) -> Result<Others, StoreError> {
         let now = Instant::now();
         let since = followed.looked.map(|looked| now.duration_since(looked));
         // One that was there at the look before may have written until it left.
         let alone = self.is_alone(wanted.writer);
         if std::mem::replace(&mut followed.alone, alone) && alone && since.is_some_and(|since| since < ALONE_MAX) {
-            return Ok(0);
+            return Ok(Others::default());
         }
         let names = self.segments(wanted, followed.looked.is_none())?;
         followed.segments.retain(|name, _| (wanted.window)(name.window, name.late));
-        let mut unread = 0;
+        let mut others = Others::default();
         for name in names {
             let told = followed.segments.entry(name).or_default();
             if told.done {
                 continue;
             }
-            match self.segment(wanted, name, told, visit) {
-                Ok(()) | Err(NoIndex::Absent | NoIndex::Vanished) => {}
-                Err(NoIndex::Io(error)) => {
-                    tracing::warn!(segment = name.file_name(), %error, "the requests of a segment cannot be read");
-                    unread += 1;
+            let error = match self.segment(wanted, name, told, visit) {
+                Ok(claimed) => {
+                    others.under_way.extend(claimed);
+                    continue;
                 }
-                Err(NoIndex::Locked(error)) => {
-                    tracing::warn!(segment = name.file_name(), %error, "the requests of a segment cannot be read");
-                    unread += 1;
-                }
+                Err(NoIndex::Absent | NoIndex::Vanished) => continue,
+                // It does not become readable by looking at it again.
                 Err(NoIndex::Damaged(error)) => {
-                    tracing::warn!(segment = name.file_name(), %error, "the requests of a segment cannot be read");
-                    unread += 1;
-                    // It does not become readable by looking at it again.
                     told.done = true;
+                    error.to_string()
                 }
-            }
+                Err(NoIndex::Io(error)) => error.to_string(),
+                Err(NoIndex::Locked(error)) => error.to_string(),
+            };
+            tracing::warn!(segment = name.file_name(), error, "the requests of a segment cannot be read");
+            others.unread += 1;
         }
         // After the segments: one that was gone when they were listed is in a block by now.
         if since.is_none_or(|since| since >= self.grace / 2) {
-            unread += self.sealed(wanted, followed, visit)?;
+            others.unread += self.sealed(wanted, followed, visit)?;
         }
         followed.looked = Some(now);
-        Ok(unread)
+        Ok(others)
     }
 
     /// Whether no other writer has a lease: one listing instead of one for each window.
@@ -220,23 +232,63 @@ impl Follower {
         Ok(names)
     }
 
+    /// Tells what became of a segment. Gives the batches that were asked for and that its writer is about to store.
     fn segment(
         &self,
         wanted: &Wanted<'_>,
         name: SegmentName,
         told: &mut Told,
         visit: &mut dyn FnMut(Stored),
-    ) -> Result<(), NoIndex> {
-        let (index, linked) = self.index(wanted, &name)?;
+    ) -> Result<Vec<BatchId>, NoIndex> {
+        let mut before = None;
+        for _ in 0..CLAIM_LOOKS_MAX {
+            let (index, linked) = self.index(wanted, &name)?;
+            let mut under_way = self.frames(wanted, name, &index, told, visit)?;
+            told.done = linked || index.is_closed();
+            // The own claims are this look's reason.
+            if told.done || name.writer == wanted.writer {
+                return Ok(under_way);
+            }
+            let file = self.disk.open(&self.path(wanted, &name))?;
+            match index.claims(&*file, name.header(wanted.tenant, wanted.signal).fingerprint())? {
+                Ok(claimed) => {
+                    under_way.extend(claimed.into_iter().filter(|id| (wanted.batch)(id)));
+                    return Ok(under_way);
+                }
+                // What was claimed before stands by now, or was taken back; what a crash cut short stays what it is.
+                Err(unclear) if before == Some(unclear) => return Ok(under_way),
+                Err(unclear) => before = Some(unclear),
+            }
+        }
+        Err(NoIndex::Io(io::Error::other("a segment changes all the time")))
+    }
+
+    /// Tells the frames of a segment that stand. Gives the batches that were asked for of those that may stand or not.
+    fn frames(
+        &self,
+        wanted: &Wanted<'_>,
+        name: SegmentName,
+        index: &SegmentIndex,
+        told: &mut Told,
+        visit: &mut dyn FnMut(Stored),
+    ) -> Result<Vec<BatchId>, NoIndex> {
         let source: Arc<dyn Source> = Arc::new(self.file(wanted, &name, index.inode));
+        let mut under_way = Vec::new();
         for (number, entry) in index.frames.iter().enumerate().skip(told.frames) {
             let settled = entry.end() <= index.confirmed;
             let frame = Framed::frame(&source, &self.filters, entry.at, name.window, entry.meta.clone());
             let origins = frame.origins().map_err(broken)?;
-            let asked_for = !settled && origins.iter().any(|origin| (wanted.batch)(&origin.batch_id));
-            if !settled && (!asked_for || !self.settle(wanted, &name, entry)?) {
-                // Those behind it are not confirmed either.
-                return Ok(());
+            if !settled {
+                let asked_for: Vec<BatchId> =
+                    origins.iter().map(|origin| origin.batch_id).filter(|id| (wanted.batch)(id)).collect();
+                // Those behind it are not confirmed either, but one of them may be what was asked for.
+                if asked_for.is_empty() {
+                    continue;
+                }
+                if !self.settle(wanted, &name, entry)? {
+                    under_way.extend(asked_for);
+                    continue;
+                }
             }
             let token = || Token { signal: wanted.signal, frames: frames_of(&name, number, entry) };
             origins.into_iter().for_each(|origin| visit(Stored { origin, token: token() }));
@@ -244,8 +296,7 @@ impl Follower {
                 told.frames = number + 1;
             }
         }
-        told.done = linked || index.is_closed();
-        Ok(())
+        Ok(under_way)
     }
 
     /// What stands in a segment, and whether a link ends it.
