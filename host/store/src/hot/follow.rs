@@ -39,8 +39,11 @@ use crate::warm::Blocks;
 /// Times that a segment is read anew because what stands behind its frames was none a moment before.
 const CLAIM_LOOKS_MAX: usize = 8;
 
-/// Bytes of remembered headers of segments that others write: those of some 3,000 frames of 80 columns.
+/// Bytes of remembered headers of segments: those of some 3,000 frames of 80 columns.
 const INDEX_CACHE_BYTES: usize = 32 << 20;
+/// Of each segment the newest that take so many bytes: those of some 100 frames, more than come between two looks. Who is
+/// further behind reads them again.
+const SEGMENT_CACHE_BYTES: usize = 1 << 20;
 
 /// For so long it is believed that what was not there when nobody else wrote is not there now: another writer has a lease while
 /// it writes, and one that came and went since leaves its segments.
@@ -242,7 +245,7 @@ impl Follower {
     ) -> Result<Vec<BatchId>, NoIndex> {
         let mut before = None;
         for _ in 0..CLAIM_LOOKS_MAX {
-            let (index, linked) = self.index(wanted, &name)?;
+            let (index, linked) = self.index(wanted, &name, told.frames)?;
             let mut under_way = self.frames(wanted, name, &index, told, visit)?;
             told.done = linked || index.is_closed();
             // The own claims are this look's reason.
@@ -274,7 +277,8 @@ impl Follower {
     ) -> Result<Vec<BatchId>, NoIndex> {
         let source: Arc<dyn Source> = Arc::new(self.file(wanted, &name, index.inode));
         let mut under_way = Vec::new();
-        for (number, entry) in index.frames.iter().enumerate().skip(told.frames) {
+        for number in told.frames..index.count() {
+            let Some(entry) = index.frame(number) else { break };
             let settled = entry.end() <= index.confirmed;
             let frame = Framed::frame(&source, &self.filters, entry.at, name.window, entry.meta.clone());
             let origins = frame.origins().map_err(broken)?;
@@ -299,8 +303,14 @@ impl Follower {
         Ok(under_way)
     }
 
-    /// What stands in a segment, and whether a link ends it.
-    pub(super) fn index(&self, wanted: &Wanted<'_>, name: &SegmentName) -> Result<(Arc<SegmentIndex>, bool), NoIndex> {
+    /// What stands in a segment from a frame on, and perhaps before, and whether a link ends it. Reads what came since this was
+    /// called last.
+    pub(super) fn index(
+        &self,
+        wanted: &Wanted<'_>,
+        name: &SegmentName,
+        from: usize,
+    ) -> Result<(Arc<SegmentIndex>, bool), NoIndex> {
         let path = self.path(wanted, name);
         let valid = match self.disk.read_link(&end_link(&path)) {
             // One that is no number ends the segment at once: it was meant to.
@@ -310,8 +320,14 @@ impl Follower {
         };
         let before = self.indexes.get(&path);
         let header = name.header(wanted.tenant, wanted.signal);
-        let index = Arc::new(SegmentIndex::read(&*self.disk, &path, &header, valid, before.as_deref(), &self.keys)?);
-        self.indexes.put(path, index.clone(), index.memory_bytes());
+        let (disk, before) = (&*self.disk, before.as_deref());
+        let index = Arc::new(SegmentIndex::read_from(disk, &path, &header, valid, before, &self.keys, from)?);
+        let kept = match index.memory_bytes() {
+            bytes if bytes > SEGMENT_CACHE_BYTES => Arc::new(index.newest(SEGMENT_CACHE_BYTES)),
+            _ => index.clone(),
+        };
+        let bytes = kept.memory_bytes();
+        self.indexes.put(path, kept, bytes);
         Ok((index, valid.is_some()))
     }
 
@@ -328,8 +344,8 @@ impl Follower {
             }
         }
         for (other, frame) in &last {
-            match self.index(wanted, other) {
-                Ok((index, _)) if index.frames.len() > *frame => {}
+            match self.index(wanted, other, *frame) {
+                Ok((index, _)) if index.count() > *frame => {}
                 Ok(_) | Err(NoIndex::Absent | NoIndex::Vanished) => return Ok(false),
                 Err(e) => return Err(e),
             }
