@@ -94,9 +94,8 @@ pub(crate) struct Follower {
     keys: Keyring,
     indexes: Cache<PathBuf, Arc<SegmentIndex>>,
     pub(super) filters: Arc<Filters>,
-    blocks: OnceLock<Blocks>,
-    /// How long what was sealed stays at least.
-    grace: Duration,
+    /// Where sealed segments go, and how long they stay behind their blocks at least.
+    blocks: OnceLock<(Blocks, Duration)>,
 }
 
 /// What one look is for.
@@ -112,14 +111,14 @@ pub(crate) struct Wanted<'a> {
 }
 
 impl Follower {
-    pub(crate) fn new(disk: Arc<dyn Disk>, root: &Path, keys: Keyring, grace: Duration) -> Follower {
+    pub(crate) fn new(disk: Arc<dyn Disk>, root: &Path, keys: Keyring) -> Follower {
         let indexes = Cache::new(INDEX_CACHE_BYTES);
-        Follower { disk, root: root.to_owned(), keys, indexes, filters: Arc::default(), blocks: OnceLock::new(), grace }
+        Follower { disk, root: root.to_owned(), keys, indexes, filters: Arc::default(), blocks: OnceLock::new() }
     }
 
-    /// Where sealed segments go. Set once.
-    pub(crate) fn blocks(&self, blocks: Blocks) {
-        let _already_set = self.blocks.set(blocks);
+    /// Where sealed segments go, and how long they stay behind their blocks. Set once.
+    pub(crate) fn blocks(&self, blocks: Blocks, grace: Duration) {
+        let _already_set = self.blocks.set((blocks, grace));
     }
 
     /// Visits the batches of all segments at first, and then of what others wrote since.
@@ -162,8 +161,10 @@ impl Follower {
             others.unread += 1;
         }
         // After the segments: one that was gone when they were listed is in a block by now.
-        if since.is_none_or(|since| since >= self.grace / 2) {
-            others.unread += self.sealed(wanted, followed, visit)?;
+        if let Some((blocks, grace)) = self.blocks.get()
+            && since.is_none_or(|since| since >= *grace / 2)
+        {
+            others.unread += sealed(blocks, wanted, followed, visit)?;
         }
         followed.looked = Some(now);
         Ok(others)
@@ -173,41 +174,6 @@ impl Follower {
     pub(super) fn is_alone(&self, writer: u64) -> bool {
         let listed = self.disk.list(&self.root.join(writers_dir()));
         listed.is_ok_and(|names| names.iter().filter_map(|name| parse_writer(name)).all(|other| other == writer))
-    }
-
-    /// What blocks tell of segments that were not told to their end.
-    fn sealed(
-        &self,
-        wanted: &Wanted<'_>,
-        followed: &mut Followed,
-        visit: &mut dyn FnMut(Stored),
-    ) -> Result<usize, StoreError> {
-        let Some(blocks) = self.blocks.get() else { return Ok(0) };
-        let mut unread = 0;
-        for shard in blocks.shards(wanted.tenant, wanted.signal)? {
-            let last = followed.blocks.get(&shard).copied().unwrap_or(0);
-            for found in blocks.look(wanted.tenant, wanted.signal, shard, last)? {
-                followed.blocks.insert(shard, found.seq);
-                let Ok(block) = found.block else {
-                    unread += 1;
-                    continue;
-                };
-                let news = block.sources.iter().any(|source| {
-                    let told = followed.segments.get(&source.name).is_some_and(|told| told.done);
-                    (wanted.window)(source.name.window, source.name.late) && !told
-                });
-                for frame in block.frames(TimeRange::ALL).iter().filter(|_| news) {
-                    let Ok(origins) = frame.origins() else {
-                        unread += 1;
-                        continue;
-                    };
-                    // It is in every snapshot from now on: there is nothing to wait for.
-                    let token = || Token { signal: wanted.signal, frames: Vec::new() };
-                    origins.into_iter().for_each(|origin| visit(Stored { origin, token: token() }));
-                }
-            }
-        }
-        Ok(unread)
     }
 
     /// Segments of the wanted windows in order: others', or all.
@@ -360,6 +326,40 @@ impl Follower {
     pub(super) fn file(&self, wanted: &Wanted<'_>, name: &SegmentName, inode: u64) -> HotFile {
         HotFile { disk: self.disk.clone(), path: self.path(wanted, name), inode }
     }
+}
+
+/// What blocks tell of segments that were not told to their end.
+fn sealed(
+    blocks: &Blocks,
+    wanted: &Wanted<'_>,
+    followed: &mut Followed,
+    visit: &mut dyn FnMut(Stored),
+) -> Result<usize, StoreError> {
+    let mut unread = 0;
+    for shard in blocks.shards(wanted.tenant, wanted.signal)? {
+        let last = followed.blocks.get(&shard).copied().unwrap_or(0);
+        for found in blocks.look(wanted.tenant, wanted.signal, shard, last)? {
+            followed.blocks.insert(shard, found.seq);
+            let Ok(block) = found.block else {
+                unread += 1;
+                continue;
+            };
+            let news = block.sources.iter().any(|source| {
+                let told = followed.segments.get(&source.name).is_some_and(|told| told.done);
+                (wanted.window)(source.name.window, source.name.late) && !told
+            });
+            for frame in block.frames(TimeRange::ALL).iter().filter(|_| news) {
+                let Ok(origins) = frame.origins() else {
+                    unread += 1;
+                    continue;
+                };
+                // It is in every snapshot from now on: there is nothing to wait for.
+                let token = || Token { signal: wanted.signal, frames: Vec::new() };
+                origins.into_iter().for_each(|origin| visit(Stored { origin, token: token() }));
+            }
+        }
+    }
+    Ok(unread)
 }
 
 /// The last frame of a batch in each of its segments, as its acknowledgement names them.

@@ -34,7 +34,7 @@ use crate::keys::Keyring;
 use crate::metrics::Metrics;
 use crate::options::{StoreOptions, nanos};
 use crate::place::Token;
-use crate::read::{READ_GRACE, Reader};
+use crate::read::Reader;
 use crate::warm::Blocks;
 
 /// Batches that wait in one lane; memory is bounded by bytes, this bounds small ones.
@@ -272,7 +272,7 @@ impl Store {
     pub fn open_in(root: &Path, options: StoreOptions, around: Surroundings) -> Arc<Store> {
         let reader = Reader::keyed(around.disk.clone(), root, around.keys.clone());
         let observer = Observer::new(around.writer, options.patience(), around.keys.clone());
-        let follower = Follower::new(around.disk.clone(), root, around.keys.clone(), READ_GRACE);
+        let follower = Follower::new(around.disk.clone(), root, around.keys.clone());
         let shared = Shared {
             room: Arc::new(Semaphore::new(kib(options.inflight_bytes_max as u64) as usize)),
             commits: Arc::new(Semaphore::new(options.syncs_parallel.clamp(1, SYNCS_PARALLEL_MAX))),
@@ -401,9 +401,10 @@ impl Store {
         })
     }
 
-    /// Where sealed segments go, so that [`Store::follow`] knows of those that are deleted already. Counts the first time.
-    pub fn follow_blocks(&self, blocks: Blocks) {
-        self.follower.blocks(blocks);
+    /// Where sealed segments go, so that [`Store::follow`] knows of those that are deleted already. `grace`: how long they stay
+    /// behind their blocks, `storage.read_grace_ms`. Counts the first time.
+    pub fn follow_blocks(&self, blocks: Blocks, grace: Duration) {
+        self.follower.blocks(blocks, grace);
     }
 
     /// Counters.

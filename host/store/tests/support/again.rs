@@ -8,7 +8,7 @@ use std::sync::{Arc, Weak};
 use parking_lot::Mutex;
 use prism_model::{BatchId, Signal, TenantId};
 use prism_store::warm::Blocks;
-use prism_store::{Followed, Known, Once, Store, StoreOptions, Stored};
+use prism_store::{Followed, Known, Once, READ_GRACE, Store, StoreOptions, Stored};
 
 use super::world::Node;
 
@@ -35,7 +35,7 @@ impl Remembers {
     /// Opens a store that follows others.
     pub fn open(node: &Node, options: &StoreOptions, lanes: &[(TenantId, Signal)]) -> Remembers {
         let store = node.store(options);
-        store.follow_blocks(Blocks::open(node.objects(), node.keys.clone()));
+        store.follow_blocks(Blocks::open(node.objects(), node.keys.clone()), READ_GRACE);
         let seen = || Seen { store: Arc::downgrade(&store), node: node.clone(), inner: Mutex::default() };
         let lanes = lanes.iter().map(|lane| (lane.clone(), Arc::new(seen()))).collect();
         Remembers { store, lanes }
