@@ -7,9 +7,9 @@
 //!
 //! Known are the requests of this process, and those in the frames that any process had written when this one first met the
 //! tenant: what a client sends again after a crash between fdatasync and acknowledgement is among them. Just before a group is
-//! written, what others wrote since is looked at, so that a request that was acknowledged anywhere is known everywhere. Two
-//! copies that are under way in two processes at the same moment, each written before the other could be seen, are stored
-//! twice. Rows are never compared: a request is the same or it is not.
+//! made visible, what others wrote since is looked at, and what they claim at this moment, so that a request that was
+//! acknowledged anywhere is known everywhere, and of two copies that are under way in two processes one gives way. Rows are
+//! never compared: a request is the same or it is not.
 //!
 //! A body is named by 128 bits of xxh3, which keep accidents away (for a thousand million requests: 1 in 10^21) but not
 //! intent. The index is each tenant's own, so who makes two bodies collide loses the second of its own.
@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use prism_model::{BatchId, Signal, TenantId};
-use prism_store::{Followed, Once, Store, Token};
+use prism_store::{Followed, Known, Once, Store, Token};
 use tokio::sync::{OnceCell, watch};
 
 use crate::chains::Clock;
@@ -84,7 +84,7 @@ struct Others {
     followed: Mutex<Followed>,
 }
 
-/// What is asked before a group is written.
+/// What is asked while a group is claimed.
 pub(crate) struct Elsewhere {
     pub(crate) seen: Arc<Seen>,
     pub(crate) store: Arc<Store>,
@@ -92,13 +92,18 @@ pub(crate) struct Elsewhere {
 }
 
 impl Once for Elsewhere {
-    fn stored(&self, tenant: &TenantId, signal: Signal, batches: &[BatchId]) -> Vec<bool> {
+    fn known(&self, tenant: &TenantId, signal: Signal, batches: &[BatchId]) -> Vec<Known> {
         let (lane, now) = ((tenant.clone(), signal), (self.clock)());
         // Where others cannot be looked at the group is written: it would be worse to take nothing. It is counted.
-        let _counted_and_logged = self.seen.look(&self.store, &lane, now, batches);
+        let under_way = self.seen.look(&self.store, &lane, now, batches).unwrap_or_default();
         let mut lanes = self.seen.lanes.lock();
         let kept = &lanes.lane(&lane).kept;
-        batches.iter().map(|id| kept.find(id, now, self.seen.bounds.window).is_some()).collect()
+        let known = |id: &BatchId| match kept.find(id, now, self.seen.bounds.window) {
+            Some(_) => Known::Stored,
+            None if under_way.contains(id) => Known::UnderWay,
+            None => Known::Nothing,
+        };
+        batches.iter().map(known).collect()
     }
 }
 
@@ -156,15 +161,21 @@ impl Seen {
         }
         let read = others.recalled.get_or_try_init(|| async {
             let (seen, store, lane) = (self.clone(), store.clone(), (tenant.clone(), signal));
-            let look = move || seen.look(&store, &lane, now, &[]);
+            let look = move || seen.look(&store, &lane, now, &[]).map(drop);
             tokio::task::spawn_blocking(look).await.unwrap_or(Err(()))
         });
         let _counted_and_logged = read.await;
     }
 
     /// Learns what the frames of a lane tell since the look before. `asked_for` are batches that are told even where nothing
-    /// confirms their frames yet.
-    fn look(&self, store: &Store, lane: &(TenantId, Signal), now: i64, asked_for: &[BatchId]) -> Result<(), ()> {
+    /// confirms their frames yet; gives those of them that others are about to store.
+    fn look(
+        &self,
+        store: &Store,
+        lane: &(TenantId, Signal),
+        now: i64,
+        asked_for: &[BatchId],
+    ) -> Result<Vec<BatchId>, ()> {
         let others = self.lanes.lock().lane(lane).others.clone();
         // One look at a time: the next one goes on where it ended.
         let mut followed = others.followed.lock();
@@ -177,12 +188,11 @@ impl Seen {
         };
         let asked_for = |id: &BatchId| asked_for.contains(id);
         let read = store.follow(&lane.0, lane.1, since, &asked_for, &mut followed, visit);
-        let lost = read.as_ref().map_or(1, |unreadable| *unreadable as u64);
+        let lost = read.as_ref().map_or(1, |others| others.unread as u64);
         add(&self.metrics.duplicate_window_unread, lost);
-        if let Err(error) = read {
+        let others = read.map_err(|error| {
             tracing::warn!(tenant = %lane.0, signal = lane.1.as_str(), %error, "stored requests cannot be recalled");
-            return Err(());
-        }
+        })?;
         let mut found: Vec<(i64, BatchId, Token)> =
             found.into_iter().map(|(id, (at, token))| (at, id, token)).collect();
         found.sort_unstable_by_key(|(at, id, _)| (*at, *id));
@@ -194,7 +204,7 @@ impl Seen {
                 self.keep(&mut lanes, lane, id, Stored { at, body: None, outcome: Arc::new(outcome) });
             }
         }
-        Ok(())
+        Ok(others.under_way)
     }
 
     /// What is known of a request. Whoever gets [`Begun::First`] has to store it.

@@ -292,7 +292,7 @@ impl Engine {
         let mut scan = Scan::new(plan, snapshot.frames, rolled, Arc::new(superseded), prune);
         scan.superseded.costs.iter().for_each(|(tier, cost)| scan.counters.read(*tier, *cost));
         scan.bytes = asked.bytes.clone();
-        let voids = holds.map(|at| Deadline { at, limit, setting: "store.read_grace_ms" });
+        let voids = holds.map(|at| Deadline { at, limit, setting: "storage.read_grace_ms" });
         scan.deadline = asked.deadline.into_iter().chain(voids).min_by_key(|deadline| deadline.at);
         scan.restarts = restarts;
         scan.memory_bytes_max = self.options.memory_bytes_max;

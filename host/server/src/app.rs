@@ -111,7 +111,8 @@ impl App {
             format!("the data folder `{}` cannot be opened; `prism doctor` says more", root.display())
         })?;
         let storage = storage::open(&config)?;
-        store.follow_blocks(storage.blocks.clone());
+        let grace = Duration::from_millis(config.storage.read_grace_ms);
+        store.follow_blocks(storage.blocks.clone(), grace);
         let log = access::log(root)?;
         let clock: Clock = Arc::new(now_unix_nanos);
         let reload = Duration::from_millis(config.auth.reload_ms);
@@ -128,7 +129,6 @@ impl App {
             );
         }
         let telemetry = Telemetry::start(&config.telemetry, &pipeline)?;
-        let grace = Duration::from_millis(config.storage.read_grace_ms);
         let tails = Tails::new(store.clone(), storage.reader.clone(), config.tail.clone(), grace);
         Ok(Arc::new(App {
             telemetry,

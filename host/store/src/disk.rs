@@ -20,6 +20,11 @@ pub trait File: Send + Sync {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize>;
     /// Makes the content durable (fdatasync).
     fn sync_data(&self) -> io::Result<()>;
+    /// Makes what was written visible to whoever opens the file on another node. Free where nodes see each other's writes at
+    /// once, or where there is one node only.
+    fn show(&self) -> io::Result<()> {
+        Ok(())
+    }
     /// Reserves room up to `len` bytes, so that later writes do not run out of disk. A file system that cannot is no error.
     fn reserve(&self, offset: u64, len: u64) -> io::Result<()>;
     /// Cuts or grows.
@@ -84,6 +89,22 @@ pub struct RealDisk;
 
 struct RealFile(fs::File);
 
+/// File systems of one machine, and those of several that keep their caches the same. All others (NFS, SMB, FUSE) show a write
+/// to other nodes when the file is synced or closed.
+const COHERENT: [i64; 11] = [
+    0xEF53,      // ext4
+    0x5846_5342, // XFS
+    0x9123_683E, // btrfs
+    0x2FC1_2FC1, // ZFS
+    0xF2F5_2010, // F2FS
+    0x0102_1994, // tmpfs
+    0x794C_7630, // overlayfs
+    0x00C3_6400, // CephFS
+    0x0BD0_0BD0, // Lustre
+    0x0116_1970, // GFS2
+    0x7461_636F, // OCFS2
+];
+
 impl File for RealFile {
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         self.0.write_all_at(bytes, offset)
@@ -104,6 +125,13 @@ impl File for RealFile {
 
     fn sync_data(&self) -> io::Result<()> {
         self.0.sync_data()
+    }
+
+    fn show(&self) -> io::Result<()> {
+        // What cannot be told is synced: that is right everywhere.
+        #[allow(clippy::unnecessary_cast, reason = "its width differs by machine")]
+        let coherent = rustix::fs::fstatfs(&self.0).is_ok_and(|of| COHERENT.contains(&(of.f_type as i64)));
+        if coherent { Ok(()) } else { self.0.sync_data() }
     }
 
     fn reserve(&self, offset: u64, len: u64) -> io::Result<()> {

@@ -54,6 +54,9 @@ pub enum StoreError {
     /// The batch is stored: by another writer, since it was looked for.
     #[error("the batch is stored already")]
     Stored,
+    /// Another process was about to store the same batch all the time, or began to and died: a lease later that is decided.
+    #[error("the same batch is under way in another process: send it again")]
+    UnderWay,
     /// The store is closed.
     #[error("the store is closed")]
     Closed,
@@ -191,6 +194,7 @@ impl Classify for StoreError {
             | StoreError::Uncertain
             | StoreError::Table(_)
             | StoreError::Stored
+            | StoreError::UnderWay
             | StoreError::Closed => Kind::Retry,
             StoreError::Key(e) => e.kind(),
             StoreError::Busy { .. } => Kind::Wait,

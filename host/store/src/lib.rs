@@ -32,10 +32,10 @@ pub use error::{Damage, StoreError};
 #[doc(hidden)]
 pub use frame::alone as frame_bytes;
 pub use frame::stats::{ColumnMeta, Range, TextRange};
-pub use hot::follow::{Followed, Stored};
+pub use hot::follow::{Followed, Others, Stored};
 pub use hot::heard::{Heard, Placed, Recent};
 pub use hot::listen::{Listener, News, may_have_missed};
-pub use hot::once::Once;
+pub use hot::once::{Known, Once};
 pub use hot::position::{Place, Position};
 pub use hot::takeover::{Looked, Observer, Patience};
 pub use hot::writer::{Receipt, Store, Surroundings};

@@ -49,10 +49,19 @@ struct Node {
 struct Shelved {
     all: LocalObjects,
     archived: Mutex<BTreeSet<String>>,
+    /// What was read or made, in order.
+    used: Mutex<Vec<String>>,
+}
+
+impl Shelved {
+    fn new(all: LocalObjects) -> Shelved {
+        Shelved { all, archived: Mutex::default(), used: Mutex::default() }
+    }
 }
 
 impl Objects for Shelved {
     fn create(&self, name: &str, bytes: Bytes) -> io::Result<Create> {
+        self.used.lock().unwrap().push(name.to_owned());
         self.all.create(name, bytes)
     }
 
@@ -65,6 +74,7 @@ impl Objects for Shelved {
     }
 
     fn read(&self, name: &str, range: Range<u64>) -> io::Result<Bytes> {
+        self.used.lock().unwrap().push(name.to_owned());
         match self.archived.lock().unwrap().contains(name) {
             true => Err(io::Error::other(Archived)),
             false => self.all.read(name, range),
@@ -344,7 +354,7 @@ async fn st1_a_death_anywhere_in_promotion_or_compaction_neither_loses_nor_doubl
 async fn archived_files_stop_the_compaction_of_no_other() {
     let (root, disk) = on_disk();
     let local = LocalObjects::new(disk.clone(), &root.path().join("objects"), 1);
-    let shelved = Arc::new(Shelved { all: local, archived: Mutex::default() });
+    let shelved = Arc::new(Shelved::new(local));
     let node = Node::with(shelved.clone(), disk, root.path(), 1, Signal::Spans);
     for round in 0..3 {
         let batch = numbered(round * 10, &[NOW - DAY, NOW]).into_batch();
@@ -363,6 +373,39 @@ async fn archived_files_stop_the_compaction_of_no_other() {
     assert!(stand.len() == 3 && stand.contains(&files[0]), "{stand:?}");
     shelved.archived.lock().unwrap().clear();
     assert_eq!(node.rows(), rows);
+}
+
+/// However many blocks wait, those of one commit are looked at, and then those of the next.
+#[tokio::test]
+async fn a_long_row_of_blocks_is_promoted_some_at_a_time() {
+    let (dir, disk) = on_disk();
+    let node = Node::new(disk.clone(), dir.path(), 1, Signal::Spans);
+    for n in 0..9 {
+        node.sealed(vec![numbered(n * 10, &[NOW; 5]).into_batch()], NOW).await;
+    }
+    let objects = Arc::new(Shelved::new(LocalObjects::new(disk.clone(), &dir.path().join("objects"), 2)));
+    let mut fresh = Node::with(objects.clone(), disk, dir.path(), 2, Signal::Spans);
+    fresh.options.commit_rows_max = 10;
+    let foreseen = promote::pass(&fresh.env(), &tenant(), Signal::Spans, LATER, true).unwrap();
+    assert_eq!((foreseen.blocks, foreseen.rows, foreseen.versions.len()), (9, 45, 0));
+    let mut fresh = Node::with(objects.clone(), fresh.disk.clone(), dir.path(), 3, Signal::Spans);
+    fresh.options.commit_rows_max = 10;
+    objects.used.lock().unwrap().clear();
+    let report = fresh.promote(LATER).unwrap();
+    assert_eq!((report.blocks, report.rows, report.versions.len()), (9, 45, 5));
+    let used = objects.used.lock().unwrap().clone();
+    let mut blocks = BTreeSet::new();
+    let mut commits = 0;
+    for name in used {
+        if name.ends_with(".blk") {
+            blocks.insert(name);
+        } else if name.contains("_delta_log/") && name.ends_with(".json") && !name.contains("checkpoint") {
+            commits += usize::from(!blocks.is_empty());
+            // Those of the commits up to now, and one that does not fit.
+            assert!(blocks.len() <= commits * 2 + 1, "{} for {commits} commits", blocks.len());
+        }
+    }
+    assert_eq!(blocks.len(), 9);
 }
 
 #[tokio::test]

@@ -303,7 +303,8 @@ struct WatchedFile {
 
 impl File for WatchedFile {
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        let frame = self.path.extension().is_some_and(|e| e == "seg") && offset >= 256 && !bytes.starts_with(b"PFRM");
+        let header = [b"PFRM", b"PCLM"].iter().any(|magic| bytes.starts_with(*magic));
+        let frame = self.path.extension().is_some_and(|e| e == "seg") && offset >= 256 && !header;
         if let Some(first) = bytes.first_chunk::<16>().filter(|first| frame && **first != [0; 16]) {
             self.bodies.lock().push((self.path.clone(), offset, *first));
         }

@@ -78,14 +78,14 @@ fn verify(storage: &Storage) -> life::Verified {
 /// Numbers of the batches that a process which begins now knows.
 fn known(root: &Path, storage: &Storage, writer: u64) -> BTreeSet<u128> {
     let store = store(root, writer);
-    store.follow_blocks(storage.blocks.clone());
+    store.follow_blocks(storage.blocks.clone(), Duration::from_secs(120));
     let mut ids = BTreeSet::new();
     let visit = &mut |stored: prism_store::Stored| {
         ids.insert(u128::from_le_bytes(stored.origin.batch_id));
     };
     let (since, asked_for) = (NOW - 30 * MINUTE, |_: &_| false);
-    let unread = store.follow(&tenant(), Signal::Spans, since, &asked_for, &mut Followed::default(), visit).unwrap();
-    assert_eq!(unread, 0);
+    let others = store.follow(&tenant(), Signal::Spans, since, &asked_for, &mut Followed::default(), visit).unwrap();
+    assert_eq!(others, Default::default());
     ids
 }
 
@@ -267,6 +267,38 @@ async fn a_damaged_block_is_told_and_the_rest_goes_on() {
     let moved = moves(&fresh, later, false);
     assert_eq!((moved.damaged.len(), parts(&moved, Stage::Promote)), (0, (2, 100)));
     assert_eq!(status(&fresh, later).tiers.map(|tier| tier.rows), [0, 0, 150]);
+}
+
+/// Where sealed segments go sooner, blocks are asked sooner.
+#[tokio::test(start_paused = true)]
+async fn what_was_sealed_and_deleted_since_the_last_look_is_told_by_its_block_whatever_the_grace() {
+    let root = tempfile::tempdir().unwrap();
+    for (writer, grace_s, passed_s, told) in [(10, 10, 6, true), (20, 10, 4, false), (30, 300, 100, false)] {
+        let number = i64::from(writer);
+        let mut storage = storage(root.path());
+        Arc::get_mut(&mut storage).unwrap().seal.read_grace_ms = grace_s * 1_000;
+        let follower = store(root.path(), writer as u64);
+        follower.follow_blocks(storage.blocks.clone(), Duration::from_secs(grace_s));
+        let mut followed = Followed::default();
+        let mut look = || {
+            let mut ids = BTreeSet::new();
+            let visit = &mut |stored: prism_store::Stored| ids.extend([u128::from_le_bytes(stored.origin.batch_id)]);
+            let asked_for = |_: &_| false;
+            follower.follow(&tenant(), Signal::Spans, NOW - 30 * MINUTE, &asked_for, &mut followed, visit).unwrap();
+            ids
+        };
+        look();
+        let looked = tokio::time::Instant::now();
+        let other = store(root.path(), writer as u64 + 1);
+        other.append(&tenant(), numbered(number, &[NOW; 3])).await.unwrap();
+        other.close().await;
+        let later = NOW + (30 + i64::from(writer)) * MINUTE;
+        assert_eq!(parts(&moves(&storage, later, false), Stage::Seal), (1, 3));
+        assert_eq!(parts(&moves(&storage, later + 6 * MINUTE, false), Stage::Reclaim).0, 1);
+        tokio::time::sleep_until(looked + Duration::from_secs(passed_s)).await;
+        assert_eq!(looked.elapsed(), Duration::from_secs(passed_s));
+        assert_eq!(look().contains(&(number as u128)), told, "{grace_s} {passed_s}");
+    }
 }
 
 /// Changes a byte of a block so that one of its frames, by its place, cannot be read, and no other.

@@ -191,7 +191,7 @@ async fn each_row_is_told_once_whatever_happens_to_it() {
                     let position = Position::read(&mut &bytes[..]).unwrap();
                     let mut fresh = house.listener(&processes[random.below(2)]);
                     fresh.look().unwrap();
-                    told.extend(of(&fresh.heard().since(&position).unwrap().hot));
+                    told.extend(of(&fresh.heard().since(&position, usize::MAX).unwrap().hot));
                     drop(std::mem::replace(&mut listener, fresh));
                 }
                 _ => {
@@ -225,7 +225,7 @@ fn seen(listener: &mut Listener) -> Vec<i64> {
     }
     assert_eq!(
         sorted(rows.clone()),
-        of(&listener.heard().since(&position).unwrap().hot),
+        of(&listener.heard().since(&position, usize::MAX).unwrap().hot),
         "told again from a place before"
     );
     rows
@@ -287,7 +287,11 @@ async fn what_was_sealed_before_it_was_told_is_told_by_the_next_look() {
     assert_eq!(of(&listener.look().unwrap().frames), [0, 1], "whoever is told of news has them, whatever fails then");
     let recent = listener.heard().recent(&house.reader(), TimeRange::ALL).unwrap().unwrap();
     assert_eq!((of_frames(recent.old.into_iter()), recent.hot.len(), recent.lacks), (vec![0, 1, 7], 0, 0));
-    assert_eq!(of(&heard.since(&Position::default()).unwrap().hot), [7], "what was heard then stays as it was");
+    assert_eq!(
+        of(&heard.since(&Position::default(), usize::MAX).unwrap().hot),
+        [7],
+        "what was heard then stays as it was"
+    );
 }
 
 /// The files below a folder with some ending.
@@ -330,7 +334,7 @@ async fn what_is_damaged_is_said_once_and_what_cannot_be_read_yet_is_told_later(
     sound(&bad);
     let mut before = house.listener(&silent);
     assert_eq!(seen(&mut before).damaged, 1);
-    assert_eq!(before.heard().since(&Position::default()).unwrap().lacks, 1);
+    assert_eq!(before.heard().since(&Position::default(), usize::MAX).unwrap().lacks, 1);
     assert_eq!(before.heard().recent(&house.reader(), TimeRange::ALL).unwrap().unwrap().lacks, 1);
     let looked = house.clock.load(Relaxed);
     let news = seen(&mut listener);
@@ -345,7 +349,7 @@ async fn what_is_damaged_is_said_once_and_what_cannot_be_read_yet_is_told_later(
     sound(&good);
     let mut fresh = house.listener(&silent);
     assert_eq!(
-        (of(&seen(&mut fresh).frames), fresh.heard().since(&Position::default()).unwrap().lacks),
+        (of(&seen(&mut fresh).frames), fresh.heard().since(&Position::default(), usize::MAX).unwrap().lacks),
         (vec![0, 1, 2], 0)
     );
 }

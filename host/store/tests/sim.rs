@@ -93,6 +93,8 @@ async fn work(node: Node, left: Arc<Vec<parking_lot::Mutex<usize>>>) {
         let lane = lanes[[0, 0, 0, 1, 2][random.below(5)]].clone();
         let store = remembers.store.clone();
         if varied.again && random.one_in(2) {
+            // What others are sending at this moment, and what was not answered a while ago.
+            while node.sends_again(&remembers, &lane).await.is_some() {}
             tokio::time::sleep(std::time::Duration::from_secs(8)).await;
             while node.sends_again(&remembers, &lane).await.is_some() {}
         }
@@ -129,8 +131,13 @@ async fn work(node: Node, left: Arc<Vec<parking_lot::Mutex<usize>>>) {
                     let days = if varied.expires && random.one_in(4) { 1 + random.below(2) as i64 } else { 0 };
                     let now = node.now() - days * 86_400 * SECOND;
                     let times: Vec<i64> = (0..rows).map(|i| now - (i % (spread + 1)) * 4 * WINDOW_NANOS).collect();
-                    let (node, store, lane) = (node.clone(), store.clone(), lane.clone());
-                    sent.push(tokio::spawn(async move { node.sends(&store, &lane, &times).await }));
+                    let (node, remembers, lane) = (node.clone(), remembers.clone(), lane.clone());
+                    sent.push(tokio::spawn(async move {
+                        match node.world.varied.again {
+                            true => node.sends_once(&remembers, &lane, &times).await,
+                            false => node.sends(&remembers.store, &lane, &times).await,
+                        }
+                    }));
                 }
                 for one in sent {
                     one.await.unwrap();

@@ -11,85 +11,24 @@ mod support;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::FixedSizeBinaryArray;
 use prism_model::samples::{batch, spans};
 use prism_model::window::{TimeRange, WINDOW_NANOS, Window};
 use prism_model::{Batch, Intrinsic, Signal, TenantId};
-use prism_store::cold::ColdOptions;
-use prism_store::cold::delta::Tables;
 use prism_store::disk::RealDisk;
 use prism_store::keys::{Keyring, Scheme};
-use prism_store::life::{self, Age, Policy, Storage, policy};
-use prism_store::objects::LocalObjects;
+use prism_store::life::{self, Age, Policy, policy};
 use prism_store::rollup::Cube;
-use prism_store::seal::SealOptions;
-use prism_store::warm::Blocks;
-use prism_store::{Objects, Observer, Reader, Snapshot, Store, StoreOptions, Surroundings, Tier};
+use prism_store::{Observer, Snapshot, StoreOptions, Tier};
+use support::folders::{copied, fixture, is_written, kept, keyring, lines, storage, told_of, write};
 use support::rows::texts;
-use support::{NOW, cleared, tenant};
+use support::{NOW, tenant};
 
 const MINUTE: i64 = 60_000_000_000;
 const HOUR: i64 = 60 * MINUTE;
 const NEWER: &str = "has version 2, this reads up to 1: a newer prism wrote it, run that version here too";
-
-fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
-}
-
-fn is_written() -> bool {
-    std::env::var_os("PRISM_WRITE_FIXTURES").is_some()
-}
-
-/// A folder with its links.
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let (from, to) = (entry.path(), to.join(entry.file_name()));
-        match entry.file_type().unwrap() {
-            kind if kind.is_dir() => copy(&from, &to),
-            kind if kind.is_symlink() => std::os::unix::fs::symlink(std::fs::read_link(&from).unwrap(), &to).unwrap(),
-            _ => drop(std::fs::copy(&from, &to).unwrap()),
-        }
-    }
-}
-
-/// A copy of a fixture, to be read or spoilt.
-fn copied(name: &str) -> tempfile::TempDir {
-    let root = tempfile::tempdir().unwrap();
-    copy(&fixture(name), root.path());
-    root
-}
-
-fn keyring(root: &Path) -> Keyring {
-    match root.join("keys").exists() {
-        true => Keyring::open(root, &root.join("keys"), Scheme::Local, None),
-        false => Keyring::default(),
-    }
-}
-
-fn storage(root: &Path, keys: Keyring) -> Storage {
-    let disk = Arc::new(RealDisk);
-    let objects: Arc<dyn Objects> = Arc::new(LocalObjects::new(disk.clone(), &root.join("objects"), 7));
-    Storage {
-        disk: disk.clone(),
-        root: root.to_owned(),
-        blocks: Blocks::open(objects.clone(), keys.clone()),
-        tables: Tables::new(objects.clone()),
-        reader: Reader::open_with(disk, objects.clone(), root, keys.clone(), Duration::from_secs(120)),
-        keys,
-        seal: SealOptions { seal_bytes_min: 0, ..SealOptions::default() },
-        cold: ColdOptions { checkpoint_commits: 4, ..ColdOptions::default() },
-        writer: 7,
-        named: Default::default(),
-        archive: None,
-        defaults: Policy::default(),
-        objects,
-    }
-}
 
 /// The batches of a round: odd ones, and of spans a few that are like those of a shop. All times are of one window, so that
 /// rows stay in one file.
@@ -101,24 +40,6 @@ fn batches(signal: Signal, now: i64, round: u64) -> Vec<Batch> {
         all.push(spans(20, now, round));
     }
     all
-}
-
-/// Appends, and goes without a word unless it closes.
-fn write(root: &Path, keys: &Keyring, writer: u64, now: i64, of: Vec<(Signal, Batch)>, closes: bool) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
-        let around =
-            Surroundings { disk: Arc::new(RealDisk), clock: Arc::new(move || now), writer, keys: keys.clone() };
-        let store = Store::open_in(root, StoreOptions { commit_delay_ms: 0, ..StoreOptions::default() }, around);
-        for (_, batch) in of {
-            store.append(&tenant(), cleared(batch)).await.unwrap();
-        }
-        if closes {
-            store.close().await;
-        }
-        std::mem::forget(store);
-    });
-    runtime.shutdown_background();
 }
 
 /// Everything that there is: three promotions with a checkpoint between them and a compaction behind it, a block, segments
@@ -178,10 +99,6 @@ fn write_folder(root: &Path, signals: &[Signal], scheme: Option<Scheme>) {
     }
 }
 
-fn lines(rows: &[String]) -> String {
-    rows.iter().map(|row| format!("{row}\n")).collect()
-}
-
 fn snapshot(root: &Path, signal: Signal) -> Snapshot {
     storage(root, keyring(root)).reader.snapshot(&tenant(), signal, TimeRange::ALL).unwrap()
 }
@@ -193,19 +110,6 @@ fn told(root: &Path, signal: Signal) -> (Vec<String>, Vec<String>) {
         Ok(snapshot) => told_of(&snapshot),
         Err(e) => (Vec::new(), vec![e.to_string()]),
     }
-}
-
-fn told_of(snapshot: &Snapshot) -> (Vec<String>, Vec<String>) {
-    let mut rows = Vec::new();
-    let mut why: Vec<String> = snapshot.unreadable.iter().map(|u| u.reason.clone()).collect();
-    for frame in &snapshot.frames {
-        match frame.read(&|_, _| true) {
-            Ok((batch, _)) => rows.extend(texts(&batch)),
-            Err(e) => why.push(e.to_string()),
-        }
-    }
-    rows.sort_unstable();
-    (rows, why)
 }
 
 /// What the rollups of blocks and files say.
@@ -239,11 +143,6 @@ fn cubes(snapshot: &Snapshot) -> String {
 }
 
 const FOLDERS: [(&str, &[Signal]); 2] = [("data-v1", &Signal::ALL), ("data-v1-encrypted", &[Signal::Spans])];
-
-fn kept(name: &str, text: &str) -> Vec<String> {
-    let text = std::fs::read_to_string(fixture(name).join(text)).unwrap();
-    text.lines().map(str::to_owned).collect()
-}
 
 #[test]
 fn data_folders_of_version_1_read() {

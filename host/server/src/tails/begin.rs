@@ -18,6 +18,10 @@ use crate::error::{Code, Failure};
 /// Looks that it takes at most to begin, where segments are sealed meanwhile.
 const JOIN_TRIES: usize = 8;
 
+/// Frames that a tail which goes on somewhere is given at once, and the first of each segment: the others are looked for when
+/// these are said, so that what it holds is bounded, and what it is given is read before it may be gone.
+pub(super) const STEP_FRAMES_MAX: usize = 512;
+
 /// Where it begins.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Begin {
@@ -109,12 +113,16 @@ impl Tails {
                 _ => joined.told.clone(),
             });
             lacks += joined.recent.lacks;
+            let more = joined.recent.more;
             old.extend(joined.recent.old);
             hot.extend(joined.recent.hot.into_iter().map(|placed| {
                 let time = placed.frame.stats().time_min;
                 (time, Piece::Placed(number, placed))
             }));
-            sources.push(Source { signal, followed, bell, at: joined.at, position, told: Some(joined.told) });
+            let told = (!more).then_some(joined.told);
+            let (at, lacks, behind) = (joined.at, joined.recent.lacks, begin != Begin::Now);
+            let looked = now;
+            sources.push(Source { signal, followed, bell, at, position, told, looked, lacks, behind, more });
         }
         if lacks > 0 && backlog.pieces.is_empty() {
             let since = match &begin {
@@ -158,7 +166,8 @@ impl Tails {
                 Begin::Last(_) => heard.recent(&self.rows, TimeRange { from, ..TimeRange::ALL }).map_err(failed)?,
                 Begin::Cursor(cursor) => {
                     let of_signal = of(&cursor.positions, heard.signal());
-                    Some(heard.since(of_signal.unwrap_or(&Position::default())).map_err(failed)?)
+                    let from = of_signal.cloned().unwrap_or_default();
+                    Some(heard.since(&from, STEP_FRAMES_MAX).map_err(failed)?)
                 }
             };
             match recent {

@@ -5,8 +5,10 @@
 //!   -> reader (one a tail: its place, its query, its rows) -> lines (NDJSON or server-sent events)
 //! ```
 //!
-//! A tail holds no row that its client has not room for: rows stay on the disk, and a tail holds its place. A client that falls
-//! behind the ring is told how many rows it was not shown. Nothing here waits for a client, and no ingest waits for this.
+//! A tail holds no row that its client has not room for: rows stay on the disk, and a tail holds its place. One that begins with
+//! what was stored before catches up in steps, from where the rows lie, until it has come up with the ring; from then on a
+//! client that falls behind the ring is told how many rows it was not shown. Nothing here waits for a client, and no ingest waits
+//! for this.
 //!
 //! Not here: what is new (`prism-store`), which rows match (`prism-query`), who may ask (`http`).
 

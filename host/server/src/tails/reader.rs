@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, SecondsFormat};
 use prism_model::Signal;
 use prism_query::{Before, Halfway, QueryError, Tail, TailCursor, TailRows};
-use prism_store::{Place, Placed, Position};
+use prism_store::{Place, Placed, Position, StoreError};
 use serde_json::json;
 use tokio::sync::watch;
 
-use super::begin::{Backlog, Piece};
+use super::begin::{Backlog, Piece, STEP_FRAMES_MAX};
 use super::follow::Followed;
 use super::ring::{At, Event, Found, Next};
 use super::{Counts, Form, Seat};
@@ -21,6 +21,9 @@ use crate::error::Failure;
 
 /// What is said at a time: more would wait in memory for a client that reads slowly.
 const SAID_BYTES: usize = 64 << 10;
+/// Who takes longer from one look at what lies behind its position to the next is late: for twice as long it is remembered
+/// which segments there were.
+const CATCH_UP_MAX: Duration = Duration::from_secs(300);
 /// Between two times that segments which are gone leave the position of a tail that always has something to say.
 const FORGET_EVERY: Duration = Duration::from_secs(60);
 
@@ -35,6 +38,14 @@ pub(super) struct Source {
     pub(super) position: Position,
     /// All that was told before it began; taken when what lies before is said.
     pub(super) told: Option<Position>,
+    /// When it was last looked for what stands behind its position, unix nanoseconds.
+    pub(super) looked: i64,
+    /// It has not come up with the ring yet: what that does not keep any more is looked for where it lies.
+    pub(super) behind: bool,
+    /// The backlog is a part of what stood before its place in the ring.
+    pub(super) more: bool,
+    /// Segments that cannot be read, of which it was told.
+    pub(super) lacks: usize,
 }
 
 /// What is said at a time.
@@ -302,6 +313,10 @@ impl Reader {
             }
             return Ok(true);
         }
+        if let Some(number) = self.sources.iter().position(|source| source.more) {
+            self.catch_up(number, out);
+            return Ok(true);
+        }
         if !self.backlog.until.is_empty() {
             // All that lay before is said.
             self.backlog = Backlog { pieces: VecDeque::new(), from: i64::MIN, until: Vec::new() };
@@ -319,16 +334,61 @@ impl Reader {
             let next = source.followed.ring.lock().next(&mut source.at);
             found |= !matches!(next, Next::Nothing);
             match next {
-                Next::Nothing => {}
+                Next::Nothing => source.behind = false,
                 Next::Event(Event::Gap(from, to)) => self.gap(from, to, out),
                 Next::Event(Event::Frame(found)) => self.found(number, &found, out)?,
+                Next::Late if source.behind => {
+                    self.catch_up(number, out);
+                    break;
+                }
                 Next::Late => self.late(number, out),
             }
         }
         Ok(found)
     }
 
-    /// A client that is behind all that is kept goes on with what comes now.
+    /// Goes on with what stands behind its position, some of it at a time: who has much to say of before has not come up with what
+    /// is kept of the newest. What lies there no more is told as missing.
+    fn catch_up(&mut self, number: usize, out: &mut String) {
+        let now = now_unix_nanos();
+        let source = &mut self.sources[number];
+        source.more = false;
+        let looked = || {
+            let mut listener = source.followed.listener.lock();
+            source.followed.look(&mut listener)?;
+            let heard = listener.heard();
+            let ring = source.followed.ring.lock();
+            let (at, gap) = (ring.end(), ring.gap_behind(source.at));
+            drop((ring, listener));
+            // All other tails of these rows would wait for the disk.
+            Ok::<_, StoreError>((heard.position(), at, gap, heard.since(&source.position, STEP_FRAMES_MAX)?))
+        };
+        let in_time = now.saturating_sub(source.looked) < CATCH_UP_MAX.as_nanos() as i64;
+        let looked = in_time.then(looked).transpose().unwrap_or_else(|error| {
+            tracing::warn!(%error, "a tail cannot catch up");
+            None
+        });
+        let Some((told, at, gap, recent)) = looked else {
+            source.behind = false;
+            return self.late(number, out);
+        };
+        let lacks = recent.lacks > source.lacks || gap || recent.gone != Position::default();
+        let since = std::mem::replace(&mut source.looked, now);
+        source.position.raise(&recent.gone);
+        (source.at, source.more, source.lacks) = (at, recent.more, recent.lacks);
+        source.told = (!recent.more).then_some(told);
+        self.backlog.pieces.extend(recent.hot.into_iter().map(|placed| Piece::Placed(number, placed)));
+        if self.backlog.until.is_empty() {
+            self.backlog.until = vec![Position::default(); self.sources.len()];
+        }
+        let behind = self.sources.iter().filter(|source| source.behind).map(|source| source.looked);
+        self.joined = behind.min().unwrap_or(now);
+        if lacks {
+            self.gap(since, now, out);
+        }
+    }
+
+    /// A client that reads too slowly goes on with what comes now.
     fn late(&mut self, number: usize, out: &mut String) {
         let source = &mut self.sources[number];
         let listener = source.followed.listener.lock();

@@ -75,6 +75,8 @@ pub(super) struct Ring {
     first: u64,
     /// Rows before it.
     rows_before: u64,
+    /// Events up to the last gap, and with it.
+    to_gap: u64,
 }
 
 /// What a tail finds at its place.
@@ -99,11 +101,14 @@ pub(super) struct At {
 impl Ring {
     /// An empty one.
     pub(super) fn new(frames_max: usize) -> Ring {
-        Ring { frames_max, events: VecDeque::new(), first: 0, rows_before: 0 }
+        Ring { frames_max, events: VecDeque::new(), first: 0, rows_before: 0, to_gap: 0 }
     }
 
     /// Adds what was found.
     pub(super) fn push(&mut self, event: Event, now: Instant) {
+        if matches!(event, Event::Gap(..)) {
+            self.to_gap = self.first + self.events.len() as u64 + 1;
+        }
         self.events.push_back((now, event));
         while self.events.len() > self.frames_max {
             self.drop_first();
@@ -128,6 +133,11 @@ impl Ring {
     pub(super) fn end(&self) -> At {
         let rows = self.events.iter().map(|(_, event)| rows(event)).sum::<u64>();
         At { event: self.first + self.events.len() as u64, rows: self.rows_before + rows }
+    }
+
+    /// Whether there was a gap behind a place, kept or not.
+    pub(super) fn gap_behind(&self, at: At) -> bool {
+        at.event < self.to_gap
     }
 
     /// Moves a place behind all that is here; gives the rows that it did not see.
@@ -179,6 +189,7 @@ mod tests {
         let mut slow = ring.end();
         ring.push(Event::Gap(1, 1), now);
         let mut quick = ring.end();
+        assert!(ring.gap_behind(slow) && !ring.gap_behind(quick));
         (2..=5).for_each(|n| ring.push(Event::Gap(n, n), now));
         assert_eq!((told(&ring, &mut slow), told(&ring, &mut quick)), (vec![-1], vec![-1]));
         ring.push(Event::Gap(6, 6), now);

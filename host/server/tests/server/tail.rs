@@ -465,6 +465,51 @@ fn a_client_that_reads_too_slowly_is_told_and_holds_nothing() {
     until("it is gone", || metric(&server, "prism_server_tails") == 0);
 }
 
+/// Much is stored while a tail says what was there before: all of it is shown, and once.
+#[test]
+fn a_tail_that_begins_with_much_catches_up_with_what_is_stored_meanwhile() {
+    let dir = tempfile::tempdir().expect("a folder");
+    // A client that takes nothing for a while is not cut off.
+    let settings = "[tail]\nframes_kept = 3\n[http]\nsend_idle_timeout_ms = 600000\n";
+    let server = Server::configured(dir.path(), settings);
+    let long = "x".repeat(512 << 10);
+    let (before, meanwhile) = (60, 560);
+    for n in 0..before {
+        send(&server, &[format!("{n} {long}")]);
+    }
+    let mut stream = TcpStream::connect(server.address()).expect("connects");
+    let query = "from logs last 10m select body";
+    let head = format!("POST /v1/tail HTTP/1.0\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n{query}", query.len());
+    stream.write_all(head.as_bytes()).expect("writes");
+    until("it has begun", || metric(&server, "prism_server_tails") == 1);
+    // It has said no more than all buffers on the way take. More than it is given in one step.
+    for n in before..before + meanwhile {
+        send(&server, &[format!("{n} ")]);
+    }
+    stream.set_read_timeout(Some(PATIENCE)).expect("sets");
+    let mut lines = BufReader::new(stream);
+    let (mut shown, began) = (Vec::new(), Instant::now());
+    while shown.len() < before + meanwhile {
+        let mut line = String::new();
+        assert!(began.elapsed() < PATIENCE, "the last row does not come: {shown:?}");
+        assert!(lines.read_line(&mut line).expect("reads") > 0, "the answer goes on");
+        let Ok(line) = serde_json::from_str::<Value>(&line) else { continue };
+        assert!(line["skipped"].is_null() && line["gap"].is_null(), "{line}");
+        if let Some(body) = line["row"]["body"].as_str() {
+            shown.push(body.split(' ').next().and_then(|n| n.parse::<usize>().ok()).expect("a number"));
+        }
+    }
+    shown.sort_unstable();
+    assert_eq!(shown, Vec::from_iter(0..before + meanwhile));
+    // And it goes on.
+    send(&server, &["end".into()]);
+    let mut line = String::new();
+    while !line.contains("\"end\"") {
+        line.clear();
+        assert!(began.elapsed() < 2 * PATIENCE && lines.read_line(&mut line).expect("reads") > 0, "{line}");
+    }
+}
+
 #[test]
 fn a_server_that_stops_ends_its_tails_in_order() {
     let data = tempfile::tempdir().expect("a folder");

@@ -51,7 +51,7 @@ fn day(column: &TableColumn, of: &str) -> Option<Date> {
 
 /// The attribute columns of a table with their last use.
 pub(super) struct Used {
-    pub(super) last: BTreeMap<(TableKind, ColumnId), LastUse>,
+    pub(super) last: Arc<BTreeMap<(TableKind, ColumnId), LastUse>>,
 }
 
 impl Used {
@@ -67,11 +67,16 @@ impl Used {
                 last.insert(id, LastUse { file_day: file.days(), query_day });
             }
         }
-        Ok(Used { last })
+        Ok(Used { last: Arc::new(last) })
     }
 
     /// Marks the attributes that new files have: the day goes into the schema where it is not there yet.
-    pub(super) fn mark(&self, attributes: &[(TableKind, ColumnId)], today: Date, columns: &mut Vec<Arc<Schema>>) {
+    pub(super) fn mark(
+        &self,
+        attributes: &BTreeSet<(TableKind, ColumnId)>,
+        today: Date,
+        columns: &mut Vec<Arc<Schema>>,
+    ) {
         let stale = |id: &&(TableKind, ColumnId)| self.last.get(id).is_none_or(|used| used.file_day < today.days());
         let mut fields: BTreeMap<String, Field> = BTreeMap::new();
         for (table, id) in attributes.iter().filter(stale) {
@@ -123,6 +128,7 @@ mod tests {
         let keys = |of: &[&str]| of.iter().map(|key| Arc::from(*key)).collect::<BTreeSet<Arc<str>>>();
         let write = |now: i64| {
             let mut columns = Vec::new();
+            let ids = ids.iter().cloned().collect();
             Used::of(&table).unwrap().mark(&ids, Date::of(now), &mut columns);
             let change = Change { operation: "WRITE", now, begun: millis(now), columns, ..Change::default() };
             table.commit(&change).unwrap();

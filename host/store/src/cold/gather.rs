@@ -1,6 +1,7 @@
-//! Rows in, files of one day each out: what promotion and compaction share. Holds a bounded number of bytes.
+//! Rows in, files of one day each out: what promotion and compaction share. Holds a bounded number of bytes: of rows and of what is
+//! counted of them, whatever days they are of.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use arrow::array::UInt32Array;
@@ -39,8 +40,10 @@ pub(super) struct Gather<'a> {
 struct Open {
     writer: Writer,
     path: String,
+    /// Of rows and cube.
     bytes: usize,
     cube: CubeBuilder,
+    cube_bytes: usize,
 }
 
 /// Files that were written.
@@ -48,7 +51,7 @@ struct Open {
 pub(super) struct Gathered {
     pub(super) files: Vec<NewFile>,
     pub(super) columns: Vec<Arc<Schema>>,
-    pub(super) attributes: Vec<(TableKind, ColumnId)>,
+    pub(super) attributes: BTreeSet<(TableKind, ColumnId)>,
     /// Fingerprints of the traces of each, by path.
     pub(super) traces: HashMap<String, Vec<u64>>,
     pub(super) rows: u64,
@@ -103,13 +106,16 @@ impl<'a> Gather<'a> {
                 let writer = Writer::begin(objects, &name, self.signal, &self.env.options.file);
                 let writer = writer.known_columns(self.used.last.clone(), Date::of(self.now).days());
                 let limits = CubeLimits { entries: self.env.options.cube_entries_max, ..CubeLimits::default() };
-                vacant.insert(Open { writer, path, bytes: 0, cube: CubeBuilder::new(self.signal, limits) })
+                let cube = CubeBuilder::new(self.signal, limits);
+                vacant.insert(Open { writer, path, bytes: 0, cube, cube_bytes: 0 })
             }
         };
         open.cube.add(&batch);
         open.writer.write(batch)?;
-        open.bytes += bytes;
-        self.held += bytes;
+        // Cells of rows of many days may take as much as these.
+        let before = (open.bytes, std::mem::replace(&mut open.cube_bytes, open.cube.memory_bytes()));
+        open.bytes = open.bytes + bytes + open.cube_bytes - before.1;
+        self.held = self.held + open.bytes - before.0;
         if open.writer.is_full() {
             self.close(day)?;
         }
@@ -122,7 +128,7 @@ impl<'a> Gather<'a> {
     }
 
     fn close(&mut self, day: Date) -> Result<(), StoreError> {
-        let Some(Open { mut writer, path, bytes, cube }) = self.open.remove(&day) else { return Ok(()) };
+        let Some(Open { mut writer, path, bytes, cube, .. }) = self.open.remove(&day) else { return Ok(()) };
         self.held -= bytes;
         if let Some(cube) = cube.finish() {
             writer.set_cube(cube.to_bytes()?);
@@ -137,7 +143,10 @@ impl<'a> Gather<'a> {
         let stats = columns.into_iter().filter(in_log).take(STATS_COLUMNS_MAX).collect();
         self.done.traces.insert(path.clone(), traces);
         self.done.attributes.extend(attributes);
-        self.done.columns.push(schema);
+        // Files of one table mostly have the same columns.
+        if !self.done.columns.contains(&schema) {
+            self.done.columns.push(schema);
+        }
         (self.done.rows, self.done.bytes) = (self.done.rows + rows, self.done.bytes + bytes);
         self.done.files.push(NewFile { path, bytes, rows, time_min, time_max, stats });
         Ok(())
@@ -157,4 +166,57 @@ fn in_log(column: &ColumnStats) -> bool {
     let numbers = column.range.as_ref().is_none_or(|(min, _)| !matches!(min, Scalar::Text(_)));
     let fixed = !column.name.contains(':') && !POINTERS.contains(&&*column.name);
     fixed && numbers && column.range.is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicU64;
+
+    use prism_model::samples::spans;
+
+    use super::*;
+    use crate::cold::ColdOptions;
+    use crate::cold::delta::Tables;
+    use crate::disk::RealDisk;
+    use crate::keys::Keyring;
+    use crate::objects::{LocalObjects, Objects};
+    use crate::warm::Blocks;
+
+    const DAY: i64 = 24 * 3_600_000_000_000;
+
+    /// Rows of many days, and what is counted of them: all of it is held within the bound, and each row comes to a file.
+    #[test]
+    fn rows_of_many_days_and_their_rollups_are_held_within_the_bound() {
+        let root = tempfile::tempdir().unwrap();
+        let objects: Arc<dyn Objects> = Arc::new(LocalObjects::new(Arc::new(RealDisk), root.path(), 1));
+        let (blocks, tables) = (Blocks::open(objects.clone(), Keyring::default()), Tables::new(objects));
+        let options = ColdOptions { hold_bytes_max: 3 << 20, ..ColdOptions::default() };
+        let (disk, writer, named) = (&RealDisk, 1, AtomicU64::new(0));
+        let env = ColdEnv {
+            disk,
+            root: root.path(),
+            blocks: &blocks,
+            tables: &tables,
+            options: &options,
+            writer,
+            named: &named,
+        };
+        let table = tables.table(&"acme".parse().unwrap(), Signal::Spans);
+        let mut gather = Gather::new(&env, &table, Signal::Spans, "test".into(), 0).unwrap();
+        let (mut rollups, mut rows) = (0, 0);
+        for n in 0..120 {
+            let batch = spans(100, 100 * DAY + n % 40 * DAY, n as u64);
+            rows += batch.rows() as u64;
+            gather.add(batch).unwrap();
+            let of_rollups: usize = gather.open.values().map(|open| open.cube.memory_bytes()).sum();
+            let all: usize = gather.open.values().map(|open| open.writer.bytes()).sum::<usize>() + of_rollups;
+            assert_eq!(gather.held, all);
+            assert!(all <= options.hold_bytes_max, "{all}");
+            rollups = rollups.max(of_rollups);
+        }
+        assert!(rollups > options.hold_bytes_max / 8, "they matter: {rollups}");
+        let gathered = gather.finish().unwrap();
+        assert_eq!((gathered.rows, gathered.files.iter().map(|file| file.rows).sum()), (rows, rows));
+        assert!(gathered.files.len() > 40 && gathered.columns.len() < gathered.files.len());
+    }
 }

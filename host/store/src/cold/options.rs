@@ -8,7 +8,7 @@ use super::file::FileOptions;
 pub struct ColdOptions {
     /// How a file is written.
     pub file: FileOptions,
-    /// Bytes of rows that wait for their files at once (as Arrow buffers), over the days that they are of. Sorting and writing one
+    /// Bytes of rows that wait for their files at once (as Arrow buffers), and of their rollups, over the days that they are of. Sorting and writing one
     /// file needs about as much as that file again.
     pub hold_bytes_max: usize,
     /// Rows of one commit: what a crash has to do again. At least one block.

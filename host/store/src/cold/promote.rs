@@ -19,9 +19,12 @@ use crate::error::{Damage, StoreError};
 use crate::index::IndexReport;
 use crate::seal::held::was_damaged;
 use crate::seal::{self, Listed, SealEnv, SealOptions};
-use crate::warm::Block;
 use crate::warm::name::BlockName;
+use crate::warm::{Block, Found};
 
+/// Bytes of footers that are looked at for one commit: of some 6,000 frames of 80 columns. However many blocks wait, no more are in
+/// memory.
+const FOOTERS_BYTES_MAX: usize = 64 << 20;
 /// Times that a shard is looked at again after others promoted its blocks: each time some were.
 const ATTEMPTS: usize = 5;
 /// A commit so far in the future was made by a clock that was wrong: its age is unknown, and long enough.
@@ -87,10 +90,12 @@ struct Pass<'a> {
 impl Pass<'_> {
     fn run(&self, dry_run: bool, report: &mut PromoteReport) -> Result<(), StoreError> {
         let mut attempts = 0;
+        // What a dry run has told of.
+        let mut foreseen = 0;
         while attempts < ATTEMPTS {
             let before = self.table.covered(self.shard)?;
-            let after = before.unwrap_or(0);
-            let mut listed = Listed::settled(self.env.blocks.look(self.tenant, self.signal, self.shard, after)?)?;
+            let after = before.unwrap_or(0).max(foreseen);
+            let mut listed = Listed::settled(self.some(after)?)?;
             let mut blocks = listed.blocks;
             if let Some((seq, _)) = listed.unread.first() {
                 // Rows come to the table in the order of the numbers.
@@ -101,14 +106,16 @@ impl Pass<'_> {
                     return Ok(());
                 }
             }
+            let before = if dry_run { before.max(Some(foreseen)) } else { before };
             let Some(run) = self.run_of(before, &blocks)? else {
                 attempts += 1;
                 continue;
             };
             let (Some(first), Some(last)) = (run.first(), run.last()) else { return Ok(()) };
             if dry_run {
-                self.foresee(&blocks, report);
-                return Ok(());
+                self.count(run, report);
+                foreseen = last.seq;
+                continue;
             }
             let step = TxnStep { shard: self.shard, before, last: last.seq };
             let label = format!("{}-{}-{}", self.shard, first.seq, last.seq);
@@ -135,6 +142,18 @@ impl Pass<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Blocks above a number, as many as a commit may be of, and one more.
+    fn some(&self, after: u64) -> Result<Vec<Found>, StoreError> {
+        let (mut rows, mut bytes) = (0, 0);
+        let mut few = |found: &Found| {
+            if let Ok(block) = &found.block {
+                (rows, bytes) = (rows + block.rows, bytes + block.memory_bytes());
+            }
+            rows <= self.env.options.commit_rows_max && bytes <= FOOTERS_BYTES_MAX
+        };
+        self.env.blocks.look_while(self.tenant, self.signal, self.shard, after, &mut few)
     }
 
     /// The blocks of the next commit; `None` where others promoted meanwhile.
@@ -172,11 +191,6 @@ impl Pass<'_> {
             was_damaged(&**self.env.blocks.objects(), &name)
         };
         numbers.try_fold(true, |all, seq| Ok(all && was_damaged(seq)?))
-    }
-
-    fn foresee(&self, blocks: &[Arc<Block>], report: &mut PromoteReport) {
-        let whole = blocks.windows(2).take_while(|pair| pair[1].seq == pair[0].seq + 1).count() + 1;
-        self.count(&blocks[..whole], report);
     }
 
     fn count(&self, blocks: &[Arc<Block>], report: &mut PromoteReport) {

@@ -18,6 +18,8 @@ pub(crate) const FRAME_BYTES_MAX: u64 = 1 << 30;
 
 const SEGMENT_MAGIC: &[u8; 8] = b"PRISMSEG";
 const FRAME_MAGIC: &[u8; 4] = b"PFRM";
+/// What stands in a header's place while its frame is only claimed: no reader takes it for a frame.
+const CLAIM_MAGIC: &[u8; 4] = b"PCLM";
 const VERSION: u16 = 1;
 
 /// Whose segment a file is. It stands in the file (ST-2), so that a file in the wrong folder is refused.
@@ -272,6 +274,28 @@ impl FrameHeader {
     pub(crate) fn payload_at(&self) -> u64 {
         self.bloom_at() + u64::from(self.bloom_len) + u64::from(self.rollup_len)
     }
+}
+
+/// A header as it stands while its frame is claimed.
+pub(crate) fn claim(header: &[u8; FRAME_HEADER]) -> [u8; FRAME_HEADER] {
+    let mut claim = *header;
+    claim[..4].copy_from_slice(CLAIM_MAGIC);
+    claim
+}
+
+/// Whether a claim begins here.
+pub(crate) fn is_claim(bytes: &[u8]) -> bool {
+    bytes.starts_with(CLAIM_MAGIC)
+}
+
+/// The header that a claim is of.
+pub(crate) fn claimed(bytes: &[u8; FRAME_HEADER]) -> Result<FrameHeader, Damage> {
+    if !is_claim(bytes) {
+        return Err(Damage::Bounds("claim magic"));
+    }
+    let mut header = *bytes;
+    header[..4].copy_from_slice(FRAME_MAGIC);
+    FrameHeader::from_bytes(&header)
 }
 
 /// Puts the checksum of all bytes before it into the last four.

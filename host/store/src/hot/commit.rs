@@ -5,6 +5,9 @@
 //! too, the lane refuses everything until it has succeeded: the client will send the batch again, and a frame that comes back
 //! would make it there twice (ST-1).
 //!
+//! Where a batch must not be stored twice, the group is claimed before it is made visible, and only then it is asked what others
+//! have of it (`once`): of two that claim the same, at least one sees the other and gives way before a row of it is seen.
+//!
 //! Others may take this writer for dead meanwhile, and end its files: so a group is acknowledged only when the lease is seen
 //! to be its own still after the sync, and what was not is taken back by the same links that an observer would make.
 
@@ -21,7 +24,7 @@ use crate::error::StoreError;
 use crate::frame::encode::{Encoded, encode};
 use crate::frame::schema::{Sibling, Siblings};
 use crate::hot::lease::Lease;
-use crate::hot::once::{Once, unstored};
+use crate::hot::once::{Known, Once, known, sort};
 use crate::hot::segment::{Begin, Fate, Limbo, SegmentWriter};
 use crate::hot::split::{Slot, by_window, into_frames};
 use crate::hot::writer::Shared;
@@ -67,37 +70,62 @@ impl LaneFiles {
         self.open.is_empty() && self.limbo.is_empty()
     }
 
-    /// Keeps the items and answers each.
-    pub(crate) fn commit(&mut self, shared: &Shared, items: Vec<Item>, now: Instant) {
-        // Files of an erased tenant have no name any more: what is written to them would be acknowledged and gone.
-        if let Err(e) = shared.folders.keys.admit(&self.tenant, false) {
-            return items.into_iter().for_each(|i| drop(i.reply.send(Err(e.clone().into()))));
+    /// Keeps the items and answers each, but for those that are under way in another process: those come back, to be tried
+    /// again.
+    pub(crate) fn commit(&mut self, shared: &Shared, mut items: Vec<Item>, now: Instant) -> Vec<Item> {
+        let mut waiting = Vec::new();
+        for _ in 0..CLAIMS_MAX {
+            // Files of an erased tenant have no name any more: what is written to them would be acknowledged and gone.
+            if let Err(e) = shared.folders.keys.admit(&self.tenant, false) {
+                items.into_iter().for_each(|i| drop(i.reply.send(Err(e.clone().into()))));
+                return waiting;
+            }
+            self.undo_leftovers(shared);
+            if !self.settled() {
+                items.into_iter().for_each(|i| drop(i.reply.send(Err(StoreError::Undoing))));
+                return waiting;
+            }
+            if items.is_empty() {
+                return waiting;
+            }
+            let kept = self.keep(shared, &items, now);
+            let kept = match kept {
+                Ok(token) => Ok(token),
+                Err(Unkept::Failed(error)) => Err(error),
+                Err(Unkept::Known(known)) => {
+                    let (left, wait) = sort(items, known);
+                    items = left;
+                    waiting.extend(wait);
+                    continue;
+                }
+            };
+            waiting.extend(self.answer(shared, items, now, kept));
+            return waiting;
         }
-        self.undo_leftovers(shared);
-        if !self.settled() {
-            return items.into_iter().for_each(|i| drop(i.reply.send(Err(StoreError::Undoing))));
-        }
-        let items = unstored(&self.tenant, self.signal, items);
-        if items.is_empty() {
-            return;
-        }
-        let (batches, replies): (Vec<_>, Vec<_>) = items.into_iter().map(|i| ((i.batch, i.now), i.reply)).unzip();
-        let rows = batches.iter().map(|(b, _)| b.batch().rows() as u64).sum();
-        let alone = batches.len() == 1;
-        // The batches themselves are cheap to clone; they are needed again only where one of them cannot be encoded.
-        match self.keep(shared, batches.clone(), now) {
+        waiting.extend(items);
+        waiting
+    }
+
+    /// Answers items that were kept as one group, or not; gives those that wait for others.
+    fn answer(
+        &mut self,
+        shared: &Shared,
+        items: Vec<Item>,
+        now: Instant,
+        kept: Result<Token, StoreError>,
+    ) -> Vec<Item> {
+        let rows = items.iter().map(|item| item.batch.batch().rows() as u64).sum();
+        match kept {
             Ok(token) => {
-                Metrics::add(&shared.metrics.batches, replies.len() as u64);
+                Metrics::add(&shared.metrics.batches, items.len() as u64);
                 Metrics::add(&shared.metrics.rows, rows);
                 shared.ears.stored(&self.tenant, &token);
                 // A client that has gone does not want its answer.
-                replies.into_iter().for_each(|r| drop(r.send(Ok(token.clone()))));
+                items.into_iter().for_each(|item| drop(item.reply.send(Ok(token.clone()))));
             }
             // A batch that cannot be stored must not take its neighbours with it.
-            Err(e) if e.kind() == Kind::Bug && !alone => {
-                for ((batch, received), reply) in batches.into_iter().zip(replies) {
-                    self.commit(shared, vec![Item { batch, now: received, once: None, reply }], now);
-                }
+            Err(e) if e.kind() == Kind::Bug && items.len() > 1 => {
+                return items.into_iter().flat_map(|item| self.commit(shared, vec![item], now)).collect();
             }
             Err(e) => {
                 Metrics::add(&shared.metrics.groups_failed, 1);
@@ -105,16 +133,17 @@ impl LaneFiles {
                 let shared_message = e.to_string();
                 let uncertain = matches!(e, StoreError::Uncertain);
                 let mut error = Some(e);
-                for reply in replies {
+                for item in items {
                     let answer = match error.take() {
                         Some(first) => first,
                         None if uncertain => StoreError::Uncertain,
                         None => StoreError::Group(shared_message.clone()),
                     };
-                    drop(reply.send(Err(answer)));
+                    drop(item.reply.send(Err(answer)));
                 }
             }
         }
+        Vec::new()
     }
 
     /// Frames are pending here only where a commit panicked half-way: nobody was told that they are kept.
@@ -193,7 +222,9 @@ impl LaneFiles {
         self.limbo.is_empty()
     }
 
-    fn keep(&mut self, shared: &Shared, batches: Vec<(Cleared, i64)>, now: Instant) -> Result<Token, StoreError> {
+    fn keep(&mut self, shared: &Shared, items: &[Item], now: Instant) -> Result<Token, Unkept> {
+        // The batches themselves are cheap to clone; they are needed again where the group has to do without some of them.
+        let batches = items.iter().map(|item| (item.batch.clone(), item.now)).collect();
         let frames = shared.encoders.run(|| {
             let started = Instant::now();
             let frames = encode_group(shared, batches);
@@ -213,11 +244,21 @@ impl LaneFiles {
         let siblings = if count > 1 { siblings(&ends) } else { Siblings::new() };
         let group = shared.groups.fetch_add(1, Relaxed);
         let kept = self.write(shared, &frames, group, &siblings).and_then(|bytes| {
+            if let Some(known) = self.ask(&frames, items)? {
+                return Ok(Err(known));
+            }
+            self.publish(shared, &frames)?;
             // What was synced before this look is there for whoever fences later; what was fenced before is seen by it.
-            if lease.confirm()? { Ok(bytes) } else { Err(io::Error::other(FENCED)) }
+            if lease.confirm()? { Ok(Ok(bytes)) } else { Err(io::Error::other(FENCED)) }
         });
+        let slots: Vec<Slot> = frames.keys().copied().collect();
         match kept {
-            Ok(bytes) => {
+            Ok(Err(known)) => {
+                // Nobody saw it. Where a claim cannot be taken back yet nothing is accepted until it is.
+                let _settled_before_the_next = self.undo(shared, &slots);
+                Err(Unkept::Known(known))
+            }
+            Ok(Ok(bytes)) => {
                 for slot in frames.keys() {
                     self.open.entry(*slot).and_modify(|s| s.commit(&shared.folders, now));
                 }
@@ -226,14 +267,13 @@ impl LaneFiles {
                 Ok(Token { signal: self.signal, frames: ends })
             }
             Err(error) => {
-                let slots: Vec<Slot> = frames.keys().copied().collect();
                 match self.undo(shared, &slots) {
-                    Some(Fate::Undone) if lease.is_lost() => return Err(StoreError::Group(FENCED.into())),
-                    Some(Fate::Undone) => return Err(StoreError::io("wrote a group", error)),
+                    Some(Fate::Undone) if lease.is_lost() => return Err(StoreError::Group(FENCED.into()).into()),
+                    Some(Fate::Undone) => return Err(StoreError::io("wrote a group", error).into()),
                     Some(Fate::Kept) => tracing::error!(%error, "others saw a group before it was taken back"),
                     None => tracing::error!(%error, "a failed group is not undone: nothing is accepted until it is"),
                 }
-                Err(StoreError::Uncertain)
+                Err(StoreError::Uncertain.into())
             }
         }
     }
@@ -273,7 +313,7 @@ impl LaneFiles {
         Ok(())
     }
 
-    /// Writes and syncs all frames.
+    /// Writes all frames but for their headers: nobody sees them yet.
     fn write(&mut self, shared: &Shared, frames: &Frames, group: u64, siblings: &Siblings) -> io::Result<u64> {
         let mut bytes = 0;
         for (slot, frames) in frames {
@@ -288,6 +328,26 @@ impl LaneFiles {
                 segment.settle_name(&shared.folders)?;
             }
         }
+        Ok(bytes)
+    }
+
+    /// Claims the batches that nobody else may store, and asks what others have of them: `None` where that is nothing.
+    ///
+    /// Who stores the same at this moment does so too. Whichever claim was made later is followed by a look that sees the
+    /// earlier one, or what became of it; who sees one gives way, and tries again.
+    fn ask(&mut self, frames: &Frames, items: &[Item]) -> io::Result<Option<Vec<Known>>> {
+        if items.iter().all(|item| item.once.is_none()) {
+            return Ok(None);
+        }
+        for slot in frames.keys() {
+            let Some(segment) = self.open.get_mut(slot) else { continue };
+            segment.claim()?;
+        }
+        Ok(known(&self.tenant, self.signal, items))
+    }
+
+    /// Makes all frames visible, and durable.
+    fn publish(&mut self, shared: &Shared, frames: &Frames) -> io::Result<()> {
         // All of it has room now: what fails from here on is the disk.
         for slot in frames.keys() {
             let Some(segment) = self.open.get_mut(slot) else { continue };
@@ -301,8 +361,8 @@ impl LaneFiles {
             result
         };
         match segments.as_slice() {
-            [one] => timed(one)?,
-            several if !shared.folders.disk.may_block() => several.iter().try_for_each(|s| timed(s))?,
+            [one] => timed(one),
+            several if !shared.folders.disk.may_block() => several.iter().try_for_each(|s| timed(s)),
             // Several files take as long as one when they are synced at once: the journal is written once.
             many => std::thread::scope(|scope| {
                 let threads: Vec<_> = many.iter().map(|s| scope.spawn(|| timed(s))).collect();
@@ -310,18 +370,16 @@ impl LaneFiles {
                     t.join().unwrap_or_else(|_| Err(io::Error::other("a sync panicked")))
                 };
                 threads.into_iter().map(join).fold(Ok(()), io::Result::and)
-            })?,
+            }),
         }
-        Ok(bytes)
     }
 
     /// Takes a group back; `None` where that is open still.
     fn undo(&mut self, shared: &Shared, slots: &[Slot]) -> Option<Fate> {
         let published = slots.iter().any(|slot| self.open.get(slot).is_some_and(SegmentWriter::is_published));
-        if !published {
-            for slot in slots {
-                self.open.entry(*slot).and_modify(SegmentWriter::retract);
-            }
+        let open = &mut self.open;
+        let mut retract = |slot| open.get_mut(slot).is_none_or(|segment| segment.retract().is_ok());
+        if !published && slots.iter().fold(true, |all, slot| retract(slot) && all) {
             return Some(Fate::Undone);
         }
         let segments: Vec<SegmentWriter> = slots.iter().filter_map(|slot| self.open.remove(slot)).collect();
@@ -336,6 +394,22 @@ impl LaneFiles {
                 None
             }
         }
+    }
+}
+
+/// Times that a group is written without what others have of it, each time by less than before.
+const CLAIMS_MAX: usize = 4;
+
+/// Why a group was not kept.
+enum Unkept {
+    Failed(StoreError),
+    /// Others have some of its batches.
+    Known(Vec<Known>),
+}
+
+impl From<StoreError> for Unkept {
+    fn from(error: StoreError) -> Unkept {
+        Unkept::Failed(error)
     }
 }
 

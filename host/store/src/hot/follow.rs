@@ -3,6 +3,7 @@
 //! A look lists the windows that may hold new rows and goes on in each file where the one before ended, so that it costs what
 //! others wrote since. Told are only frames that cannot be undone any more: a later header or the end of their segment
 //! confirms them. One that nothing confirms yet is made durable by whoever asks for a batch in it, and told if it still stands.
+//! What another writer claims ([`super::segment`]) is told as under way to whoever asks for it.
 //!
 //! Where no other writer has a lease nothing is listed but the leases, for a second at a time: a batch that a process stored which
 //! began and ended within that second is told at its end.
@@ -35,8 +36,14 @@ use crate::keys::Keyring;
 use crate::place::{SegmentName, Token, parse_window_dir, signal_dir};
 use crate::warm::Blocks;
 
-/// Bytes of remembered headers of segments that others write: those of some 3,000 frames of 80 columns.
+/// Times that a segment is read anew because what stands behind its frames was none a moment before.
+const CLAIM_LOOKS_MAX: usize = 8;
+
+/// Bytes of remembered headers of segments: those of some 3,000 frames of 80 columns.
 const INDEX_CACHE_BYTES: usize = 32 << 20;
+/// Of each segment the newest that take so many bytes: those of some 100 frames, more than come between two looks. Who is
+/// further behind reads them again.
+const SEGMENT_CACHE_BYTES: usize = 1 << 20;
 
 /// For so long it is believed that what was not there when nobody else wrote is not there now: another writer has a lease while
 /// it writes, and one that came and went since leaves its segments.
@@ -70,6 +77,16 @@ pub struct Stored {
     pub token: Token,
 }
 
+/// What a look found besides batches that are stored.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Others {
+    /// Frames and segments that could not be read; those are tried again at the next look.
+    pub unread: usize,
+    /// Batches that were asked for and that other writers are about to store, or were when they died: which of the two is told
+    /// when the lease of a writer that is dead is over.
+    pub under_way: Vec<BatchId>,
+}
+
 /// Looks at what others write.
 pub(crate) struct Follower {
     disk: Arc<dyn Disk>,
@@ -77,9 +94,8 @@ pub(crate) struct Follower {
     keys: Keyring,
     indexes: Cache<PathBuf, Arc<SegmentIndex>>,
     pub(super) filters: Arc<Filters>,
-    blocks: OnceLock<Blocks>,
-    /// How long what was sealed stays at least.
-    grace: Duration,
+    /// Where sealed segments go, and how long they stay behind their blocks at least.
+    blocks: OnceLock<(Blocks, Duration)>,
 }
 
 /// What one look is for.
@@ -95,104 +111,69 @@ pub(crate) struct Wanted<'a> {
 }
 
 impl Follower {
-    pub(crate) fn new(disk: Arc<dyn Disk>, root: &Path, keys: Keyring, grace: Duration) -> Follower {
+    pub(crate) fn new(disk: Arc<dyn Disk>, root: &Path, keys: Keyring) -> Follower {
         let indexes = Cache::new(INDEX_CACHE_BYTES);
-        Follower { disk, root: root.to_owned(), keys, indexes, filters: Arc::default(), blocks: OnceLock::new(), grace }
+        Follower { disk, root: root.to_owned(), keys, indexes, filters: Arc::default(), blocks: OnceLock::new() }
     }
 
-    /// Where sealed segments go. Set once.
-    pub(crate) fn blocks(&self, blocks: Blocks) {
-        let _already_set = self.blocks.set(blocks);
+    /// Where sealed segments go, and how long they stay behind their blocks. Set once.
+    pub(crate) fn blocks(&self, blocks: Blocks, grace: Duration) {
+        let _already_set = self.blocks.set((blocks, grace));
     }
 
-    /// Visits the batches of all segments at first, and then of what others wrote since. Gives how many frames and segments
-    /// could not be read; those are tried again at the next look.
+    /// Visits the batches of all segments at first, and then of what others wrote since.
     pub(crate) fn look(
         &self,
         wanted: &Wanted<'_>,
         followed: &mut Followed,
         visit: &mut dyn FnMut(Stored),
-    ) -> Result<usize, StoreError> {
+    ) -> Result<Others, StoreError> {
         let now = Instant::now();
         let since = followed.looked.map(|looked| now.duration_since(looked));
         // One that was there at the look before may have written until it left.
         let alone = self.is_alone(wanted.writer);
         if std::mem::replace(&mut followed.alone, alone) && alone && since.is_some_and(|since| since < ALONE_MAX) {
-            return Ok(0);
+            return Ok(Others::default());
         }
         let names = self.segments(wanted, followed.looked.is_none())?;
         followed.segments.retain(|name, _| (wanted.window)(name.window, name.late));
-        let mut unread = 0;
+        let mut others = Others::default();
         for name in names {
             let told = followed.segments.entry(name).or_default();
             if told.done {
                 continue;
             }
-            match self.segment(wanted, name, told, visit) {
-                Ok(()) | Err(NoIndex::Absent | NoIndex::Vanished) => {}
-                Err(NoIndex::Io(error)) => {
-                    tracing::warn!(segment = name.file_name(), %error, "the requests of a segment cannot be read");
-                    unread += 1;
+            let error = match self.segment(wanted, name, told, visit) {
+                Ok(claimed) => {
+                    others.under_way.extend(claimed);
+                    continue;
                 }
-                Err(NoIndex::Locked(error)) => {
-                    tracing::warn!(segment = name.file_name(), %error, "the requests of a segment cannot be read");
-                    unread += 1;
-                }
+                Err(NoIndex::Absent | NoIndex::Vanished) => continue,
+                // It does not become readable by looking at it again.
                 Err(NoIndex::Damaged(error)) => {
-                    tracing::warn!(segment = name.file_name(), %error, "the requests of a segment cannot be read");
-                    unread += 1;
-                    // It does not become readable by looking at it again.
                     told.done = true;
+                    error.to_string()
                 }
-            }
+                Err(NoIndex::Io(error)) => error.to_string(),
+                Err(NoIndex::Locked(error)) => error.to_string(),
+            };
+            tracing::warn!(segment = name.file_name(), error, "the requests of a segment cannot be read");
+            others.unread += 1;
         }
         // After the segments: one that was gone when they were listed is in a block by now.
-        if since.is_none_or(|since| since >= self.grace / 2) {
-            unread += self.sealed(wanted, followed, visit)?;
+        if let Some((blocks, grace)) = self.blocks.get()
+            && since.is_none_or(|since| since >= *grace / 2)
+        {
+            others.unread += sealed(blocks, wanted, followed, visit)?;
         }
         followed.looked = Some(now);
-        Ok(unread)
+        Ok(others)
     }
 
     /// Whether no other writer has a lease: one listing instead of one for each window.
     pub(super) fn is_alone(&self, writer: u64) -> bool {
         let listed = self.disk.list(&self.root.join(writers_dir()));
         listed.is_ok_and(|names| names.iter().filter_map(|name| parse_writer(name)).all(|other| other == writer))
-    }
-
-    /// What blocks tell of segments that were not told to their end.
-    fn sealed(
-        &self,
-        wanted: &Wanted<'_>,
-        followed: &mut Followed,
-        visit: &mut dyn FnMut(Stored),
-    ) -> Result<usize, StoreError> {
-        let Some(blocks) = self.blocks.get() else { return Ok(0) };
-        let mut unread = 0;
-        for shard in blocks.shards(wanted.tenant, wanted.signal)? {
-            let last = followed.blocks.get(&shard).copied().unwrap_or(0);
-            for found in blocks.look(wanted.tenant, wanted.signal, shard, last)? {
-                followed.blocks.insert(shard, found.seq);
-                let Ok(block) = found.block else {
-                    unread += 1;
-                    continue;
-                };
-                let news = block.sources.iter().any(|source| {
-                    let told = followed.segments.get(&source.name).is_some_and(|told| told.done);
-                    (wanted.window)(source.name.window, source.name.late) && !told
-                });
-                for frame in block.frames(TimeRange::ALL).iter().filter(|_| news) {
-                    let Ok(origins) = frame.origins() else {
-                        unread += 1;
-                        continue;
-                    };
-                    // It is in every snapshot from now on: there is nothing to wait for.
-                    let token = || Token { signal: wanted.signal, frames: Vec::new() };
-                    origins.into_iter().for_each(|origin| visit(Stored { origin, token: token() }));
-                }
-            }
-        }
-        Ok(unread)
     }
 
     /// Segments of the wanted windows in order: others', or all.
@@ -220,23 +201,64 @@ impl Follower {
         Ok(names)
     }
 
+    /// Tells what became of a segment. Gives the batches that were asked for and that its writer is about to store.
     fn segment(
         &self,
         wanted: &Wanted<'_>,
         name: SegmentName,
         told: &mut Told,
         visit: &mut dyn FnMut(Stored),
-    ) -> Result<(), NoIndex> {
-        let (index, linked) = self.index(wanted, &name)?;
+    ) -> Result<Vec<BatchId>, NoIndex> {
+        let mut before = None;
+        for _ in 0..CLAIM_LOOKS_MAX {
+            let (index, linked) = self.index(wanted, &name, told.frames)?;
+            let mut under_way = self.frames(wanted, name, &index, told, visit)?;
+            told.done = linked || index.is_closed();
+            // The own claims are this look's reason.
+            if told.done || name.writer == wanted.writer {
+                return Ok(under_way);
+            }
+            let file = self.disk.open(&self.path(wanted, &name))?;
+            match index.claims(&*file, name.header(wanted.tenant, wanted.signal).fingerprint())? {
+                Ok(claimed) => {
+                    under_way.extend(claimed.into_iter().filter(|id| (wanted.batch)(id)));
+                    return Ok(under_way);
+                }
+                // What was claimed before stands by now, or was taken back; what a crash cut short stays what it is.
+                Err(unclear) if before == Some(unclear) => return Ok(under_way),
+                Err(unclear) => before = Some(unclear),
+            }
+        }
+        Err(NoIndex::Io(io::Error::other("a segment changes all the time")))
+    }
+
+    /// Tells the frames of a segment that stand. Gives the batches that were asked for of those that may stand or not.
+    fn frames(
+        &self,
+        wanted: &Wanted<'_>,
+        name: SegmentName,
+        index: &SegmentIndex,
+        told: &mut Told,
+        visit: &mut dyn FnMut(Stored),
+    ) -> Result<Vec<BatchId>, NoIndex> {
         let source: Arc<dyn Source> = Arc::new(self.file(wanted, &name, index.inode));
-        for (number, entry) in index.frames.iter().enumerate().skip(told.frames) {
+        let mut under_way = Vec::new();
+        for number in told.frames..index.count() {
+            let Some(entry) = index.frame(number) else { break };
             let settled = entry.end() <= index.confirmed;
             let frame = Framed::frame(&source, &self.filters, entry.at, name.window, entry.meta.clone());
             let origins = frame.origins().map_err(broken)?;
-            let asked_for = !settled && origins.iter().any(|origin| (wanted.batch)(&origin.batch_id));
-            if !settled && (!asked_for || !self.settle(wanted, &name, entry)?) {
-                // Those behind it are not confirmed either.
-                return Ok(());
+            if !settled {
+                let asked_for: Vec<BatchId> =
+                    origins.iter().map(|origin| origin.batch_id).filter(|id| (wanted.batch)(id)).collect();
+                // Those behind it are not confirmed either, but one of them may be what was asked for.
+                if asked_for.is_empty() {
+                    continue;
+                }
+                if !self.settle(wanted, &name, entry)? {
+                    under_way.extend(asked_for);
+                    continue;
+                }
             }
             let token = || Token { signal: wanted.signal, frames: frames_of(&name, number, entry) };
             origins.into_iter().for_each(|origin| visit(Stored { origin, token: token() }));
@@ -244,12 +266,17 @@ impl Follower {
                 told.frames = number + 1;
             }
         }
-        told.done = linked || index.is_closed();
-        Ok(())
+        Ok(under_way)
     }
 
-    /// What stands in a segment, and whether a link ends it.
-    pub(super) fn index(&self, wanted: &Wanted<'_>, name: &SegmentName) -> Result<(Arc<SegmentIndex>, bool), NoIndex> {
+    /// What stands in a segment from a frame on, and perhaps before, and whether a link ends it. Reads what came since this was
+    /// called last.
+    pub(super) fn index(
+        &self,
+        wanted: &Wanted<'_>,
+        name: &SegmentName,
+        from: usize,
+    ) -> Result<(Arc<SegmentIndex>, bool), NoIndex> {
         let path = self.path(wanted, name);
         let valid = match self.disk.read_link(&end_link(&path)) {
             // One that is no number ends the segment at once: it was meant to.
@@ -259,8 +286,14 @@ impl Follower {
         };
         let before = self.indexes.get(&path);
         let header = name.header(wanted.tenant, wanted.signal);
-        let index = Arc::new(SegmentIndex::read(&*self.disk, &path, &header, valid, before.as_deref(), &self.keys)?);
-        self.indexes.put(path, index.clone(), index.memory_bytes());
+        let (disk, before) = (&*self.disk, before.as_deref());
+        let index = Arc::new(SegmentIndex::read_from(disk, &path, &header, valid, before, &self.keys, from)?);
+        let kept = match index.memory_bytes() {
+            bytes if bytes > SEGMENT_CACHE_BYTES => Arc::new(index.newest(SEGMENT_CACHE_BYTES)),
+            _ => index.clone(),
+        };
+        let bytes = kept.memory_bytes();
+        self.indexes.put(path, kept, bytes);
         Ok((index, valid.is_some()))
     }
 
@@ -277,8 +310,8 @@ impl Follower {
             }
         }
         for (other, frame) in &last {
-            match self.index(wanted, other) {
-                Ok((index, _)) if index.frames.len() > *frame => {}
+            match self.index(wanted, other, *frame) {
+                Ok((index, _)) if index.count() > *frame => {}
                 Ok(_) | Err(NoIndex::Absent | NoIndex::Vanished) => return Ok(false),
                 Err(e) => return Err(e),
             }
@@ -293,6 +326,40 @@ impl Follower {
     pub(super) fn file(&self, wanted: &Wanted<'_>, name: &SegmentName, inode: u64) -> HotFile {
         HotFile { disk: self.disk.clone(), path: self.path(wanted, name), inode }
     }
+}
+
+/// What blocks tell of segments that were not told to their end.
+fn sealed(
+    blocks: &Blocks,
+    wanted: &Wanted<'_>,
+    followed: &mut Followed,
+    visit: &mut dyn FnMut(Stored),
+) -> Result<usize, StoreError> {
+    let mut unread = 0;
+    for shard in blocks.shards(wanted.tenant, wanted.signal)? {
+        let last = followed.blocks.get(&shard).copied().unwrap_or(0);
+        for found in blocks.look(wanted.tenant, wanted.signal, shard, last)? {
+            followed.blocks.insert(shard, found.seq);
+            let Ok(block) = found.block else {
+                unread += 1;
+                continue;
+            };
+            let news = block.sources.iter().any(|source| {
+                let told = followed.segments.get(&source.name).is_some_and(|told| told.done);
+                (wanted.window)(source.name.window, source.name.late) && !told
+            });
+            for frame in block.frames(TimeRange::ALL).iter().filter(|_| news) {
+                let Ok(origins) = frame.origins() else {
+                    unread += 1;
+                    continue;
+                };
+                // It is in every snapshot from now on: there is nothing to wait for.
+                let token = || Token { signal: wanted.signal, frames: Vec::new() };
+                origins.into_iter().for_each(|origin| visit(Stored { origin, token: token() }));
+            }
+        }
+    }
+    Ok(unread)
 }
 
 /// The last frame of a batch in each of its segments, as its acknowledgement names them.

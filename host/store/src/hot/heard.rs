@@ -37,6 +37,10 @@ pub struct Recent {
     pub hot: Vec<Placed>,
     /// Parts that cannot be read, whose rows are not here.
     pub lacks: usize,
+    /// There are more frames than were asked for: behind those that are here, segment by segment.
+    pub more: bool,
+    /// What was told of segments that are gone since: their rows are in blocks, and not here.
+    pub gone: Position,
 }
 
 /// See the module.
@@ -58,17 +62,37 @@ impl Heard {
         super::listen::position(&self.segments)
     }
 
-    /// What was told behind a position and still stands, the oldest first; within a segment in order. Blocks on the disk.
+    /// What was told behind a position and still stands, the oldest first; within a segment in order. About so many frames at most,
+    /// and the first of each segment. Blocks on the disk.
     ///
     /// # Errors
     /// `Retry` where the disk fails.
-    pub fn since(&self, position: &Position) -> Result<Recent, StoreError> {
+    pub fn since(&self, position: &Position, frames_max: usize) -> Result<Recent, StoreError> {
         let all = self.segments.iter().filter_map(|(name, told)| {
             let from = position.0.get(name).copied().unwrap_or(0);
             (from < told.frames).then_some((*name, from..told.frames))
         });
-        let (hot, _) = self.frames(all.collect())?;
-        Ok(Recent { old: Vec::new(), hot, lacks: self.segments.values().filter(|told| told.damaged).count() })
+        let all: BTreeMap<SegmentName, Range<u32>> = all.collect();
+        // One more than is given of each, to know of it.
+        let cut = |range: Range<u32>| {
+            let most = u32::try_from(frames_max).unwrap_or(u32::MAX).saturating_add(1);
+            range.start..range.end.min(range.start.saturating_add(most))
+        };
+        let few = all.into_iter().map(|(name, range)| (name, cut(range)));
+        let (hot, _, gone) = self.frames(few.collect())?;
+        let gone = gone.into_iter().filter_map(|name| Some((name, self.segments.get(&name)?.frames)));
+        let gone = Position(gone.collect());
+        let lacks = self.segments.values().filter(|told| told.damaged).count();
+        let mut recent = Recent { lacks, gone, ..Recent::default() };
+        let mut begun = BTreeSet::new();
+        for placed in hot {
+            let first = begun.insert(placed.place.segment);
+            match first || recent.hot.len() < frames_max {
+                true => recent.hot.push(placed),
+                false => recent.more = true,
+            }
+        }
+        Ok(recent)
     }
 
     /// Rows that were told already and whose frames touch a range of event times: all of them once, wherever they lie. What
@@ -105,14 +129,17 @@ impl Heard {
         }
         recent.old.sort_by_key(|frame| frame.stats().time_min);
         let whole = hot.iter().filter_map(|(name, of)| Some((*name, *of.first()?..of.last()? + 1))).collect();
-        let (frames, damaged) = self.frames(whole)?;
+        let (frames, damaged, _) = self.frames(whole)?;
         (recent.hot, recent.lacks) = (frames, recent.lacks + damaged);
         recent.hot.retain(|placed| hot.get(&placed.place.segment).is_some_and(|of| of.contains(&placed.place.frame)));
         Ok(Some(recent))
     }
 
-    /// Frames of segments, the oldest first, within a segment in order; and how many segments are damaged since.
-    fn frames(&self, of: BTreeMap<SegmentName, Range<u32>>) -> Result<(Vec<Placed>, usize), StoreError> {
+    /// Frames of segments, the oldest first, within a segment in order; how many segments are damaged since, and which are gone.
+    fn frames(
+        &self,
+        of: BTreeMap<SegmentName, Range<u32>>,
+    ) -> Result<(Vec<Placed>, usize, Vec<SegmentName>), StoreError> {
         let follower = &self.store.follower;
         let any = |_, _| true;
         let wanted = Wanted {
@@ -123,12 +150,15 @@ impl Heard {
             batch: &|_| false,
         };
         let mut queues: Vec<VecDeque<Placed>> = Vec::new();
-        let mut damaged = 0;
+        let (mut damaged, mut gone) = (0, Vec::new());
         for (name, range) in of {
-            let (index, _) = match follower.index(&wanted, &name) {
+            let (index, _) = match follower.index(&wanted, &name, range.start as usize) {
                 Ok(index) => index,
-                // It was sealed and deleted since: whoever asks for that long ago is told so.
-                Err(NoIndex::Absent | NoIndex::Vanished) => continue,
+                // It was sealed and deleted since.
+                Err(NoIndex::Absent | NoIndex::Vanished) => {
+                    gone.push(name);
+                    continue;
+                }
                 Err(NoIndex::Io(error)) => return Err(StoreError::read("read a segment", error)),
                 Err(NoIndex::Locked(error)) => return Err(error.into()),
                 Err(NoIndex::Damaged(_)) => {
@@ -146,7 +176,7 @@ impl Heard {
             merged.extend(queues[n].pop_front());
             heads.extend(head(&queues[n]).map(|time| Reverse((time, n))));
         }
-        Ok((merged, damaged))
+        Ok((merged, damaged, gone))
     }
 }
 
@@ -157,7 +187,7 @@ pub(super) fn placed(
     index: &SegmentIndex,
     number: u32,
 ) -> Option<Placed> {
-    let entry = index.frames.get(number as usize)?;
+    let entry = index.frame(number as usize)?;
     let source: Arc<dyn Source> = Arc::new(follower.file(wanted, &segment, index.inode));
     let frame = Framed::frame(&source, &follower.filters, entry.at, segment.window, entry.meta.clone());
     Some(Placed { frame, place: Place { segment, frame: number } })

@@ -202,10 +202,10 @@ fn segment(
     acknowledged: Option<u32>,
     news: &mut Vec<Placed>,
 ) -> Result<bool, NoIndex> {
-    let (index, linked) = follower.index(wanted, &name)?;
+    let (index, linked) = follower.index(wanted, &name, told.frames as usize)?;
     told.damaged |= index.fault.as_ref().is_some_and(|fault| fault.lost);
-    for number in told.frames..u32::try_from(index.frames.len()).unwrap_or(u32::MAX) {
-        let Some(entry) = index.frames.get(number as usize) else { break };
+    for number in told.frames..u32::try_from(index.count()).unwrap_or(u32::MAX) {
+        let Some(entry) = index.frame(number as usize) else { break };
         let known = entry.end() <= index.confirmed || acknowledged.is_some_and(|last| number <= last);
         if !known && !follower.settle(wanted, &name, entry)? {
             return Ok(true);

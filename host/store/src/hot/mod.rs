@@ -3,7 +3,7 @@
 //! ```text
 //! append -> writer (lanes, groups) -> split (windows) -> commit (encode, write, sync) -> segment (file)
 //!                                                        open (how many segments are)
-//! file -> scan (what stands in it) -> unit (its frames)
+//! file -> scan (what stands in it; newest: of that what is new, claims: what is about to) -> unit (its frames)
 //!             lease (of each writer) -> takeover (dead writers' segments are ended) -> list (which are)
 //!             \-> ears (own commits) -> listen (new frames, each once) -> position (how far), heard (rows of before)
 //!                                 \-> follow (which batches others stored) -> once (what is not written a second time) -> commit
@@ -17,6 +17,8 @@ pub(crate) mod commit;
 pub(crate) mod segment;
 pub(crate) mod open;
 pub(crate) mod scan;
+pub(crate) mod newest;
+pub(crate) mod claims;
 pub(crate) mod source;
 pub(crate) mod clock;
 pub(crate) mod lease;

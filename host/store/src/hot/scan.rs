@@ -4,6 +4,7 @@
 //! A frame is accepted while all checks hold; the first failure ends the segment. Frames of which a later header (or the end
 //! mark) says that they were acknowledged need no hash of their payload here: their buffers are checked when they are read.
 //! The few that nothing confirms yet are hashed as a whole once, since a crash may have torn them.
+//! Not here: what is remembered where only the newest frames are asked for ([`super::newest`]).
 
 use std::io;
 use std::path::Path;
@@ -13,9 +14,10 @@ use crate::disk::{Disk, File};
 use crate::error::Damage;
 use crate::frame::crypt::{DataKey, WrappedKey};
 use crate::frame::decode::{FrameMeta, body_matches};
-use crate::frame::header::{FRAME_HEADER, FrameHeader, SEGMENT_HEADER, SegmentHeader};
+use crate::frame::header::{FRAME_HEADER, FrameHeader, SEGMENT_HEADER, SegmentHeader, is_claim};
 use crate::frame::schema::{Siblings, TableColumn};
 use crate::hot::list::end_of;
+use crate::hot::newest::Mark;
 use crate::keys::{KeyError, Keyring};
 
 /// Bytes of one read while walking: header, schema and statistics of most frames.
@@ -30,12 +32,17 @@ pub(crate) struct Entry {
     pub(crate) meta: Arc<FrameMeta>,
     pub(crate) siblings: Arc<Siblings>,
     /// Length of the segment's list of columns before this frame.
-    columns_before: usize,
+    pub(super) columns_before: usize,
     /// Acknowledged, or hashed here.
     sound: bool,
 }
 
 impl Entry {
+    /// Bytes in memory, about.
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.meta.memory_bytes() + size_of::<Entry>()
+    }
+
     pub(crate) fn end(&self) -> u64 {
         self.at + self.meta.header.span()
     }
@@ -55,15 +62,19 @@ pub(crate) struct Fault {
 #[derive(Clone, Debug)]
 pub(crate) struct SegmentIndex {
     pub(crate) inode: u64,
+    /// Frames before the first of [`SegmentIndex::frames`]: none, but where only newer ones were asked for.
+    pub(super) first: usize,
     pub(crate) frames: Vec<Entry>,
+    /// Where every so manieth frame stands.
+    pub(super) marks: Vec<Mark>,
     pub(crate) fault: Option<Fault>,
     /// All bytes below belong to acknowledged groups.
     pub(crate) confirmed: u64,
     /// The segment's, where it is encrypted.
-    key: Option<Arc<DataKey>>,
-    columns: Vec<TableColumn>,
-    next: u64,
-    closed: bool,
+    pub(super) key: Option<Arc<DataKey>>,
+    pub(super) columns: Vec<TableColumn>,
+    pub(super) next: u64,
+    pub(super) closed: bool,
 }
 
 /// Why there is no index.
@@ -90,8 +101,8 @@ impl From<io::Error> for NoIndex {
 impl SegmentIndex {
     /// Bytes in memory, about.
     pub(crate) fn memory_bytes(&self) -> usize {
-        let frames: usize = self.frames.iter().map(|f| f.meta.memory_bytes() + size_of::<Entry>()).sum();
-        frames + self.columns.len() * 96 + size_of::<SegmentIndex>()
+        let frames: usize = self.frames.iter().map(Entry::memory_bytes).sum();
+        frames + self.columns.len() * 96 + self.marks.len() * size_of::<Mark>() + size_of::<SegmentIndex>()
     }
 
     /// Whether its writer ended it.
@@ -108,12 +119,27 @@ impl SegmentIndex {
         before: Option<&SegmentIndex>,
         keys: &Keyring,
     ) -> Result<SegmentIndex, NoIndex> {
+        SegmentIndex::read_from(disk, path, expected, valid, before, keys, 0)
+    }
+
+    /// The same of the frames from a number on, and some before it: holds no more of them in memory, and reads no more where
+    /// `before` knows where they stand.
+    pub(crate) fn read_from(
+        disk: &dyn Disk,
+        path: &Path,
+        expected: &SegmentHeader,
+        valid: Option<u64>,
+        before: Option<&SegmentIndex>,
+        keys: &Keyring,
+        from: usize,
+    ) -> Result<SegmentIndex, NoIndex> {
         let file = disk.open(path)?;
         let (inode, len) = file.identity()?;
-        let mut index = match before.filter(|b| b.inode == inode) {
-            Some(before) if before.closed && valid.is_none() => return Ok(before.clone()),
+        let before = before.filter(|b| b.inode == inode).and_then(|b| b.reaching(from, valid));
+        let mut index = match before {
+            Some(before) if before.closed && valid.is_none() => return Ok(before.into_owned()),
             Some(before) => {
-                let mut index = before.clone();
+                let mut index = before.into_owned();
                 index.drop_undone(&*file)?;
                 index
             }
@@ -122,7 +148,9 @@ impl SegmentIndex {
                 let open = |w| keys.open_key(&expected.tenant, &w, &expected.to_bytes()).map_err(NoIndex::Locked);
                 SegmentIndex {
                     inode,
+                    first: 0,
                     frames: Vec::new(),
+                    marks: Vec::new(),
                     fault: None,
                     confirmed: SEGMENT_HEADER as u64,
                     key: wrapped.map(open).transpose()?,
@@ -139,7 +167,7 @@ impl SegmentIndex {
         }
         let mut walk = Walk::new(&*file, expected, valid.map_or(len, |v| v.min(len)));
         walk.grows = valid.is_none();
-        let found = walk.on(&mut index)?;
+        let found = walk.on(&mut index, from)?;
         let len = if walk.grows { walk.len } else { len };
         index.verify(&*file)?;
         let known = index.fault.take().filter(|f| f.at == index.next && f.file_len == len);
@@ -187,6 +215,7 @@ impl SegmentIndex {
         self.next = self.frames[first].at;
         self.columns.truncate(self.frames[first].columns_before);
         self.frames.truncate(first);
+        self.forget_marks();
         self.closed = false;
     }
 
@@ -269,11 +298,11 @@ impl<'a> Walk<'a> {
         Walk { file, fingerprint, epoch, len, grows: false, chunk: Vec::new(), chunk_at: 0 }
     }
 
-    /// Adds frames to the index up to the end, the end mark, or the first failure.
-    fn on(&mut self, index: &mut SegmentIndex) -> Result<Option<Damage>, NoIndex> {
+    /// Adds frames to the index up to the end, the end mark, or the first failure; lets those go that come before `from`.
+    fn on(&mut self, index: &mut SegmentIndex, from: usize) -> Result<Option<Damage>, NoIndex> {
         while !index.closed && index.next + FRAME_HEADER as u64 <= self.len {
             match self.frame(index)? {
-                Ok(true) => {}
+                Ok(true) => index.forget(from),
                 Ok(false) => return Ok(None),
                 Err(damage) => return Ok(Some(damage)),
             }
@@ -286,15 +315,14 @@ impl<'a> Walk<'a> {
         let at = index.next;
         let head = self.bytes(at, FRAME_HEADER)?;
         let Some(head) = head.first_chunk::<FRAME_HEADER>() else { return Ok(Err(Damage::Short("frame header"))) };
-        if head[..8] == [0; 8] {
+        if head[..8] == [0; 8] || is_claim(head) {
             return Ok(Ok(false));
         }
         let header = match FrameHeader::from_bytes(head) {
             Ok(header) => header,
             Err(damage) => return Ok(Err(damage)),
         };
-        let in_order =
-            header.number as usize == index.frames.len() && header.schema_base as usize == index.columns.len();
+        let in_order = header.number as usize == index.count() && header.schema_base as usize == index.columns.len();
         if header.segment != self.fingerprint || header.epoch != self.epoch {
             return Ok(Err(Damage::Foreign("frame")));
         }
@@ -324,6 +352,7 @@ impl<'a> Walk<'a> {
                     Entry { at, meta: Arc::new(meta), siblings: Arc::new(siblings), columns_before, sound: false };
                 index.next = entry.end();
                 index.confirmed = index.confirmed.max(confirmed);
+                index.mark(&entry);
                 index.frames.push(entry);
                 Ok(Ok(true))
             }

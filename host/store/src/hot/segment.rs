@@ -4,6 +4,8 @@
 //! header without its body behind. They stay *pending* until their whole group is durable in all of its files
 //! ([`SegmentWriter::commit`]). A group that fails before its headers leaves nothing ([`SegmentWriter::retract`]); one that
 //! fails after ends its files before it ([`Limbo`]), and they are never written again, as no file is after a restart.
+//! Between the two a group whose batches nobody else may store is *claimed* ([`SegmentWriter::claim`]): other writers see
+//! which batches it is of.
 
 use std::collections::HashSet;
 use std::io;
@@ -17,7 +19,7 @@ use prism_model::{Signal, TenantId};
 use crate::disk::{Disk, File, Made, begin_dirs};
 use crate::frame::crypt::{Crypt, DataKey};
 use crate::frame::encode::{Encoded, Position};
-use crate::frame::header::{FRAME_HEADER, FrameHeader, SEGMENT_HEADER};
+use crate::frame::header::{FRAME_HEADER, FrameHeader, SEGMENT_HEADER, claim};
 use crate::frame::schema::{SegmentSchema, Siblings};
 use crate::keys::{KeyError, Keyring};
 use crate::place::{END_SUFFIX, SegmentName};
@@ -89,6 +91,8 @@ pub(crate) struct SegmentWriter {
     /// Folders whose names are not durable yet, and its own.
     made: Vec<Made>,
     pending: Vec<Pending>,
+    /// Claims of pending frames may stand in the file.
+    claimed: bool,
     /// Headers of pending frames may stand in the file.
     published: bool,
     before: Before,
@@ -200,6 +204,7 @@ impl SegmentWriter {
             extent: (begin.bytes_before / EXTENT_PART).next_power_of_two().clamp(EXTENT_BYTES_MIN, EXTENT_BYTES_MAX),
             made,
             pending: Vec::new(),
+            claimed: false,
             published: false,
             before: Before { times: NO_TIMES, frames: 0, schema: 0 },
             times: NO_TIMES,
@@ -266,6 +271,14 @@ impl SegmentWriter {
         }
     }
 
+    /// Shows other writers which batches the group's frames are of, and readers nothing: what is claimed by two at the same
+    /// moment at least one of them sees, before either's rows can be seen by anybody.
+    pub(crate) fn claim(&mut self) -> io::Result<()> {
+        self.claimed = true;
+        self.pending.iter().try_for_each(|p| self.file.write_all_at(&claim(&p.header), p.at))?;
+        self.file.show()
+    }
+
     /// Writes the headers of the group's frames: readers see them from here on, also where this fails.
     pub(crate) fn publish(&mut self) -> io::Result<()> {
         self.published = true;
@@ -295,7 +308,7 @@ impl SegmentWriter {
     pub(crate) fn commit(&mut self, folders: &Folders, now: Instant) {
         self.name_is_durable(folders);
         self.pending.clear();
-        self.published = false;
+        (self.claimed, self.published) = (false, false);
         self.confirmed = self.end;
         self.before = Before { times: self.times, frames: self.frames, schema: self.schema.len() };
         self.used = now;
@@ -307,13 +320,21 @@ impl SegmentWriter {
     }
 
     /// Takes a group back of which no header was written: its room is used again.
-    pub(crate) fn retract(&mut self) {
+    ///
+    /// # Errors
+    /// Where a claim cannot be taken back: the file must be ended before it.
+    pub(crate) fn retract(&mut self) -> io::Result<()> {
         debug_assert!(!self.published);
+        if self.claimed {
+            self.pending.iter().try_for_each(|p| self.file.write_all_at(&END_MARK, p.at))?;
+            self.claimed = false;
+        }
         self.schema.truncate(self.before.schema);
         self.frames = self.before.frames;
         self.end = self.confirmed;
         self.times = self.before.times;
         self.pending.clear();
+        Ok(())
     }
 
     /// Ends the file: writes its end mark with the times of all frames, gives the unused extent back.

@@ -24,7 +24,7 @@ use crate::error::StoreError;
 use crate::hot::clock::ClockWatch;
 use crate::hot::commit::{Item, LaneFiles};
 use crate::hot::ears::Ears;
-use crate::hot::follow::{Followed, Follower, Stored, Wanted};
+use crate::hot::follow::{Followed, Follower, Others, Stored, Wanted};
 use crate::hot::lease::Lease;
 use crate::hot::once::Once;
 use crate::hot::open::{OpenSegments, permitted};
@@ -34,7 +34,7 @@ use crate::keys::Keyring;
 use crate::metrics::Metrics;
 use crate::options::{StoreOptions, nanos};
 use crate::place::Token;
-use crate::read::{READ_GRACE, Reader};
+use crate::read::Reader;
 use crate::warm::Blocks;
 
 /// Batches that wait in one lane; memory is bounded by bytes, this bounds small ones.
@@ -47,6 +47,10 @@ const GROUP_FRAMES_MAX: usize = 4;
 const TICK: Duration = Duration::from_secs(5);
 /// Threads that wait for the disk; the runtime has 512 that may block.
 const SYNCS_PARALLEL_MAX: usize = 256;
+/// Times that a batch is tried again while another process has it under way: a claim lasts about a millisecond, a sync some.
+const CLAIM_ATTEMPTS: u32 = 5;
+/// Before the first of them, up to twice as long; in all a second at most.
+const CLAIM_WAIT_MS: u64 = 10;
 /// Renewals in a lease time.
 const RENEWALS: u32 = 3;
 /// Ids that are tried for a writer.
@@ -268,7 +272,7 @@ impl Store {
     pub fn open_in(root: &Path, options: StoreOptions, around: Surroundings) -> Arc<Store> {
         let reader = Reader::keyed(around.disk.clone(), root, around.keys.clone());
         let observer = Observer::new(around.writer, options.patience(), around.keys.clone());
-        let follower = Follower::new(around.disk.clone(), root, around.keys.clone(), READ_GRACE);
+        let follower = Follower::new(around.disk.clone(), root, around.keys.clone());
         let shared = Shared {
             room: Arc::new(Semaphore::new(kib(options.inflight_bytes_max as u64) as usize)),
             commits: Arc::new(Semaphore::new(options.syncs_parallel.clamp(1, SYNCS_PARALLEL_MAX))),
@@ -322,10 +326,11 @@ impl Store {
         self.keep(tenant, batch, None).await
     }
 
-    /// Keeps a batch as [`Store::append`] does, unless `once` knows at the last moment that it is stored.
+    /// Keeps a batch as [`Store::append`] does, unless `once` knows at the last moment that it is stored. Where all writers of a
+    /// batch come this way it is stored once, also by two processes at the same moment.
     ///
     /// # Errors
-    /// As [`Store::append`], and [`StoreError::Stored`].
+    /// As [`Store::append`], and [`StoreError::Stored`], [`StoreError::UnderWay`].
     pub async fn append_once(
         &self,
         tenant: &TenantId,
@@ -367,9 +372,9 @@ impl Store {
 
     /// Visits the batches that were received since a time (unix nanoseconds): of all writers at the first look, then what other
     /// writers stored since the one before. Told are batches that stay: those of frames that nothing confirms yet come at a
-    /// later look, but for the ones that `asked_for` names, which are made durable. A batch that was cut is visited for each of
-    /// its frames. Reads no column, and per frame one stretch of the disk. Gives how many frames and segments could not be
-    /// read. Blocks on the disk.
+    /// later look, but for the ones that `asked_for` names, which are made durable; of those that others are about to store the
+    /// answer tells. A batch that was cut is visited for each of its frames. Reads no column, and per frame one stretch of the
+    /// disk. Blocks on the disk.
     ///
     /// # Errors
     /// `Retry` where a folder cannot be listed.
@@ -381,7 +386,7 @@ impl Store {
         asked_for: &dyn Fn(&BatchId) -> bool,
         followed: &mut Followed,
         visit: &mut dyn FnMut(Stored),
-    ) -> Result<usize, StoreError> {
+    ) -> Result<Others, StoreError> {
         let lateness = nanos(self.shared.options.lateness_ms);
         // What came since then went to a window that was open then: not older than the lateness, or the one of late rows. One
         // window more, because the clock of another writer may differ.
@@ -396,9 +401,10 @@ impl Store {
         })
     }
 
-    /// Where sealed segments go, so that [`Store::follow`] knows of those that are deleted already. Counts the first time.
-    pub fn follow_blocks(&self, blocks: Blocks) {
-        self.follower.blocks(blocks);
+    /// Where sealed segments go, so that [`Store::follow`] knows of those that are deleted already. `grace`: how long they stay
+    /// behind their blocks, `storage.read_grace_ms`. Counts the first time.
+    pub fn follow_blocks(&self, blocks: Blocks, grace: Duration) {
+        self.follower.blocks(blocks, grace);
     }
 
     /// Counters.
@@ -506,19 +512,18 @@ async fn run_lane(shared: Arc<Shared>, tenant: TenantId, signal: Signal, mut ite
         looked = now;
         let now = now.into_std();
         if files.lock().is_due(&shared, now) {
-            with_files(&shared, &files, move |shared, files| files.close_due(shared, now)).await;
+            let _closed_later_where_it_panicked =
+                with_files(&shared, &files, move |shared, files| files.close_due(shared, now)).await;
         }
         if quiet && files.lock().is_empty() {
             // Whoever has a sender already may have sent: take that, and let others find a new lane.
             items.close();
         }
     }
-    with_files(&shared, &files, |shared, files| {
-        if !files.close_all(shared) {
-            shared.unended.store(true, Relaxed);
-        }
-    })
-    .await;
+    let ended = with_files(&shared, &files, |shared, files| files.close_all(shared)).await;
+    if ended != Some(true) {
+        shared.unended.store(true, Relaxed);
+    }
 }
 
 /// More items for a group: those that come while the first one waits, up to the rows of some frames.
@@ -542,28 +547,40 @@ async fn gather(shared: &Shared, first: Queued, items: &mut mpsc::Receiver<Queue
 }
 
 async fn commit(shared: &Arc<Shared>, files: &Arc<Mutex<LaneFiles>>, group: Vec<Queued>) {
-    let (items, rooms): (Vec<Item>, Vec<Room>) = group.into_iter().map(|q| (q.item, q._room)).unzip();
-    let now = tokio::time::Instant::now().into_std();
-    with_files(shared, files, move |shared, files| {
-        files.commit(shared, items, now);
-        drop(rooms);
-    })
-    .await;
+    let (mut items, _rooms): (Vec<Item>, Vec<Room>) = group.into_iter().map(|q| (q.item, q._room)).unzip();
+    for attempt in 0..=CLAIM_ATTEMPTS {
+        let now = tokio::time::Instant::now().into_std();
+        let waiting = with_files(shared, files, move |shared, files| files.commit(shared, items, now)).await;
+        items = waiting.unwrap_or_default();
+        if items.is_empty() {
+            return;
+        }
+        if attempt < CLAIM_ATTEMPTS {
+            tokio::time::sleep(claim_again_after(shared.now_writer(), attempt)).await;
+        }
+    }
+    items.into_iter().for_each(|item| drop(item.reply.send(Err(StoreError::UnderWay))));
 }
 
-/// Runs on a thread that may block; at most `syncs_parallel` at a time.
-async fn with_files(
+/// Writers that gave way to each other wait for different times, longer each time.
+fn claim_again_after(writer: u64, attempt: u32) -> Duration {
+    let share = xxhash_rust::xxh3::xxh3_64_with_seed(&attempt.to_le_bytes(), writer) % CLAIM_WAIT_MS;
+    Duration::from_millis((CLAIM_WAIT_MS + share) << attempt)
+}
+
+/// Runs on a thread that may block; at most `syncs_parallel` at a time. `None` where it panicked: the lane undoes what it left.
+async fn with_files<T: Send + 'static>(
     shared: &Arc<Shared>,
     files: &Arc<Mutex<LaneFiles>>,
-    work: impl FnOnce(&Shared, &mut LaneFiles) + Send + 'static,
-) {
-    let Ok(permit) = shared.commits.clone().acquire_owned().await else { return };
+    work: impl FnOnce(&Shared, &mut LaneFiles) -> T + Send + 'static,
+) -> Option<T> {
+    let permit = shared.commits.clone().acquire_owned().await.ok()?;
     let (shared, files) = (shared.clone(), files.clone());
     let disk = shared.folders.disk.clone();
-    // After a panic the lane undoes what it left.
-    let _ = blocking(&*disk, move || {
-        work(&shared, &mut files.lock());
+    blocking(&*disk, move || {
+        let done = work(&shared, &mut files.lock());
         drop(permit);
+        done
     })
-    .await;
+    .await
 }

@@ -41,7 +41,7 @@ pub use rolled::Rolled;
 pub use used::Used;
 use used::Uses;
 
-/// How long what a snapshot lists stays where it is, at least: twice the longest query. `store.read_grace_ms`.
+/// How long what a snapshot lists stays where it is, at least: twice the longest query. `storage.read_grace_ms`.
 pub const READ_GRACE: Duration = Duration::from_secs(120);
 
 /// Bytes of remembered manifests of the index of traces, over all tables.
@@ -151,7 +151,7 @@ impl Snapshot {
         self.tiers.hot.pruned + self.tiers.warm.pruned + self.tiers.cold.pruned
     }
 
-    /// How long its frames can be read after it was taken, `store.read_grace_ms`.
+    /// How long its frames can be read after it was taken, `storage.read_grace_ms`.
     pub fn grace(&self) -> Duration {
         self.grace
     }
@@ -211,7 +211,7 @@ impl Reader {
         Reader::open_with(disk, Arc::new(objects), root, keys, READ_GRACE)
     }
 
-    /// A reader with another object store, and keys. `grace`: how long readers may use what was deleted since, `store.read_grace_ms`.
+    /// A reader with another object store, and keys. `grace`: how long readers may use what was deleted since, `storage.read_grace_ms`.
     pub fn open_with(
         disk: Arc<dyn Disk>,
         objects: Arc<dyn Objects>,

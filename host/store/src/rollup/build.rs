@@ -60,6 +60,8 @@ type CellKey = (i64, u32, u32, i32, i32);
 struct Texts {
     numbers: HashMap<Arc<str>, u32, RandomState>,
     texts: Vec<Arc<str>>,
+    /// Bytes in memory, about.
+    bytes: usize,
 }
 
 impl Texts {
@@ -68,6 +70,7 @@ impl Texts {
             return *number;
         }
         let text: Arc<str> = text.into();
+        self.bytes += text.len() + 64;
         self.texts.push(text.clone());
         let number = self.texts.len() as u32;
         self.numbers.insert(text, number);
@@ -178,11 +181,20 @@ impl CubeBuilder {
                 self.rows += times.len() as u64;
             }
         }
-        let measured = || self.cells.values().map(Totals::bytes).sum::<usize>();
-        let large = self.cells.len() > CELLS_MEASURED && measured() > BYTES_MAX;
+        let large = self.cells.len() > CELLS_MEASURED && self.cell_bytes() > BYTES_MAX;
         if self.cells.len() > self.limits.entries || large {
             self.give_up();
         }
+    }
+
+    /// Bytes that it takes in memory, about.
+    pub fn memory_bytes(&self) -> usize {
+        let texts: usize = [&self.services, &self.names].iter().map(|texts| texts.bytes).sum();
+        self.cell_bytes() + self.edges.as_ref().map_or(0, EdgeBuilder::memory_bytes) + texts
+    }
+
+    fn cell_bytes(&self) -> usize {
+        self.cells.values().map(Totals::bytes).sum()
     }
 
     /// The cube; `None` where there would be too many entries, or some rows cannot be told by cells.

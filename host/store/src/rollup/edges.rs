@@ -55,6 +55,11 @@ impl EdgeBuilder {
         self.spans.push(Kept { trace, span: id, parent, service, minute, failed });
     }
 
+    /// Bytes in memory, about.
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.spans.capacity() * size_of::<Kept>()
+    }
+
     /// The calls; `None` where there were more spans than could be remembered.
     pub(super) fn finish(self, text: &dyn Fn(u32) -> Option<Arc<str>>) -> Option<Edges> {
         if self.full {

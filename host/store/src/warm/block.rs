@@ -239,7 +239,7 @@ impl Block {
     }
 
     /// Bytes in memory, about.
-    pub(super) fn memory_bytes(&self) -> usize {
+    pub(crate) fn memory_bytes(&self) -> usize {
         let places: usize = self.places.iter().map(|p| p.meta.memory_bytes() + size_of::<Place>()).sum();
         size_of::<Block>() + places + self.sources.len() * size_of::<BlockSource>()
     }

@@ -87,16 +87,36 @@ impl Blocks {
     /// # Errors
     /// `Retry` where the names cannot be listed.
     pub fn look(&self, tenant: &TenantId, signal: Signal, shard: u32, after: u64) -> Result<Vec<Found>, StoreError> {
+        self.look_while(tenant, signal, shard, after, &mut |_| true)
+    }
+
+    /// The same up to the first that is not wanted, which comes too: those behind it are not read.
+    ///
+    /// # Errors
+    /// As [`Blocks::look`].
+    pub(crate) fn look_while(
+        &self,
+        tenant: &TenantId,
+        signal: Signal,
+        shard: u32,
+        after: u64,
+        wanted: &mut dyn FnMut(&Found) -> bool,
+    ) -> Result<Vec<Found>, StoreError> {
         let name = |seq| BlockName { tenant: tenant.clone(), signal, shard, seq };
         let folder = format!("{}/{shard}", signal_folder(tenant, signal));
         let listed = self.0.objects.list(&folder, &name(after).object()).map_err(failed)?;
-        let mut found = Vec::with_capacity(listed.len());
+        let mut found = Vec::new();
         for object in listed {
             let Some(seq) = BlockName::parse_seq(&object.name) else {
                 tracing::warn!(object = object.name, "an object among the blocks is none");
                 continue;
             };
-            found.push(Found { seq, bytes: object.bytes, block: self.block(name(seq)) });
+            let one = Found { seq, bytes: object.bytes, block: self.block(name(seq)) };
+            let goes_on = wanted(&one);
+            found.push(one);
+            if !goes_on {
+                break;
+            }
         }
         Ok(found)
     }

@@ -1,4 +1,4 @@
-//! Batches that are sent again after an answer that was lost: who asks, before a group is written, what is stored already.
+//! Batches that are sent again after an answer that was lost: who asks, while a group is claimed, what others have of it.
 //!
 //! As requests are recognised on the way in, without its index by time: what is known is what frames tell.
 
@@ -8,7 +8,7 @@ use std::sync::{Arc, Weak};
 use parking_lot::Mutex;
 use prism_model::{BatchId, Signal, TenantId};
 use prism_store::warm::Blocks;
-use prism_store::{Followed, Once, Store, StoreOptions, Stored};
+use prism_store::{Followed, Known, Once, READ_GRACE, Store, StoreOptions, Stored};
 
 use super::world::Node;
 
@@ -18,6 +18,7 @@ const WINDOW: i64 = 30 * 60_000_000_000;
 const LOOKS: usize = 6;
 
 /// A store, and what it knows of batches that are stored.
+#[derive(Clone)]
 pub struct Remembers {
     pub store: Arc<Store>,
     lanes: Vec<((TenantId, Signal), Arc<Seen>)>,
@@ -34,7 +35,7 @@ impl Remembers {
     /// Opens a store that follows others.
     pub fn open(node: &Node, options: &StoreOptions, lanes: &[(TenantId, Signal)]) -> Remembers {
         let store = node.store(options);
-        store.follow_blocks(Blocks::open(node.objects(), node.keys.clone()));
+        store.follow_blocks(Blocks::open(node.objects(), node.keys.clone()), READ_GRACE);
         let seen = || Seen { store: Arc::downgrade(&store), node: node.clone(), inner: Mutex::default() };
         let lanes = lanes.iter().map(|lane| (lane.clone(), Arc::new(seen()))).collect();
         Remembers { store, lanes }
@@ -48,23 +49,30 @@ impl Remembers {
 }
 
 impl Once for Seen {
-    fn stored(&self, tenant: &TenantId, signal: Signal, batches: &[BatchId]) -> Vec<bool> {
+    fn known(&self, tenant: &TenantId, signal: Signal, batches: &[BatchId]) -> Vec<Known> {
         let mut inner = self.inner.lock();
         let (followed, known) = &mut *inner;
         let asked_for = |id: &BatchId| batches.contains(id);
         let since = self.node.now() - WINDOW;
-        let looked = self.store.upgrade().is_some_and(|store| {
-            (0..LOOKS).any(|_| {
+        let looked = self.store.upgrade().and_then(|store| {
+            (0..LOOKS).find_map(|_| {
                 let visit = &mut |stored: Stored| known.extend([stored.origin.batch_id]);
-                matches!(store.follow(tenant, signal, since, &asked_for, followed, visit), Ok(0))
+                let looked = store.follow(tenant, signal, since, &asked_for, followed, visit);
+                looked.ok().filter(|others| others.unread == 0)
             })
         });
-        if !looked {
+        if looked.is_none() {
             for id in batches {
                 let first = i64::try_from(u128::from_le_bytes(*id)).unwrap_or(0);
                 self.node.world.model.may_be_twice(&(tenant.clone(), signal), first);
             }
         }
-        batches.iter().map(|id| known.contains(id)).collect()
+        let under_way = looked.unwrap_or_default().under_way;
+        let what = |id: &BatchId| match known.contains(id) {
+            true => Known::Stored,
+            false if under_way.contains(id) => Known::UnderWay,
+            false => Known::Nothing,
+        };
+        batches.iter().map(what).collect()
     }
 }

@@ -6,6 +6,7 @@ pub mod moto;
 pub mod packages;
 pub mod objects;
 pub mod rows;
+pub mod folders;
 pub mod turnstile;
 pub mod disk;
 pub mod bucket;

@@ -9,8 +9,8 @@ use prism_store::StoreError;
 
 use super::turnstile::Process;
 
-/// A batch is sent again so long after it was sent before, in nanoseconds: copies that are under way at the same moment are
-/// both stored, and after half an hour nobody remembers.
+/// A batch whose fate is not known is sent again so long after it was sent before, in nanoseconds: after half an hour nobody
+/// remembers.
 const AGAIN_MIN: i64 = 5_000_000_000;
 const AGAIN_MAX: i64 = 15 * 60_000_000_000;
 
@@ -37,6 +37,10 @@ struct Sent {
     by: Option<Process>,
     /// It was sent again although nobody could see whether it is stored.
     may_be_twice: bool,
+    /// Whoever sends it looks for other copies.
+    once: bool,
+    /// Several processes have sent it at once: what one of them is told says nothing of the others' copies.
+    copied: bool,
 }
 
 /// Batches of one tenant and signal, by the number of their first row.
@@ -98,27 +102,44 @@ impl Model {
         let first = inner.next;
         inner.next += times.len() as i64;
         let (at, by) = (by.map_or(0, Process::time), by.cloned());
-        let sent = Sent { times: times.to_vec(), known: Known::Sent, at, by, may_be_twice: false };
+        let sent =
+            Sent { times: times.to_vec(), known: Known::Sent, at, by, may_be_twice: false, once: false, copied: false };
         inner.lane(tenant, signal).batches.insert(first, sent);
         first
     }
 
     /// A batch that was refused, or that nobody knows the fate of, whose sender is gone or was told so, a while but not too long
-    /// ago. Whoever gets it sends it.
-    pub fn sends_again(&self, (tenant, signal): &(TenantId, Signal), by: &Process) -> Option<Again> {
+    /// ago; where `at_once` also one that another process is sending now. Whoever gets it sends it.
+    pub fn sends_again(&self, (tenant, signal): &(TenantId, Signal), by: &Process, at_once: bool) -> Option<Again> {
         let mut inner = self.0.lock();
         let now = by.time();
         let (first, sent) = inner.lane(tenant, *signal).batches.iter_mut().find(|(_, sent)| match sent.known {
             Known::Refused | Known::Unknown => (AGAIN_MIN..AGAIN_MAX).contains(&(now - sent.at)),
             Known::Sent => {
                 let gone = sent.by.as_ref().is_some_and(Process::is_dead);
-                gone && (AGAIN_MIN..AGAIN_MAX).contains(&(now - sent.at))
+                let by_another = sent.by.as_ref().is_some_and(|other| !other.is(by));
+                (gone && (AGAIN_MIN..AGAIN_MAX).contains(&(now - sent.at)))
+                    || (!gone && at_once && by_another && sent.once)
             }
             Known::Kept(_) => false,
         })?;
         let may_be = sent.known != Known::Refused;
+        sent.copied |= sent.known == Known::Sent;
         (sent.known, sent.at, sent.by) = (Known::Sent, now, Some(by.clone()));
         Some(Again { first: *first, times: sent.times.clone(), may_be })
+    }
+
+    /// Whoever sends a batch looks for copies by others, so that there may be some at the same moment.
+    pub fn is_sent_once(&self, (tenant, signal): &(TenantId, Signal), first: i64) {
+        let mut inner = self.0.lock();
+        inner.lane(tenant, *signal).batches.entry(first).and_modify(|sent| sent.once = true);
+    }
+
+    /// A batch that any number of processes are about to send at once: its number.
+    pub fn sends_at_once(&self, (tenant, signal): &(TenantId, Signal), times: &[i64]) -> i64 {
+        let first = self.sends(tenant, *signal, times, None);
+        self.0.lock().lane(tenant, *signal).batches.entry(first).and_modify(|sent| sent.copied = true);
+        first
     }
 
     /// Nobody could see whether a batch is stored, so it was stored whatever there is.
@@ -137,13 +158,15 @@ impl Model {
         again: bool,
         answer: &Result<(), StoreError>,
     ) {
-        let known = match answer {
+        let mut inner = self.0.lock();
+        let Some(sent) = inner.lane(tenant, *signal).batches.get_mut(&first) else { return };
+        sent.known = match answer {
+            _ if matches!(sent.known, Known::Kept(_)) => sent.known,
             Ok(()) | Err(StoreError::Stored) if !dead => Known::Kept(time),
             Err(StoreError::Uncertain) => Known::Unknown,
-            Err(_) if !dead && !again => Known::Refused,
+            Err(_) if !dead && !again && !sent.copied => Known::Refused,
             _ => Known::Unknown,
         };
-        self.0.lock().lane(tenant, *signal).batches.entry(first).and_modify(|sent| sent.known = known);
     }
 
     /// Rows before an event time are about to be expired.

@@ -342,6 +342,11 @@ impl Process {
         self.life.died.notified().await;
     }
 
+    /// Whether it is the same incarnation of the same process.
+    pub fn is(&self, other: &Process) -> bool {
+        Arc::ptr_eq(&self.life, &other.life)
+    }
+
     pub fn seat(&self) -> usize {
         self.seat
     }

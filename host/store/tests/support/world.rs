@@ -264,15 +264,35 @@ impl Node {
         self.is_told(lane, first, times.len(), since, false, &answer);
     }
 
-    /// Sends a batch again that was refused, or that an earlier process may have stored; `None` where there is none.
+    /// The same of a batch that other processes may send at the same moment.
+    pub async fn sends_once(&self, store: &Remembers, lane: &(TenantId, Signal), times: &[i64]) {
+        let first = self.world.model.sends(&lane.0, lane.1, times, Some(&self.process));
+        self.world.model.is_sent_once(lane, first);
+        let times = times.to_vec();
+        self.sends_copy(store, lane, &Again { first, times, may_be: false }).await;
+    }
+
+    /// Sends a batch again that was refused, or that another process may have stored, or may be storing now unless listings are
+    /// old (one that lacks the other's new file shows no claim); `None` where there is none.
     pub async fn sends_again(&self, store: &Remembers, lane: &(TenantId, Signal)) -> Option<Result<(), StoreError>> {
+        let at_once = self.world.stale == 0;
+        let again = self.world.model.sends_again(lane, &self.process, at_once)?;
+        self.process.note(&format!("sends rows {} again", again.first));
+        self.sends_copy(store, lane, &again).await
+    }
+
+    /// Sends a copy of a batch, unless another one is found.
+    pub async fn sends_copy(
+        &self,
+        store: &Remembers,
+        lane: &(TenantId, Signal),
+        Again { first, times, may_be }: &Again,
+    ) -> Option<Result<(), StoreError>> {
         let once = store.once(lane)?;
-        let Again { first, times, may_be } = self.world.model.sends_again(lane, &self.process)?;
-        self.process.note(&format!("sends rows {first} again"));
-        let batch = numbered_at(lane.1, first, &times, self.now());
+        let batch = numbered_at(lane.1, *first, times, self.now());
         let since = self.process.time();
         let answer = store.store.append_once(&lane.0, batch, once).await.map(drop);
-        self.is_told(lane, first, times.len(), since, may_be, &answer);
+        self.is_told(lane, *first, times.len(), since, *may_be, &answer);
         Some(answer)
     }
 

@@ -48,10 +48,16 @@ pub struct Writer {
     batches: Vec<Batch>,
     rows: usize,
     bytes: usize,
-    known: BTreeMap<(TableKind, ColumnId), LastUse>,
+    /// The latest receipt.
+    received: Option<i64>,
+    redactions: Redactions,
+    known: Arc<BTreeMap<(TableKind, ColumnId), LastUse>>,
     today: i64,
     cube: Option<Vec<u8>>,
 }
+
+/// What redactors changed, by plugin, version and label.
+type Redactions = BTreeMap<(String, String, String), u64>;
 
 impl Writer {
     /// Begins a file. Nothing is in the object store before it is finished.
@@ -64,7 +70,9 @@ impl Writer {
             batches: Vec::new(),
             rows: 0,
             bytes: 0,
-            known: BTreeMap::new(),
+            received: None,
+            redactions: Redactions::new(),
+            known: Arc::default(),
             today: 0,
             cube: None,
         }
@@ -72,7 +80,7 @@ impl Writer {
 
     /// The attribute columns that the table has, with their last use, and today as days since 1970: what decides which keys of
     /// this file get a column ([`choose`]).
-    pub fn known_columns(mut self, known: BTreeMap<(TableKind, ColumnId), LastUse>, today: i64) -> Writer {
+    pub fn known_columns(mut self, known: Arc<BTreeMap<(TableKind, ColumnId), LastUse>>, today: i64) -> Writer {
         (self.known, self.today) = (known, today);
         self
     }
@@ -86,13 +94,21 @@ impl Writer {
     ///
     /// # Errors
     /// `Bug` where they are of another signal.
-    pub fn write(&mut self, batch: Batch) -> Result<(), StoreError> {
+    pub fn write(&mut self, mut batch: Batch) -> Result<(), StoreError> {
         if batch.signal != self.signal {
             return Err(unwritable(format!("expected {} in a file, found {}", self.signal, batch.signal)));
         }
         if batch.rows() > 0 {
             self.rows += batch.rows();
             self.bytes += batch.memory_bytes();
+            // Summed at once: requests of a row each would take more than their rows until the file is full.
+            for origin in std::mem::take(&mut batch.origins) {
+                self.received = self.received.max(Some(origin.received_unix_nanos));
+                for Redaction { plugin, version, label, count } in origin.redactions {
+                    let sum = self.redactions.entry((plugin, version, label)).or_default();
+                    *sum = sum.saturating_add(count);
+                }
+            }
             self.batches.push(batch);
         }
         Ok(())
@@ -101,6 +117,11 @@ impl Writer {
     /// Rows so far.
     pub fn rows(&self) -> usize {
         self.rows
+    }
+
+    /// Bytes of them in memory.
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Whether the file should be finished (`file_rows_max`, `file_bytes_max`).
@@ -114,9 +135,10 @@ impl Writer {
     /// `Retry` where the object store fails: nothing was written, or all. `Bug` where rows cannot be written.
     pub fn finish(self) -> Result<FileSummary, StoreError> {
         let Writer { objects, name, signal, options, batches, known, today, cube, bytes, rows, .. } = self;
+        let of = |((plugin, version, label), count)| Redaction { plugin, version, label, count };
+        let redactions = self.redactions.into_iter().map(of).collect();
         let per_row = (bytes / rows.max(1)).max(1);
         let group_rows = options.row_group_rows.min(options.row_group_bytes / per_row).max(1);
-        let (received, redactions) = redactions(&batches);
         let rows = Rows::sort(signal, batches, group_rows)?;
         let found = found(&rows)?;
         let promoted = choose(&known, &found, today, options.column_idle_days, options.attribute_columns_max);
@@ -133,7 +155,8 @@ impl Writer {
             from = to;
         }
         let time = rows.times.iter().fold((i64::MAX, i64::MIN), |(min, max), t| (min.min(*t), max.max(*t)));
-        let known = FileMeta { signal, groups: Vec::new(), received, redactions, cube: None };
+        let known =
+            FileMeta { signal, groups: Vec::new(), received: self.received.unwrap_or(0), redactions, cube: None };
         let written = file.finish(known, cube.as_deref())?;
         let Gathered { mut traces, unbounded, attributes } = gathered;
         traces.sort_unstable();
@@ -160,24 +183,6 @@ impl Writer {
             redactions: written.redactions,
         })
     }
-}
-
-/// The latest receipt, and what redactors changed, by plugin, version and label.
-fn redactions(batches: &[Batch]) -> (i64, Vec<Redaction>) {
-    let mut sums: BTreeMap<(&str, &str, &str), u64> = BTreeMap::new();
-    let origins = || batches.iter().flat_map(|b| &b.origins);
-    for r in origins().flat_map(|o| &o.redactions) {
-        let sum = sums.entry((&r.plugin, &r.version, &r.label)).or_default();
-        *sum = sum.saturating_add(r.count);
-    }
-    let redaction = |((plugin, version, label), count): ((&str, &str, &str), u64)| Redaction {
-        plugin: plugin.into(),
-        version: version.into(),
-        label: label.into(),
-        count,
-    };
-    let received = origins().map(|o| o.received_unix_nanos).max().unwrap_or(0);
-    (received, sums.into_iter().map(redaction).collect())
 }
 
 /// The attribute keys of the file, and in how many rows each is.
