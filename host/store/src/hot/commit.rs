@@ -378,8 +378,8 @@ impl LaneFiles {
     fn undo(&mut self, shared: &Shared, slots: &[Slot]) -> Option<Fate> {
         let published = slots.iter().any(|slot| self.open.get(slot).is_some_and(SegmentWriter::is_published));
         let open = &mut self.open;
-        let mut retract = |slot| open.get_mut(slot).is_none_or(|segment| segment.retract().is_ok());
-        if !published && slots.iter().fold(true, |all, slot| retract(slot) && all) {
+        let retract = |slot: &Slot| open.get_mut(slot).is_none_or(|segment| segment.retract().is_ok());
+        if !published && slots.iter().all(retract) {
             return Some(Fate::Undone);
         }
         let segments: Vec<SegmentWriter> = slots.iter().filter_map(|slot| self.open.remove(slot)).collect();
