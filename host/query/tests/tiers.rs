@@ -13,7 +13,7 @@ use prism_dsl::{Query, Range};
 use prism_model::samples::Random;
 use prism_model::window::TimeRange;
 use prism_model::{Batch, ColumnId, Intrinsic as I, Signal, TableKind, Value};
-use prism_query::{Answer, Engine, FieldInfo, RunOptions};
+use prism_query::{Answer, FieldInfo, RunOptions};
 use support::{MS, NOW, Row, SECOND, assert_within, explained, str, tenant};
 
 const MINUTE: i64 = 60 * SECOND;

@@ -377,10 +377,15 @@ impl LaneFiles {
     /// Takes a group back; `None` where that is open still.
     fn undo(&mut self, shared: &Shared, slots: &[Slot]) -> Option<Fate> {
         let published = slots.iter().any(|slot| self.open.get(slot).is_some_and(SegmentWriter::is_published));
-        let open = &mut self.open;
-        let retract = |slot: &Slot| open.get_mut(slot).is_none_or(|segment| segment.retract().is_ok());
-        if !published && slots.iter().all(retract) {
-            return Some(Fate::Undone);
+        if !published {
+            let mut undone = true;
+            // Each of them, also behind one that cannot be.
+            for slot in slots {
+                undone &= self.open.get_mut(slot).is_none_or(|segment| segment.retract().is_ok());
+            }
+            if undone {
+                return Some(Fate::Undone);
+            }
         }
         let segments: Vec<SegmentWriter> = slots.iter().filter_map(|slot| self.open.remove(slot)).collect();
         shared.metrics.segments_open.fetch_sub(segments.len() as u64, Relaxed);
