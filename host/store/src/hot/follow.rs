@@ -13,7 +13,7 @@
 //!
 //! Not here: who remembers what was told, and for how long (`prism-ingest`).
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -300,7 +300,8 @@ impl Follower {
     /// Makes the group of a frame durable that nothing confirms yet; whether it stands after that. Its writer can undo it only
     /// where its own sync failed, and then does so before anybody is answered; a dead one undoes nothing.
     pub(super) fn settle(&self, wanted: &Wanted<'_>, name: &SegmentName, entry: &Entry) -> Result<bool, NoIndex> {
-        let mut last: HashMap<SegmentName, usize> = HashMap::from([(*name, entry.meta.header.number as usize)]);
+        // In the order of their names: what is done to the disk is to be the same each time.
+        let mut last = BTreeMap::from([(*name, entry.meta.header.number as usize)]);
         last.extend(siblings(name, entry).map(|(other, frame)| (other, frame as usize)));
         for other in last.keys() {
             match self.disk.open(&self.path(wanted, other)).and_then(|file| file.sync_data()) {
