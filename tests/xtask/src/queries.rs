@@ -87,7 +87,7 @@ fn collect(lines: &str, to: &mut Table) -> anyhow::Result<()> {
 /// Prints the table; an error where engines disagree.
 fn show(asked: &[Value], table: &Table) -> anyhow::Result<()> {
     heading("processor ms of a run (wall ms), the best peer, the ratio to it; hot beside cold");
-    let mut wrong = Vec::new();
+    let (mut wrong, mut apart) = (Vec::new(), Vec::new());
     let (mut best_or_better, mut within, mut compared) = (0, 0, 0);
     for query in asked {
         let name = query["name"].as_str().unwrap_or_default();
@@ -98,6 +98,7 @@ fn show(asked: &[Value], table: &Table) -> anyhow::Result<()> {
         };
         let mut line = format!("   {name:<34} cold {:>7.2} ({:>7.2})  hot {:>7.2}", cold.cpu, cold.wall, hot.cpu);
         let mut best: Option<(&str, f64)> = None;
+        let mut others: Vec<(&str, &Value)> = Vec::new();
         for peer in PEERS {
             match told.get(peer) {
                 Some(Ok(peer_told)) => {
@@ -105,13 +106,16 @@ fn show(asked: &[Value], table: &Table) -> anyhow::Result<()> {
                     if best.is_none_or(|(_, least)| peer_told.cpu < least) {
                         best = Some((peer, peer_told.cpu));
                     }
-                    if let Err(why) = agree(query, &cold.rows, &peer_told.rows) {
-                        wrong.push(format!("{name}: {peer}: {why}"));
-                    }
+                    others.push((peer, &peer_told.rows));
                 }
                 Some(Err(error)) => line += &format!("  {peer} ({})", error.lines().next().unwrap_or_default()),
                 None => {}
             }
+        }
+        let alone = others.iter().filter_map(|(peer, rows)| Some((peer, agree(query, &cold.rows, rows).err()?)));
+        apart.extend(alone.map(|(peer, why)| format!("{name}: {peer}: {why}")));
+        if let Err(why) = borne_out(query, &cold.rows, &others) {
+            wrong.push(format!("{name}: {why}"));
         }
         if let Err(why) = agree(query, &cold.rows, &hot.rows) {
             wrong.push(format!("{name}: hot: {why}"));
@@ -126,25 +130,58 @@ fn show(asked: &[Value], table: &Table) -> anyhow::Result<()> {
         say(&format!("{line}  hot/cold {:>5.2}x  {} KB", hot.cpu / cold.cpu, cold.bytes / 1000));
     }
     say(&format!("   of {compared}: {best_or_better} at most the best peer, {within} at most 1.5 times"));
-    ensure!(wrong.is_empty(), "answers differ:\n{}", wrong.join("\n"));
+    if !apart.is_empty() {
+        say(&format!(
+            "   peers that say something else (their sketches are coarser, or a query finds nothing):\n{}",
+            apart.join("\n")
+        ));
+    }
+    ensure!(wrong.is_empty(), "no peer bears out what Prism answers:\n{}", wrong.join("\n"));
+    Ok(())
+}
+
+/// Rows of an answer: what must be the same, and the approximate columns.
+fn rows(query: &Value, answer: &Value) -> BTreeMap<String, Vec<f64>> {
+    let approximate: Vec<usize> =
+        query["approx"].as_array().into_iter().flatten().filter_map(|i| Some(i.as_u64()? as usize)).collect();
+    let rows = answer.as_array().into_iter().flatten();
+    rows.map(|row| {
+        let cells = row.as_array().into_iter().flatten().enumerate();
+        let (near, exact): (Vec<_>, Vec<_>) = cells.partition(|(i, _)| approximate.contains(i));
+        let key = exact.iter().map(|(_, cell)| cell_text(cell)).collect::<Vec<_>>().join("|");
+        (key, near.iter().map(|(_, cell)| cell.as_f64().unwrap_or(f64::NAN)).collect())
+    })
+    .collect()
+}
+
+fn is_near(a: f64, b: f64) -> bool {
+    (a - b).abs() <= APART * a.abs().max(b.abs())
+}
+
+/// Whether peers bear out an answer: one at least has the same rows, and of those that have them one is near each approximate
+/// value, or some say more and some less. Quantiles of a few values are what each engine makes of them.
+fn borne_out(query: &Value, ours: &Value, others: &[(&str, &Value)]) -> Result<(), String> {
+    let own = rows(query, ours);
+    let same: Vec<_> =
+        others.iter().map(|(_, theirs)| rows(query, theirs)).filter(|theirs| theirs.keys().eq(own.keys())).collect();
+    if same.is_empty() && !others.is_empty() {
+        return Err("no peer has the same rows".into());
+    }
+    for (key, values) in &own {
+        for (column, value) in values.iter().enumerate() {
+            let told: Vec<f64> = same.iter().filter_map(|theirs| theirs.get(key)?.get(column).copied()).collect();
+            let between = told.iter().any(|other| other < value) && told.iter().any(|other| other > value);
+            if !between && !told.iter().any(|other| is_near(*value, *other)) {
+                return Err(format!("`{key}`: {value} beside {told:?}"));
+            }
+        }
+    }
     Ok(())
 }
 
 /// Whether two answers are the same rows, in whatever order; approximate columns within [`APART`].
 fn agree(query: &Value, ours: &Value, theirs: &Value) -> Result<(), String> {
-    let approximate: Vec<usize> =
-        query["approx"].as_array().into_iter().flatten().filter_map(|i| Some(i.as_u64()? as usize)).collect();
-    let rows = |answer: &Value| -> BTreeMap<String, Vec<f64>> {
-        let rows = answer.as_array().into_iter().flatten();
-        rows.map(|row| {
-            let cells = row.as_array().into_iter().flatten().enumerate();
-            let (near, exact): (Vec<_>, Vec<_>) = cells.partition(|(i, _)| approximate.contains(i));
-            let key = exact.iter().map(|(_, cell)| cell_text(cell)).collect::<Vec<_>>().join("|");
-            (key, near.iter().map(|(_, cell)| cell.as_f64().unwrap_or(f64::NAN)).collect())
-        })
-        .collect()
-    };
-    let (ours, theirs) = (rows(ours), rows(theirs));
+    let (ours, theirs) = (rows(query, ours), rows(query, theirs));
     if ours.len() != theirs.len() {
         return Err(format!("{} rows, expected {}", theirs.len(), ours.len()));
     }
@@ -152,7 +189,7 @@ fn agree(query: &Value, ours: &Value, theirs: &Value) -> Result<(), String> {
         if key != other {
             return Err(format!("`{other}` beside `{key}`"));
         }
-        if let Some((a, b)) = a.iter().zip(b).find(|(a, b)| (*a - *b).abs() > APART * a.abs().max(b.abs())) {
+        if let Some((a, b)) = a.iter().zip(b).find(|(a, b)| !is_near(**a, **b)) {
             return Err(format!("`{key}`: {b} beside {a}"));
         }
     }
