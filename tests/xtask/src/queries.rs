@@ -17,6 +17,8 @@ const RUNS: &str = "50";
 const PEERS: [&str; 3] = ["duckdb", "chdb", "datafusion"];
 /// How far apart sketches of different engines may be.
 const APART: f64 = 0.05;
+/// One in so many approximate values may be further from those of all peers.
+const FEW_APART: usize = 10;
 
 /// What an engine says of a query.
 struct Told {
@@ -159,7 +161,8 @@ fn is_near(a: f64, b: f64) -> bool {
 }
 
 /// Whether peers bear out an answer: one at least has the same rows, and of those that have them one is near each approximate
-/// value, or some say more and some less. Quantiles of a few values are what each engine makes of them.
+/// value, or some say more and some less; but for a few values, since quantiles of some dozen rows are what each engine makes of
+/// them.
 fn borne_out(query: &Value, ours: &Value, others: &[(&str, &Value)]) -> Result<(), String> {
     let own = rows(query, ours);
     let same: Vec<_> =
@@ -167,16 +170,21 @@ fn borne_out(query: &Value, ours: &Value, others: &[(&str, &Value)]) -> Result<(
     if same.is_empty() && !others.is_empty() {
         return Err("no peer has the same rows".into());
     }
+    let mut apart = Vec::new();
     for (key, values) in &own {
         for (column, value) in values.iter().enumerate() {
             let told: Vec<f64> = same.iter().filter_map(|theirs| theirs.get(key)?.get(column).copied()).collect();
             let between = told.iter().any(|other| other < value) && told.iter().any(|other| other > value);
             if !between && !told.iter().any(|other| is_near(*value, *other)) {
-                return Err(format!("`{key}`: {value} beside {told:?}"));
+                apart.push(format!("`{key}`: {value} beside {told:?}"));
             }
         }
     }
-    Ok(())
+    let values: usize = own.values().map(Vec::len).sum();
+    match apart.first() {
+        Some(first) if apart.len() * FEW_APART > values => Err(format!("{} of {values} values: {first}", apart.len())),
+        _ => Ok(()),
+    }
 }
 
 /// Whether two answers are the same rows, in whatever order; approximate columns within [`APART`].
