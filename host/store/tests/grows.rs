@@ -3,17 +3,15 @@
 mod support;
 
 use std::io;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use prism_store::disk::{Disk, File, RealDisk};
+use prism_store::disk::{File, RealDisk};
 use prism_store::{Reader, Store, StoreOptions, Surroundings};
+use support::opened::Opened;
 use support::{NOW, all, numbered, numbers, tenant};
 
-/// A disk whose files are said to be of this length when that is asked for the first time.
-struct Early(u64);
-
+/// A file that is said to be of this length when that is asked for the first time.
 struct EarlyFile {
     file: Arc<dyn File>,
     len: u64,
@@ -47,64 +45,6 @@ impl File for EarlyFile {
     }
 }
 
-impl Disk for Early {
-    fn create_new(&self, path: &Path) -> io::Result<Arc<dyn File>> {
-        RealDisk.create_new(path)
-    }
-
-    fn open(&self, path: &Path) -> io::Result<Arc<dyn File>> {
-        Ok(Arc::new(EarlyFile { file: RealDisk.open(path)?, len: self.0, asked: AtomicBool::new(false) }))
-    }
-
-    fn list(&self, path: &Path) -> io::Result<Vec<String>> {
-        RealDisk.list(path)
-    }
-
-    fn create_dir(&self, path: &Path) -> io::Result<bool> {
-        RealDisk.create_dir(path)
-    }
-
-    fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        RealDisk.sync_dir(path)
-    }
-
-    fn symlink(&self, text: &str, path: &Path) -> io::Result<()> {
-        RealDisk.symlink(text, path)
-    }
-
-    fn read_link(&self, path: &Path) -> io::Result<String> {
-        RealDisk.read_link(path)
-    }
-
-    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
-        RealDisk.link(from, to)
-    }
-
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        RealDisk.remove(path)
-    }
-
-    fn remove_dir(&self, path: &Path) -> io::Result<()> {
-        RealDisk.remove_dir(path)
-    }
-
-    fn is_dir(&self, path: &Path) -> bool {
-        RealDisk.is_dir(path)
-    }
-
-    fn keep_private(&self, path: &Path) -> io::Result<()> {
-        RealDisk.keep_private(path)
-    }
-
-    fn age(&self, path: &Path) -> io::Result<std::time::Duration> {
-        RealDisk.age(path)
-    }
-
-    fn random(&self, bytes: &mut [u8]) -> io::Result<()> {
-        RealDisk.random(bytes)
-    }
-}
-
 #[tokio::test]
 async fn st1_a_file_that_grows_while_it_is_read_is_not_damaged() {
     let root = tempfile::tempdir().unwrap();
@@ -117,7 +57,8 @@ async fn st1_a_file_that_grows_while_it_is_read_is_not_damaged() {
     let bytes = store.metrics().bytes_written.load(Relaxed);
     let mut most = 0;
     for len in 0..bytes + 1_000 {
-        let snapshot = all(&Reader::open_on(Arc::new(Early(len)), root.path()));
+        let early = move |file| Arc::new(EarlyFile { file, len, asked: AtomicBool::new(false) }) as Arc<dyn File>;
+        let snapshot = all(&Reader::open_on(Arc::new(Opened(early)), root.path()));
         assert!(snapshot.unreadable.is_empty(), "{len} bytes: {:?}", snapshot.unreadable);
         let found = numbers(&snapshot);
         assert_eq!(found, (0..found.len() as i64).collect::<Vec<_>>(), "{len} bytes");

@@ -14,6 +14,7 @@ use arrow::array::{Int64Array, StringArray};
 use prism_model::{AttrType, Batch, BatchId, Cleared, Column, ColumnId, Intrinsic, Origin, Signal, Table, TableKind};
 use prism_store::disk::{Disk, File, RealDisk};
 use prism_store::{Followed, Store, StoreOptions, Stored, Surroundings};
+use support::opened::Opened;
 use support::{NOW, cleared, tenant};
 
 const GRACE: Duration = Duration::from_secs(120);
@@ -24,9 +25,6 @@ const COLUMNS: usize = 400;
 const LOOK_BYTES_MAX: u64 = 64 << 10;
 
 /// Counts what is read.
-#[derive(Default)]
-struct Counting(Arc<AtomicU64>);
-
 struct CountedFile(Arc<dyn File>, Arc<AtomicU64>);
 
 impl File for CountedFile {
@@ -49,51 +47,6 @@ impl File for CountedFile {
     }
     fn identity(&self) -> io::Result<(u64, u64)> {
         self.0.identity()
-    }
-}
-
-impl Disk for Counting {
-    fn create_new(&self, path: &Path) -> io::Result<Arc<dyn File>> {
-        RealDisk.create_new(path)
-    }
-    fn open(&self, path: &Path) -> io::Result<Arc<dyn File>> {
-        Ok(Arc::new(CountedFile(RealDisk.open(path)?, self.0.clone())))
-    }
-    fn list(&self, path: &Path) -> io::Result<Vec<String>> {
-        RealDisk.list(path)
-    }
-    fn create_dir(&self, path: &Path) -> io::Result<bool> {
-        RealDisk.create_dir(path)
-    }
-    fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        RealDisk.sync_dir(path)
-    }
-    fn symlink(&self, text: &str, path: &Path) -> io::Result<()> {
-        RealDisk.symlink(text, path)
-    }
-    fn read_link(&self, path: &Path) -> io::Result<String> {
-        RealDisk.read_link(path)
-    }
-    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
-        RealDisk.link(from, to)
-    }
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        RealDisk.remove(path)
-    }
-    fn remove_dir(&self, path: &Path) -> io::Result<()> {
-        RealDisk.remove_dir(path)
-    }
-    fn is_dir(&self, path: &Path) -> bool {
-        RealDisk.is_dir(path)
-    }
-    fn keep_private(&self, path: &Path) -> io::Result<()> {
-        RealDisk.keep_private(path)
-    }
-    fn age(&self, path: &Path) -> io::Result<Duration> {
-        RealDisk.age(path)
-    }
-    fn random(&self, bytes: &mut [u8]) -> io::Result<()> {
-        RealDisk.random(bytes)
     }
 }
 
@@ -123,9 +76,10 @@ fn open(root: &Path, disk: Arc<dyn Disk>, writer: u64) -> Arc<Store> {
 async fn a_look_at_a_segment_that_grows_reads_what_is_new() {
     let root = tempfile::tempdir().unwrap();
     let busy = open(root.path(), Arc::new(RealDisk), 1);
-    let counting = Counting::default();
-    let read = counting.0.clone();
-    let other = open(root.path(), Arc::new(counting), 2);
+    let read = Arc::new(AtomicU64::new(0));
+    let counted = read.clone();
+    let counting = move |file| Arc::new(CountedFile(file, counted.clone())) as Arc<dyn File>;
+    let other = open(root.path(), Arc::new(Opened(counting)), 2);
     let mut listener = other.listen(&tenant(), Signal::Spans, GRACE);
     let (mut quick, mut slow) = (Followed::default(), Followed::default());
     let follow = |followed: &mut Followed, asked_for: u128| -> BTreeSet<u128> {

@@ -9,6 +9,7 @@ pub mod rows;
 pub mod folders;
 pub mod turnstile;
 pub mod disk;
+pub mod opened;
 pub mod bucket;
 pub mod model;
 pub mod world;
