@@ -299,24 +299,15 @@ impl Fair {
     }
 
     /// Whether who is at work on a query may go on: nobody waits who has had less, and places are not taken twice.
-    fn keeps(&mut self, query: u64) -> bool {
-        if self.running > self.places && self.tenant_of.get(&query).is_some_and(|own| !self.has_least(own)) {
-            return false;
-        }
-        let Some(own) = self.tenant_of.get(&query) else { return false };
-        let Some(share) = self.tenants.get(own) else { return false };
-        let others = self.tenants.iter().filter(|(tenant, _)| *tenant != own).map(|(_, share)| share);
-        if others.filter(|other| other.waits()).any(|other| other.used < share.used) {
+    fn keeps(&self, query: u64) -> bool {
+        let Some(share) = self.tenant_of.get(&query).and_then(|own| self.tenants.get(own)) else { return false };
+        let twice = self.running > self.places;
+        let goes_before = |other: &Share| other.used < share.used && (other.waits() || (twice && other.running > 0));
+        if self.tenants.values().any(goes_before) {
             return false;
         }
         let used = share.queries.get(&query).map_or(0, |of| of.used);
         !share.queries.values().any(|of| !of.waiting.is_empty() && of.used < used)
-    }
-
-    /// Whether no tenant at work has had less than one.
-    fn has_least(&self, tenant: &TenantId) -> bool {
-        let used = self.tenants.get(tenant).map_or(0, |share| share.used);
-        !self.tenants.values().any(|share| share.running > 0 && share.used < used)
     }
 
     /// Counts the processor time of a query.

@@ -63,6 +63,8 @@ impl Needs {
 pub(crate) struct Gathering<'s> {
     pub(crate) scan: &'s Scan,
     pub(crate) ask: &'s Ask,
+    /// See [`Ask::rows_alone`].
+    pub(crate) rows_alone: u32,
     /// The range around the rows' in which other spans lie.
     pub(crate) wide: TimeRange,
     pub(crate) needs: Needs,
@@ -120,9 +122,8 @@ impl Gathering<'_> {
     fn may_fit(&self, number: usize, binding: usize) -> bool {
         let frame = &self.scan.frames[number];
         let stats = frame.stats();
-        let elsewhere = || {
-            self.ask.rows_alone() & (1 << binding) != 0 && !self.scan.plan.range.touches(stats.time_min, stats.time_max)
-        };
+        let elsewhere =
+            || self.rows_alone & (1 << binding) != 0 && !self.scan.plan.range.touches(stats.time_min, stats.time_max);
         let may_hold = |condition| prune::may_hold(condition, &self.scan.plan.fields, frame);
         !self.scan.prune || (!elsewhere() && self.ask.bindings[binding].iter().all(may_hold))
     }
@@ -423,8 +424,7 @@ impl Gathering<'_> {
                 }
             }
         }
-        let rows_alone = self.ask.rows_alone();
-        marks.iter_mut().filter(|marks| **marks & IN_RANGE == 0).for_each(|marks| *marks &= !rows_alone);
+        marks.iter_mut().filter(|marks| **marks & IN_RANGE == 0).for_each(|marks| *marks &= !self.rows_alone);
         Ok(Some(marks))
     }
 

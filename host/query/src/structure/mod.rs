@@ -238,6 +238,7 @@ impl Pass<'_> {
         let gathering = Gathering {
             scan: self.scan,
             ask: self.ask,
+            rows_alone: self.ask.rows_alone(),
             wide: around(self.scan.plan.range, self.limits.slack_nanos),
             needs: self.task.needs,
             bases: self.bases,
