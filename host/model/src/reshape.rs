@@ -6,8 +6,8 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, DictionaryArray, Float64Array, Int32Array, Int64Array, StringArray,
-    StringBuilder, UInt8Array, UInt32Array, new_null_array,
+    Array, ArrayRef, AsArray, BooleanArray, DictionaryArray, Float64Array, Int32Array, Int64Array, NullBufferBuilder,
+    StringArray, UInt8Array, UInt32Array, new_null_array,
 };
 use arrow::compute::{cast, concat, take};
 use arrow::datatypes::{DataType, UInt32Type};
@@ -347,27 +347,60 @@ fn concat_arrays(arrays: &[ArrayRef]) -> Result<ArrayRef, ArrowError> {
         let plain: Vec<ArrayRef> = arrays.iter().map(|a| cast(a, &DataType::Utf8)).collect::<Result<_, _>>()?;
         return concat(&plain.iter().map(AsRef::as_ref).collect::<Vec<_>>());
     }
-    let mut numbers: HashMap<&str, u32> = HashMap::new();
-    let mut values = StringBuilder::new();
-    let mut keys: Vec<Option<u32>> = Vec::with_capacity(arrays.iter().map(|a| a.len()).sum());
+    let mut joined = Joined::default();
+    let rows = arrays.iter().map(|a| a.len()).sum();
+    let (mut keys, mut nulls) = (Vec::with_capacity(rows), NullBufferBuilder::new(rows));
     for array in arrays {
         let Some(dictionary) = array.as_any().downcast_ref::<DictionaryArray<UInt32Type>>() else {
-            keys.extend(std::iter::repeat_n(None, array.len()));
+            keys.resize(keys.len() + array.len(), 0);
+            nulls.append_n_nulls(array.len());
             continue;
         };
-        let texts: &StringArray = dictionary.values().as_string();
-        let mut new = Vec::with_capacity(texts.len());
-        for i in 0..texts.len() {
-            let text = texts.value(i);
-            let next = numbers.len() as u32;
-            new.push(*numbers.entry(text).or_insert_with(|| {
-                values.append_value(text);
-                next
-            }));
+        let new = joined.numbers_of(dictionary.values().as_string());
+        let own = dictionary.keys();
+        match own.nulls() {
+            None => {
+                keys.extend(own.values().iter().map(|key| new[*key as usize]));
+                nulls.append_n_non_nulls(own.len());
+            }
+            // Any number may stand where there is none.
+            Some(there) => {
+                keys.extend(own.values().iter().map(|key| new.get(*key as usize).copied().unwrap_or_default()));
+                nulls.append_buffer(there);
+            }
         }
-        keys.extend(dictionary.keys().iter().map(|k| k.map(|k| new[k as usize])));
     }
-    Ok(Arc::new(DictionaryArray::try_new(UInt32Array::from(keys), Arc::new(values.finish()))?))
+    let keys = UInt32Array::try_new(keys.into(), nulls.finish())?;
+    Ok(Arc::new(DictionaryArray::try_new(keys, Arc::new(StringArray::from(joined.texts)))?))
+}
+
+/// The distinct texts of several dictionaries.
+#[derive(Default)]
+struct Joined<'a> {
+    texts: Vec<&'a str>,
+    numbers: HashMap<&'a str, u32, foldhash::fast::RandomState>,
+}
+
+impl<'a> Joined<'a> {
+    /// The number of each value of a dictionary. What follows each other in time mostly has the same values in the same
+    /// order: then one look tells.
+    fn numbers_of(&mut self, values: &'a StringArray) -> Vec<u32> {
+        let mut new = Vec::with_capacity(values.len());
+        for i in 0..values.len() {
+            let text = values.value(i);
+            if self.texts.get(i) == Some(&text) {
+                new.push(i as u32);
+                continue;
+            }
+            let next = self.texts.len() as u32;
+            let number = *self.numbers.entry(text).or_insert(next);
+            if number == next {
+                self.texts.push(text);
+            }
+            new.push(number);
+        }
+        new
+    }
 }
 
 /// Rows of the joined table of this kind that own a part of the tail: their columns alone do not tell them apart.

@@ -25,9 +25,10 @@ const BUCKET_MAX: u32 = (f64::INFINITY.to_bits() >> SHIFT) as u32;
 enum Buckets {
     #[default]
     Empty,
+    /// As long as each count fits: most of what a sketch costs are bytes that are not in the processor's caches.
     Dense {
         first: u32,
-        counts: Vec<u64>,
+        counts: Vec<u32>,
     },
     Sparse(BTreeMap<u32, u64>),
 }
@@ -70,13 +71,16 @@ impl Buckets {
         match self {
             Buckets::Dense { first, counts } => {
                 let at = bucket.wrapping_sub(*first) as usize;
-                if let Some(count) = counts.get_mut(at) {
-                    *count += n;
+                let small = u32::try_from(n).ok();
+                if let Some(count) = counts.get_mut(at)
+                    && let Some(sum) = small.and_then(|n| count.checked_add(n))
+                {
+                    *count = sum;
                     return;
                 }
                 let low = bucket.min(*first);
                 let high = (bucket + 1).max(*first + counts.len() as u32);
-                if (high - low) as usize <= DENSE_MAX {
+                if let Some(n) = small.filter(|_| at >= counts.len() && (high - low) as usize <= DENSE_MAX) {
                     let grown = ((high - low) as usize).next_multiple_of(64);
                     let mut wider = vec![0; grown];
                     let offset = (*first - low) as usize;
@@ -101,22 +105,37 @@ impl Buckets {
             && let Some(to) = counts.iter().rposition(|n| *n > 0)
         {
             // The outermost make the room; what lies between is added as it stands.
-            self.add(*first + from as u32, counts[from]);
+            self.add(*first + from as u32, u64::from(counts[from]));
             if to > from {
-                self.add(*first + to as u32, counts[to]);
+                self.add(*first + to as u32, u64::from(counts[to]));
             }
             let between = counts.get(from + 1..to).unwrap_or_default();
             let at = *first + from as u32 + 1;
-            if let Buckets::Dense { first, counts: own } = self {
-                let own = own.iter_mut().skip((at - *first) as usize);
-                own.zip(between).for_each(|(own, n)| *own += n);
+            if let Buckets::Dense { first, counts: own } = self
+                && let Some(own) = own.get_mut((at - *first) as usize..)
+                && own.iter().zip(between).all(|(own, n)| own.checked_add(*n).is_some())
+            {
+                own.iter_mut().zip(between).for_each(|(own, n)| *own += n);
             } else {
                 let there = between.iter().enumerate().filter(|(_, n)| **n > 0);
-                there.for_each(|(i, n)| self.add(at + i as u32, *n));
+                there.for_each(|(i, n)| self.add(at + i as u32, u64::from(*n)));
             }
             return;
         }
         other.iter().for_each(|(bucket, n)| self.add(bucket, n));
+    }
+
+    /// Calls `of` with each bucket that holds values, ascending: several times as fast as an iterator in a box.
+    fn each(&self, mut of: impl FnMut(u32, u64)) {
+        match self {
+            Buckets::Empty => {}
+            Buckets::Dense { first, counts } => {
+                for (i, n) in counts.iter().enumerate().filter(|(_, n)| **n > 0) {
+                    of(*first + i as u32, u64::from(*n));
+                }
+            }
+            Buckets::Sparse(tree) => tree.iter().for_each(|(bucket, n)| of(*bucket, *n)),
+        }
     }
 
     /// Buckets that hold values, ascending.
@@ -124,7 +143,8 @@ impl Buckets {
         match self {
             Buckets::Empty => Box::new(std::iter::empty()),
             Buckets::Dense { first, counts } => {
-                Box::new(counts.iter().enumerate().filter(|(_, n)| **n > 0).map(|(i, n)| (*first + i as u32, *n)))
+                let there = counts.iter().enumerate().filter(|(_, n)| **n > 0);
+                Box::new(there.map(|(i, n)| (*first + i as u32, u64::from(*n))))
             }
             Buckets::Sparse(tree) => Box::new(tree.iter().map(|(b, n)| (*b, *n))),
         }
@@ -133,7 +153,7 @@ impl Buckets {
     fn bytes(&self) -> usize {
         match self {
             Buckets::Empty => 0,
-            Buckets::Dense { counts, .. } => counts.capacity() * 8,
+            Buckets::Dense { counts, .. } => counts.capacity() * 4,
             Buckets::Sparse(tree) => tree.len() * 32,
         }
     }
@@ -157,10 +177,24 @@ impl Sketch {
         }
     }
 
-    fn spread(&mut self) {
-        for value in std::mem::take(&mut self.exact) {
-            self.add_bucket(value, 1);
+    /// Adds values: the same as one by one, and cheaper where they are many.
+    pub fn add_all(&mut self, values: &[f64]) {
+        if self.count as usize + values.len() > EXACT_MAX {
+            self.make_room(values);
         }
+        values.iter().for_each(|value| self.add(*value));
+    }
+
+    fn spread(&mut self) {
+        let values = std::mem::take(&mut self.exact);
+        self.make_room(&values);
+        values.into_iter().for_each(|value| self.add_bucket(value, 1));
+    }
+
+    /// The outermost make the room for what lies between.
+    fn make_room(&mut self, values: &[f64]) {
+        let outermost = [values.iter().copied().reduce(f64::min), values.iter().copied().reduce(f64::max)];
+        outermost.into_iter().flatten().for_each(|value| self.add_bucket(value, 0));
     }
 
     #[inline]
@@ -253,13 +287,14 @@ impl Sketch {
         }
         put(out, self.zeros);
         for buckets in [&self.above, &self.below] {
-            put(out, buckets.iter().count() as u64);
-            let mut last = 0;
-            for (bucket, n) in buckets.iter() {
+            let (mut count, mut last) = (0, 0);
+            buckets.each(|_, _| count += 1);
+            put(out, count);
+            buckets.each(|bucket, n| {
                 put(out, u64::from(bucket - last));
                 put(out, n);
                 last = bucket;
-            }
+            });
         }
     }
 
@@ -311,13 +346,42 @@ mod tests {
         proptest::collection::vec(value, 0..200)
     }
 
+    #[test]
+    fn counts_beyond_32_bits_are_exact() {
+        let mut sketch = Sketch::default();
+        (0..40).for_each(|i| sketch.add(f64::from(1 + i % 4 * 100)));
+        let few = sketch.clone();
+        for _ in 0..40 {
+            let same = sketch.clone();
+            sketch.merge(&same);
+        }
+        let n = 10u64 << 40;
+        assert_eq!((sketch.count(), sketch.values().len()), (4 * n, 4));
+        assert!(sketch.values().iter().all(|(_, count)| *count == n), "{:?}", sketch.values());
+        // Few into many, and many into few.
+        let mut other = few.clone();
+        other.merge(&sketch);
+        sketch.merge(&few);
+        assert!(sketch.values() == other.values() && sketch.values().iter().all(|(_, count)| *count == n + 10));
+        let (mut bytes, mut others) = (Vec::new(), Vec::new());
+        sketch.write(&mut bytes);
+        other.write(&mut others);
+        assert_eq!(bytes, others);
+        assert_eq!(Sketch::read(&mut bytes.as_slice()).unwrap().values(), sketch.values());
+    }
+
     proptest! {
         #[test]
         fn quantiles_are_within_one_percent(values in values(), q in 0.0f64..=1.0, split in 0usize..200) {
             let (mut a, mut b) = (Sketch::default(), Sketch::default());
             let (left, right) = values.split_at(split.min(values.len()));
             left.iter().for_each(|v| a.add(*v));
-            right.iter().for_each(|v| b.add(*v));
+            let (first, rest) = right.split_at(right.len() / 3);
+            b.add_all(first);
+            b.add_all(rest);
+            let mut single = Sketch::default();
+            right.iter().for_each(|v| single.add(*v));
+            prop_assert_eq!(b.values(), single.values());
             let mut bytes = Vec::new();
             b.write(&mut bytes);
             let back = Sketch::read(&mut bytes.as_slice()).unwrap();
