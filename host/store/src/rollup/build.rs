@@ -6,12 +6,14 @@ use std::sync::Arc;
 use arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, FixedSizeBinaryArray, Float64Array, Int32Array, Int64Array,
 };
+use arrow::buffer::NullBuffer;
 use arrow::datatypes::{DataType, UInt32Type};
 use foldhash::fast::RandomState;
 use prism_model::{AttrType, Batch, ColumnId, Intrinsic, Signal, TableKind};
 
+use super::count::Counts;
 use super::edges::{EdgeBuilder, Span};
-use super::{Cube, Durations, Key, Totals};
+use super::{Cube, Key, Totals};
 
 /// Nanoseconds of a minute.
 const MINUTE_NANOS: i64 = 60_000_000_000;
@@ -19,8 +21,8 @@ const MINUTE_NANOS: i64 = 60_000_000_000;
 const ERROR: i32 = 2;
 /// Bytes of cells and sketches in memory, beyond which there is no cube.
 const BYTES_MAX: usize = 128 << 20;
-/// Fewer cells than this are not worth measuring.
-const CELLS_MEASURED: usize = 4_096;
+/// No number of a text.
+const UNKNOWN: u32 = u32::MAX;
 
 /// How large a cube may become.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +43,7 @@ impl Default for CubeLimits {
 pub struct CubeBuilder {
     signal: Signal,
     limits: CubeLimits,
-    cells: HashMap<CellKey, Totals, RandomState>,
+    cells: Counts,
     services: Texts,
     names: Texts,
     rows: u64,
@@ -51,9 +53,6 @@ pub struct CubeBuilder {
     /// There are too many cells, or rows that cannot be told by cells.
     unfit: bool,
 }
-
-/// Minute, service, name, kind or severity, status.
-type CellKey = (i64, u32, u32, i32, i32);
 
 /// Texts by number; 0 stands for none.
 #[derive(Default)]
@@ -87,12 +86,21 @@ impl Texts {
         if let Some(dictionary) = column.as_dictionary_opt::<UInt32Type>() {
             let values = dictionary.values().as_string::<i32>();
             // Values are numbered when a row has them.
-            let mut numbers: Vec<Option<u32>> = vec![None; values.len()];
-            let of = |key: Option<u32>| {
-                let key = key? as usize;
-                Some(*numbers[key].get_or_insert_with(|| self.number(values.value(key))))
+            let mut numbers = vec![UNKNOWN; values.len()];
+            let mut of = |key: u32| {
+                let number = &mut numbers[key as usize];
+                if *number == UNKNOWN {
+                    *number = self.number(values.value(key as usize));
+                }
+                *number
             };
-            return dictionary.keys().iter().map(of).map(Option::unwrap_or_default).collect();
+            let keys = dictionary.keys();
+            return match keys.nulls().filter(|nulls| nulls.null_count() > 0) {
+                None => keys.values().iter().map(|key| of(*key)).collect(),
+                Some(nulls) => {
+                    keys.values().iter().zip(nulls).map(|(key, there)| if there { of(*key) } else { 0 }).collect()
+                }
+            };
         }
         if *column.data_type() != DataType::Utf8 {
             return vec![0; rows];
@@ -133,7 +141,7 @@ impl CubeBuilder {
         CubeBuilder {
             signal,
             limits,
-            cells: HashMap::default(),
+            cells: Counts::default(),
             services: Texts::default(),
             names: Texts::default(),
             rows: 0,
@@ -164,7 +172,7 @@ impl CubeBuilder {
             Signal::Logs => {
                 let severity = ints32(batch, Intrinsic::Severity);
                 for (row, time) in times.iter().enumerate() {
-                    self.cell((minute(*time), services[row], 0, value(severity, row), 0)).count += 1;
+                    self.cells.add(minute(*time), (services[row], 0, value(severity, row), 0));
                 }
                 self.rows += times.len() as u64;
             }
@@ -176,13 +184,12 @@ impl CubeBuilder {
                 for (row, time) in times.iter().enumerate() {
                     let metric = index.map_or(0, |index| index.value(row) as usize);
                     let name = names.get(metric).copied().unwrap_or_default();
-                    self.cell((minute(*time), services[row], name, 0, 0)).count += 1;
+                    self.cells.add(minute(*time), (services[row], name, 0, 0));
                 }
                 self.rows += times.len() as u64;
             }
         }
-        let large = self.cells.len() > CELLS_MEASURED && self.cell_bytes() > BYTES_MAX;
-        if self.cells.len() > self.limits.entries || large {
+        if self.cells.len() > self.limits.entries || self.cells.cell_bytes() > BYTES_MAX {
             self.give_up();
         }
     }
@@ -190,11 +197,7 @@ impl CubeBuilder {
     /// Bytes that it takes in memory, about.
     pub fn memory_bytes(&self) -> usize {
         let texts: usize = [&self.services, &self.names].iter().map(|texts| texts.bytes).sum();
-        self.cell_bytes() + self.edges.as_ref().map_or(0, EdgeBuilder::memory_bytes) + texts
-    }
-
-    fn cell_bytes(&self) -> usize {
-        self.cells.values().map(Totals::bytes).sum()
+        self.cells.memory_bytes() + self.edges.as_ref().map_or(0, EdgeBuilder::memory_bytes) + texts
     }
 
     /// The cube; `None` where there would be too many entries, or some rows cannot be told by cells.
@@ -205,8 +208,8 @@ impl CubeBuilder {
         let severity = self.signal == Signal::Logs;
         let mut cells: Vec<(Key, Totals)> = self
             .cells
-            .into_iter()
-            .map(|((minute, service, name, kind, status), totals)| {
+            .finish()
+            .map(|(minute, (service, name, kind, status), totals)| {
                 let (service, name) = (self.services.text(service), self.names.text(name));
                 let (kind, severity) = if severity { (0, kind) } else { (kind, 0) };
                 (Key { minute, service, name, kind, status, severity }, totals)
@@ -228,10 +231,6 @@ impl CubeBuilder {
         *self = CubeBuilder { unfit: true, edges: None, ..CubeBuilder::new(self.signal, self.limits) };
     }
 
-    fn cell(&mut self, key: CellKey) -> &mut Totals {
-        self.cells.entry(key).or_default()
-    }
-
     fn service_of_rows(&mut self, batch: &Batch) -> Vec<u32> {
         let Some(resources) = batch.table(TableKind::Resources) else { return vec![0; batch.rows()] };
         let column = resources.column(&ColumnId::attr("service.name", AttrType::Str));
@@ -248,39 +247,31 @@ impl CubeBuilder {
         let (kinds, states) = (ints32(batch, Intrinsic::Kind), ints32(batch, Intrinsic::Status));
         let durations = items.intrinsic(Intrinsic::Duration).and_then(|a| a.as_any().downcast_ref::<Int64Array>());
         let running = items.intrinsic(Intrinsic::Running).and_then(|a| a.as_any().downcast_ref::<BooleanArray>());
-        let ids = |id| items.intrinsic(id).and_then(|a| a.as_any().downcast_ref::<FixedSizeBinaryArray>());
-        let (traces, own, parents) = (ids(Intrinsic::TraceId), ids(Intrinsic::SpanId), ids(Intrinsic::ParentId));
+        let traces = Ids::<16>::of(batch, Intrinsic::TraceId);
+        let (own, parents) = (Ids::<8>::of(batch, Intrinsic::SpanId), Ids::<8>::of(batch, Intrinsic::ParentId));
         for (row, time) in times.iter().enumerate() {
             if running.is_some_and(|r| r.is_valid(row) && r.value(row)) {
                 self.running += 1;
                 continue;
             }
             let (minute, service, status) = (minute(*time), services[row], value(states, row));
-            let trace = id(traces, row);
+            let trace = traces.get(row);
             self.rows += 1;
-            let totals = self.cells.entry((minute, service, names[row], value(kinds, row), status)).or_default();
-            totals.count += 1;
+            let cell = self.cells.add(minute, (service, names[row], value(kinds, row), status));
             let nanos = match durations {
                 Some(durations) if durations.is_null(row) => None,
                 Some(durations) => Some(durations.value(row)),
                 None => Some(0),
             };
             if let Some(nanos) = nanos {
-                totals.durations.get_or_insert_default().add(nanos, trace);
+                self.cells.duration(cell, nanos, trace);
             }
             if let Some(edges) = &mut self.edges {
-                let span = id(own, row).map(u64::from_le_bytes);
-                let parent = id(parents, row).map(u64::from_le_bytes).filter(|parent| *parent != 0);
+                let span = own.get(row).map(u64::from_le_bytes);
+                let parent = parents.get(row).map(u64::from_le_bytes).filter(|parent| *parent != 0);
                 edges.add(Span { trace, span, parent, service, minute, failed: status == ERROR });
             }
         }
-    }
-}
-
-impl Totals {
-    /// Bytes in memory, about.
-    pub(super) fn bytes(&self) -> usize {
-        size_of::<(CellKey, Totals)>() + self.durations.as_ref().map_or(0, |d: &Durations| d.sketch.bytes())
     }
 }
 
@@ -308,6 +299,22 @@ fn value(column: Option<&Int32Array>, row: usize) -> i32 {
     column.filter(|c| c.is_valid(row)).map_or(0, |c| c.value(row))
 }
 
-fn id<const N: usize>(column: Option<&FixedSizeBinaryArray>, row: usize) -> Option<[u8; N]> {
-    column.filter(|c| c.is_valid(row)).and_then(|c| c.value(row).try_into().ok())
+/// A column of ids; none where it is absent.
+struct Ids<'a, const N: usize> {
+    values: &'a [[u8; N]],
+    nulls: Option<&'a NullBuffer>,
+}
+
+impl<'a, const N: usize> Ids<'a, N> {
+    fn of(batch: &'a Batch, id: Intrinsic) -> Ids<'a, N> {
+        let array = batch.items().intrinsic(id).and_then(|a| a.as_any().downcast_ref::<FixedSizeBinaryArray>());
+        match array.filter(|array| array.value_size() == N) {
+            Some(array) => Ids { values: array.value_data().as_chunks().0, nulls: array.nulls() },
+            None => Ids { values: &[], nulls: None },
+        }
+    }
+
+    fn get(&self, row: usize) -> Option<[u8; N]> {
+        self.values.get(row).filter(|_| self.nulls.is_none_or(|nulls| nulls.is_valid(row))).copied()
+    }
 }

@@ -1,6 +1,9 @@
 //! Calls between services: a span and its parent, in traces that are wholly there.
 
+use std::collections::HashMap;
 use std::sync::Arc;
+
+use foldhash::fast::RandomState;
 
 use super::{EdgeKey, Edges};
 
@@ -19,6 +22,10 @@ pub(super) struct Span {
 pub(super) struct EdgeBuilder {
     max: usize,
     spans: Vec<Kept>,
+    /// Traces by number.
+    traces: HashMap<[u8; 16], u32, RandomState>,
+    /// The trace that came last: its spans mostly come together.
+    last: Option<([u8; 16], u32)>,
     /// Without an id of trace or span.
     nameless: u64,
     full: bool,
@@ -26,17 +33,21 @@ pub(super) struct EdgeBuilder {
 
 #[derive(Clone, Copy)]
 struct Kept {
-    trace: [u8; 16],
     span: u64,
-    parent: Option<u64>,
+    /// 0 for none: no span has that id.
+    parent: u64,
+    trace: u32,
     service: u32,
     minute: i64,
     failed: bool,
 }
 
+/// Calls and failed calls by minute, caller and called.
+type Calls = HashMap<(i64, u32, u32), (u64, u64), RandomState>;
+
 impl EdgeBuilder {
     pub(super) fn new(max: usize) -> EdgeBuilder {
-        EdgeBuilder { max, spans: Vec::new(), nameless: 0, full: false }
+        EdgeBuilder { max, spans: Vec::new(), traces: HashMap::default(), last: None, nameless: 0, full: false }
     }
 
     pub(super) fn add(&mut self, span: Span) {
@@ -48,16 +59,25 @@ impl EdgeBuilder {
             return;
         };
         if self.spans.len() == self.max {
-            (self.full, self.spans) = (true, Vec::new());
+            (self.full, self.spans, self.traces) = (true, Vec::new(), HashMap::default());
             return;
         }
+        let number = match self.last {
+            Some((last, number)) if last == trace => number,
+            _ => {
+                let next = self.traces.len() as u32;
+                *self.traces.entry(trace).or_insert(next)
+            }
+        };
+        self.last = Some((trace, number));
         let Span { parent, service, minute, failed, .. } = span;
-        self.spans.push(Kept { trace, span: id, parent, service, minute, failed });
+        let parent = parent.unwrap_or(0);
+        self.spans.push(Kept { span: id, parent, trace: number, service, minute, failed });
     }
 
     /// Bytes in memory, about.
     pub(super) fn memory_bytes(&self) -> usize {
-        self.spans.capacity() * size_of::<Kept>()
+        self.spans.capacity() * size_of::<Kept>() + self.traces.capacity() * size_of::<([u8; 16], u32)>()
     }
 
     /// The calls; `None` where there were more spans than could be remembered.
@@ -65,26 +85,27 @@ impl EdgeBuilder {
         if self.full {
             return None;
         }
-        // Trace ids are random, so eight bytes of them tell most apart: sorting numbers is cheaper than sorting spans.
-        let prefix = |s: &Kept| s.trace.first_chunk().map_or(0, |c| u64::from_be_bytes(*c));
-        let mut order: Vec<(u64, u32)> =
-            self.spans.iter().enumerate().map(|(i, span)| (prefix(span), i as u32)).collect();
-        order.sort_unstable();
+        // The spans of each trace together: traces have numbers, so that counting them is all of the sorting.
+        let mut ends = vec![0; self.traces.len() + 1];
+        self.spans.iter().for_each(|span| ends[span.trace as usize + 1] += 1);
+        for trace in 1..ends.len() {
+            ends[trace] += ends[trace - 1];
+        }
+        let mut order = vec![0; self.spans.len()];
+        for (i, span) in self.spans.iter().enumerate() {
+            let place: &mut usize = &mut ends[span.trace as usize];
+            order[*place] = i as u32;
+            *place += 1;
+        }
         let mut edges = Edges { outside: self.nameless, ..Edges::default() };
-        let mut calls: std::collections::HashMap<(i64, u32, u32), (u64, u64), foldhash::fast::RandomState> =
-            std::collections::HashMap::default();
-        let mut trace: Vec<Kept> = Vec::new();
-        for group in order.chunk_by(|a, b| a.0 == b.0) {
-            let mut rest: Vec<Kept> = group.iter().map(|(_, i)| self.spans[*i as usize]).collect();
-            if rest.iter().any(|s| s.trace != rest[0].trace) {
-                rest.sort_by_key(|s| s.trace);
-            }
-            for same in rest.chunk_by(|a, b| a.trace == b.trace) {
-                trace.clear();
-                trace.extend_from_slice(same);
-                if !of_trace(&mut trace, &mut calls) {
-                    edges.outside += 1;
-                }
+        let mut calls = Calls::default();
+        let (mut trace, mut from): (Vec<Kept>, usize) = (Vec::new(), 0);
+        for end in ends.into_iter().take(self.traces.len()) {
+            trace.clear();
+            trace.extend(order[from..end].iter().map(|i| self.spans[*i as usize]));
+            from = end;
+            if !of_trace(&mut trace, &mut calls) {
+                edges.outside += 1;
             }
         }
         for ((minute, parent, child), found) in calls {
@@ -96,10 +117,7 @@ impl EdgeBuilder {
 }
 
 /// Adds the calls of one trace; `false`, and none, where it is not wholly here.
-fn of_trace(
-    spans: &mut [Kept],
-    calls: &mut std::collections::HashMap<(i64, u32, u32), (u64, u64), foldhash::fast::RandomState>,
-) -> bool {
+fn of_trace(spans: &mut [Kept], calls: &mut Calls) -> bool {
     // A span that was sent twice stands for itself twice; which of equal ids is the parent does not matter unless their
     // services differ, and then the first of the smallest service is taken, in whatever order they came.
     spans.sort_unstable_by_key(|s| (s.span, s.service));
@@ -107,12 +125,12 @@ fn of_trace(
         let at = spans.partition_point(|s| s.span < id);
         spans.get(at).filter(|s| s.span == id)
     };
-    let rooted = spans.iter().any(|s| s.parent.is_none());
-    if !rooted || !spans.iter().all(|s| s.parent.is_none_or(|id| parent_of(id).is_some())) {
+    let rooted = spans.iter().any(|s| s.parent == 0);
+    if !rooted || !spans.iter().all(|s| s.parent == 0 || parent_of(s.parent).is_some()) {
         return false;
     }
-    for span in spans.iter() {
-        let Some(parent) = span.parent.and_then(parent_of).filter(|p| p.service != span.service) else { continue };
+    for span in spans.iter().filter(|s| s.parent != 0) {
+        let Some(parent) = parent_of(span.parent).filter(|p| p.service != span.service) else { continue };
         let found = calls.entry((span.minute, parent.service, span.service)).or_default();
         *found = (found.0 + 1, found.1 + u64::from(span.failed));
     }

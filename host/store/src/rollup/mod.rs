@@ -1,7 +1,7 @@
 //! Rollups: what dashboards ask of many rows, counted once when the rows are sealed (QU-4).
 //!
 //! ```text
-//! batches -> build (cells, edges) -> cube <-> bytes, in a block's footer or a Parquet file
+//! batches -> build (count: cells, edges) -> cube <-> bytes, in a block's footer or a Parquet file
 //!                                    cube + cube -> merge
 //!                                    cells (a batch whose rows stand for many), which queries read
 //! ```
@@ -13,6 +13,7 @@
 //! [`Cube::running`] counts them, and where there are any, rows must answer. Not here: which queries a cube answers (`query`).
 
 mod build;
+mod count;
 mod edges;
 mod bytes;
 mod cells;
@@ -241,6 +242,11 @@ impl<'c> Cell<'c> {
 }
 
 impl Totals {
+    /// Bytes in memory, about.
+    fn bytes(&self) -> usize {
+        size_of::<Totals>() + self.durations.as_ref().map_or(0, |d| d.sketch.bytes())
+    }
+
     fn merge(&mut self, other: &Totals) {
         self.count += other.count;
         match (&mut self.durations, &other.durations) {
@@ -252,32 +258,20 @@ impl Totals {
 }
 
 impl Durations {
-    fn add(&mut self, nanos: i64, trace: Option<[u8; 16]>) {
-        self.sum += i128::from(nanos);
-        self.longest(nanos, trace);
-        self.min = self.min.min(nanos);
-        self.sketch.add(nanos as f64);
-    }
-
     fn merge(&mut self, other: &Durations) {
         self.sum += other.sum;
-        self.longest(other.max, other.exemplar);
+        keep_longest((&mut self.max, &mut self.exemplar), (other.max, other.exemplar));
         self.min = self.min.min(other.min);
         self.sketch.merge(&other.sketch);
     }
-
-    /// Keeps the longest, of equal ones that with the smallest id, so that the order of adding does not matter.
-    fn longest(&mut self, nanos: i64, trace: Option<[u8; 16]>) {
-        if nanos > self.max || self.sketch.count() == 0 {
-            (self.max, self.exemplar) = (nanos, trace);
-        } else if nanos == self.max && trace.is_some() && (self.exemplar.is_none() || trace < self.exemplar) {
-            self.exemplar = trace;
-        }
-    }
 }
 
-impl Default for Durations {
-    fn default() -> Durations {
-        Durations { sum: 0, min: i64::MAX, max: i64::MIN, exemplar: None, sketch: Sketch::default() }
+/// Keeps the longest, of equal ones that with the smallest id, so that the order of adding does not matter.
+fn keep_longest(own: (&mut i64, &mut Option<[u8; 16]>), (nanos, trace): (i64, Option<[u8; 16]>)) {
+    let (max, exemplar) = own;
+    if nanos > *max {
+        (*max, *exemplar) = (nanos, trace);
+    } else if nanos == *max && trace.is_some() && (exemplar.is_none() || trace < *exemplar) {
+        *exemplar = trace;
     }
 }
