@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::cell::RefCell;
+use std::io::Cursor;
 
 use super::crypt::{Blocks, Place};
 use super::header::{FRAME_BYTES_MAX, FrameHeader};
@@ -19,7 +20,7 @@ pub(crate) struct Buffer {
     /// Bytes on disk, with the tag where it is encrypted.
     pub(crate) stored: u32,
     pub(crate) raw: u32,
-    packed: bool,
+    pub(super) packed: bool,
     /// crc32c of the bytes before they are encrypted; 0 in a payload that is compressed whole, which is checked by its hash.
     pub(crate) crc: u32,
 }
@@ -46,8 +47,10 @@ pub(crate) fn compress(raw: &[u8], level: i32, out: &mut Vec<u8>) -> Result<bool
         }
         let Some((_, compressor)) = slot else { return Ok(false) };
         let before = out.len();
-        out.resize(before + zstd::zstd_safe::compress_bound(raw.len()), 0);
-        let n = compressor.compress_to_buffer(raw, &mut out[before..]).map_err(failed)?;
+        out.reserve(zstd::zstd_safe::compress_bound(raw.len()));
+        let mut end = Cursor::new(&mut *out);
+        end.set_position(before as u64);
+        let n = compressor.compress_to_buffer(raw, &mut end).map_err(failed)?;
         // Reading a raw buffer is free, so a saving of a few percent is none.
         let pays = n + n / 32 < raw.len();
         out.truncate(if pays { before + n } else { before });
@@ -93,27 +96,55 @@ impl Sink {
 
     /// Appends a buffer, and its line to the directory.
     pub(super) fn push(&mut self, raw: &[u8], directory: &mut Vec<u8>) -> Result<(), StoreError> {
-        if raw.len() as u64 > FRAME_BYTES_MAX {
-            return Err(StoreError::Rows(format!("a column of {} bytes", raw.len())));
-        }
-        directory.var(raw.len() as u64);
-        let before = self.payload.len();
+        let before = self.begin(raw.len(), directory)?;
         if self.whole {
             self.payload.extend_from_slice(raw);
             return Ok(());
         }
-        if compress(raw, self.level, &mut self.payload)? {
-            directory.var((self.payload.len() - before) as u64);
-        } else {
-            // 0 stands for "as it is".
-            directory.var(0);
+        let packed = compress(raw, self.level, &mut self.payload)?;
+        if !packed {
             self.payload.extend_from_slice(raw);
         }
+        self.line(before, packed, directory);
+        Ok(())
+    }
+
+    /// Appends a buffer of `raw` bytes in pieces that are compressed already, or need not be.
+    pub(super) fn push_pieces(
+        &mut self,
+        raw: usize,
+        pieces: &[&[u8]],
+        packed: bool,
+        directory: &mut Vec<u8>,
+    ) -> Result<(), StoreError> {
+        let before = self.begin(raw, directory)?;
+        pieces.iter().for_each(|piece| self.payload.extend_from_slice(piece));
+        self.line(before, packed, directory);
+        Ok(())
+    }
+
+    /// Whether the payload is compressed as one.
+    pub(super) fn is_whole(&self) -> bool {
+        self.whole
+    }
+
+    /// Begins the line of a buffer; gives where it begins.
+    fn begin(&self, raw: usize, directory: &mut Vec<u8>) -> Result<usize, StoreError> {
+        if raw as u64 > FRAME_BYTES_MAX {
+            return Err(StoreError::Rows(format!("a column of {raw} bytes")));
+        }
+        directory.var(raw as u64);
+        Ok(self.payload.len())
+    }
+
+    /// The rest of the line of the buffer that begins at `before`.
+    fn line(&mut self, before: usize, packed: bool, directory: &mut Vec<u8>) {
+        // 0 stands for "as it is".
+        directory.var(if packed { (self.payload.len() - before) as u64 } else { 0 });
         directory.u32(crc32c::crc32c(&self.payload[before..]));
         if self.payload.len() > before {
             self.blocks.push((self.payload.len() - before) as u32);
         }
-        Ok(())
     }
 }
 

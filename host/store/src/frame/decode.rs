@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use prism_model::{Batch, Column, ColumnId, Intrinsic, Origin, Signal, Table, TableKind};
 
+use super::again::{self, Stored, StoredValues};
 use super::buffer::{self, Buffer, Lines};
 use super::column::{self, ColumnDir};
 use super::crypt::{Blocks, DataKey, Place};
@@ -292,22 +293,45 @@ impl FrameMeta {
         let payload = body.get(self.header.payload_at() as usize - FRAME_HEADER..).ok_or(Damage::Short("frame"))?;
         let bytes = |(at, len): (u64, u64)| {
             let stretch = payload.get(at as usize..(at + len) as usize).ok_or(Damage::Short("frame"))?;
-            Ok((at, stretch.to_vec()))
+            Ok((at, stretch))
         };
         let stretches = self.stretches(want)?.into_iter().map(bytes).collect::<Result<Vec<_>, Damage>>()?;
         self.rows_of(want, &stretches)
+    }
+
+    /// The buffers of ids and plain texts out of a body whose rows were read, as they are stored; none of a payload that is
+    /// compressed as one.
+    pub(crate) fn stored_values(&self, body: &[u8]) -> Result<StoredValues, Damage> {
+        let mut found = StoredValues::new();
+        if self.header.whole {
+            return Ok(found);
+        }
+        let (blocks, payload_at) = (self.blocks()?, self.header.payload_at() as usize - FRAME_HEADER);
+        for table in self.tables.iter().filter(|table| again::keeps_order(table.kind)) {
+            for (i, column) in table.columns.iter().enumerate() {
+                let Some(buffer) = self.dir(table, i)?.plain_values().filter(|buffer| buffer.stored > 0) else {
+                    continue;
+                };
+                let from = payload_at + buffer.offset as usize;
+                let stored = body.get(from..from + buffer.stored as usize).ok_or(Damage::Short("payload"))?;
+                let bytes = blocks.take(Place::Payload(buffer.offset), stored)?.into_owned();
+                let stored = Stored { bytes, raw: buffer.raw as usize, packed: buffer.packed };
+                found.insert((table.kind, column.id.clone()), stored);
+            }
+        }
+        Ok(found)
     }
 
     /// The wanted columns out of the stretches of [`FrameMeta::stretches`], with their bytes.
     pub(crate) fn rows_of(
         &self,
         want: &dyn Fn(TableKind, &ColumnId) -> bool,
-        stretches: &[(u64, Vec<u8>)],
+        stretches: &[(u64, impl AsRef<[u8]>)],
     ) -> Result<Batch, Damage> {
         let (whole, blocks) = (self.header.whole, self.blocks()?);
         let stretches: Vec<(u64, Cow<'_, [u8]>)> = match stretches {
-            [(0, stored)] if whole => vec![(0, self.whole_payload(stored)?)],
-            _ => stretches.iter().map(|(at, bytes)| (*at, Cow::Borrowed(&bytes[..]))).collect(),
+            [(0, stored)] if whole => vec![(0, self.whole_payload(stored.as_ref())?)],
+            _ => stretches.iter().map(|(at, bytes)| (*at, Cow::Borrowed(bytes.as_ref()))).collect(),
         };
         let fetch = |b: &Buffer| -> Result<Cow<'_, [u8]>, Damage> {
             if b.stored == 0 {

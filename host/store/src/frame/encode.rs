@@ -6,6 +6,7 @@ use std::sync::Arc;
 use arrow::array::AsArray as _;
 use prism_model::{AttrType, Batch, ColumnId, Intrinsic, Table, TableKind, Value};
 
+use super::again::StoredValues;
 use super::bloom;
 use super::buffer::{Sink, compress, unpack};
 use super::column::{self, Encoder};
@@ -44,6 +45,14 @@ pub(crate) struct Encoded {
 /// # Errors
 /// [`StoreError::Rows`] for a column type that is none of the model's, or more than 1 GiB.
 pub(crate) fn encode(batch: &Batch, level: i32) -> Result<Encoded, StoreError> {
+    encode_joined(batch, level, &[])
+}
+
+/// The rows of frames, joined in their order, as a frame; `again` are the values of those frames as they are stored.
+///
+/// # Errors
+/// As [`encode`].
+pub(crate) fn encode_joined(batch: &Batch, level: i32, again: &[StoredValues]) -> Result<Encoded, StoreError> {
     let whole = batch.rows() < WHOLE_ROWS_MAX;
     let mut sink = Sink::new(whole, level, batch.memory_bytes() / 3);
     let (mut meta, mut columns) = (Vec::with_capacity(8 << 10), Vec::new());
@@ -58,6 +67,8 @@ pub(crate) fn encode(batch: &Batch, level: i32) -> Result<Encoded, StoreError> {
         meta.var(table.columns().len() as u64);
         for c in table.columns() {
             let mut encoder = Encoder {
+                table: table.kind(),
+                again,
                 sink: &mut sink,
                 directory: &mut meta,
                 tokens: &mut tokens,

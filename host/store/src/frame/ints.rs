@@ -55,19 +55,31 @@ fn width_of(n: u64) -> u8 {
 pub(super) fn encode(numbers: &[i64], out: &mut Vec<u8>) -> (IntForm, Option<(i64, i64)>) {
     let Some(&first) = numbers.first() else { return (IntForm { delta: false, width: 0, base: 0, step: 0 }, None) };
     let (min, max) = numbers.iter().fold((first, first), |(min, max), &n| (min.min(n), max.max(n)));
-    // Differences of two int64 wrap; the range of wrapped ones may still be narrow, and reading wraps back.
-    let steps = || numbers.iter().zip(&numbers[1..]).map(|(a, b)| b.wrapping_sub(*a));
-    let (step_min, step_max) = steps().fold((i64::MAX, i64::MIN), |(min, max), n| (min.min(n), max.max(n)));
     let direct = width_of(max.wrapping_sub(min) as u64);
-    let delta = if numbers.len() > 1 { width_of(step_max.wrapping_sub(step_min) as u64) } else { 8 };
-    let form = if delta < direct {
-        pack(steps().map(|step| step.wrapping_sub(step_min) as u64), delta, out);
-        IntForm { delta: true, width: delta, base: first, step: step_min }
+    let form = if let Some((step, width)) = narrower(numbers, direct) {
+        pack(steps(numbers).map(|n| n.wrapping_sub(step) as u64), width, out);
+        IntForm { delta: true, width, base: first, step }
     } else {
         pack(numbers.iter().map(|n| n.wrapping_sub(min) as u64), direct, out);
         IntForm { delta: false, width: direct, base: min, step: 0 }
     };
     (form, Some((min, max)))
+}
+
+/// Differences of two int64 wrap; the range of wrapped ones may still be narrow, and reading wraps back.
+fn steps(numbers: &[i64]) -> impl Iterator<Item = i64> {
+    numbers.iter().zip(numbers.get(1..).unwrap_or_default()).map(|(a, b)| b.wrapping_sub(*a))
+}
+
+/// The smallest difference, and the bytes of what is left of each, where these are fewer than `direct`.
+fn narrower(numbers: &[i64], direct: u8) -> Option<(i64, u8)> {
+    let first = steps(numbers).next().filter(|_| direct > 0)?;
+    if direct == 1 {
+        // Less than a byte are none: one look tells mostly, for keys of dictionaries as for small numbers.
+        return steps(numbers).all(|step| step == first).then_some((first, 0));
+    }
+    let (min, max) = steps(numbers).fold((first, first), |(min, max), n| (min.min(n), max.max(n)));
+    Some((min, width_of(max.wrapping_sub(min) as u64))).filter(|(_, width)| *width < direct)
 }
 
 /// Appends `width` low bytes of each.

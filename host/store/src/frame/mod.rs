@@ -14,6 +14,7 @@ mod ints;
 pub(crate) mod bloom;
 pub(crate) mod stats;
 pub(crate) mod buffer;
+pub(crate) mod again;
 pub(crate) mod column;
 mod origins;
 pub(crate) mod encode;

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 
 use super::crypt::{Crypt, DataKey};
 use super::decode::{Blooms, FrameMeta};
-use super::encode::{Encoded, Position, encode};
+use super::encode::{Encoded, Position, encode, encode_joined};
 use super::header::{FRAME_HEADER, FrameHeader};
 use super::schema::{self, SegmentSchema};
 use super::stats::Range;
@@ -214,6 +214,55 @@ fn check_statistics(stats: &super::stats::ColumnMeta, array: &arrow::array::Arra
             }
         }
     }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    /// Of columns that are here and not there, a dictionary here and plain text there, compressed as one here and by column there.
+    #[test]
+    fn joined_frames_read_back_though_their_values_are_not_compressed_again(
+        signal in 0..3usize,
+        parts in proptest::collection::vec((1..40usize, any::<u64>(), proptest::bool::weighted(0.8)), 1..4),
+        encrypted in any::<bool>(),
+    ) {
+        let key = key(1);
+        let crypt = |nonce| encrypted.then_some(Crypt { key: &key, nonce });
+        let (mut batches, mut stored, mut expected) = (Vec::new(), Vec::new(), Vec::new());
+        for (nonce, (rows, seed, large)) in parts.into_iter().enumerate() {
+            let batch = sample(signal, rows, seed, large);
+            expected.extend(texts(&batch));
+            let bytes = bytes_with(&encode(&batch, 1).unwrap(), crypt(nonce as u64));
+            let (meta, bytes) = open(&bytes, encrypted.then_some(&key)).unwrap();
+            batches.push(meta.rows_in(ALL, &bytes[FRAME_HEADER..]).unwrap());
+            stored.push(meta.stored_values(&bytes[FRAME_HEADER..]).unwrap());
+        }
+        let joined = Batch::concat(&batches).unwrap();
+        let bytes = bytes_of(&encode_joined(&joined, 1, &stored).unwrap());
+        prop_assert!(texts(&read(&bytes, ALL).unwrap().0) == expected);
+    }
+}
+
+#[test]
+fn what_was_compressed_is_taken_over_where_frames_are_joined() {
+    let parts = [samples::spans(2_500, NOW, 1), samples::spans(2_500, NOW, 2)];
+    let (mut batches, mut stored) = (Vec::new(), Vec::new());
+    for part in &parts {
+        let bytes = bytes_of(&encode(part, 1).unwrap());
+        let (meta, bytes) = open(&bytes, None).unwrap();
+        batches.push(meta.rows_in(ALL, &bytes[FRAME_HEADER..]).unwrap());
+        stored.push(meta.stored_values(&bytes[FRAME_HEADER..]).unwrap());
+    }
+    let joined = Batch::concat(&batches).unwrap();
+    let (anew, again) = (encode(&joined, 1).unwrap(), encode_joined(&joined, 1, &stored).unwrap());
+    let (anew, again) = (bytes_of(&anew), bytes_of(&again));
+    for id in [Intrinsic::TraceId.into(), Intrinsic::SpanId.into(), ColumnId::attr("url.path", AttrType::Str)] {
+        let pieces =
+            stored.iter().map(|of| &of[&(TableKind::Items, id.clone())].bytes[..]).collect::<Vec<_>>().concat();
+        assert!(memchr::memmem::find(&again, &pieces).is_some(), "{id}");
+    }
+    assert!(again.len() < anew.len() + anew.len() / 50, "{} and {}", again.len(), anew.len());
+    assert!(texts(&read(&again, ALL).unwrap().0) == texts(&read(&anew, ALL).unwrap().0));
 }
 
 #[test]

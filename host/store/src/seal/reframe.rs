@@ -1,7 +1,8 @@
 //! The rows of segments as frames of a block. Memory holds the rows of one frame, or two.
 //!
 //! A frame that is full already is taken as it stands: its bytes are checked, not decoded, and get another header. Small ones
-//! are joined, per window, in the order in which they were written; origins keep their batch ids.
+//! are joined, per window, in the order in which they were written; origins keep their batch ids. Of those what keeps its bytes
+//! (ids, plain texts) is not compressed again.
 
 use std::io;
 use std::path::Path;
@@ -16,8 +17,9 @@ use super::SealOptions;
 use super::plan::Ended;
 use crate::disk::{Disk, File};
 use crate::error::{Damage, StoreError};
+use crate::frame::again::{self, StoredValues};
 use crate::frame::decode::body_matches;
-use crate::frame::encode::{Encoded, encode};
+use crate::frame::encode::{Encoded, encode_joined};
 use crate::frame::header::FRAME_HEADER;
 use crate::hot::scan::{Entry, NoIndex, SegmentIndex};
 use crate::keys::Keyring;
@@ -116,6 +118,8 @@ pub(super) struct Reframe<'a> {
     visit: &'a mut dyn Visit,
     /// Rows of a window that wait for more.
     pending: Vec<Batch>,
+    /// What is stored of them.
+    stored: Vec<StoredValues>,
     pending_rows: usize,
     pending_bytes: usize,
     window: Window,
@@ -129,6 +133,7 @@ impl<'a> Reframe<'a> {
             options,
             visit,
             pending: Vec::new(),
+            stored: Vec::new(),
             pending_rows: 0,
             pending_bytes: 0,
             window: Window::from_number(0),
@@ -171,19 +176,28 @@ impl<'a> Reframe<'a> {
         let full = entry.meta.header.rows as usize >= rows - rows / LACK;
         let visit = &*self.visit;
         let want = |table, id: &ColumnId| !full || visit.wants(table, id);
-        let stored = if full { Encoded::stored(&entry.meta, body).map(Some) } else { Ok(None) };
-        let (batch, stored) = match entry.meta.rows_in(&want, body).and_then(|batch| Ok((batch, stored?))) {
-            Ok(had) => had,
+        let batch = match entry.meta.rows_in(&want, body) {
+            Ok(batch) => batch,
             Err(damage) => return Ok(Err(damage)),
         };
-        self.visit.rows(&batch);
-        if let Some(stored) = stored {
+        if full {
+            let stored = match Encoded::stored(&entry.meta, body) {
+                Ok(stored) => stored,
+                Err(damage) => return Ok(Err(damage)),
+            };
+            self.visit.rows(&batch);
             self.block.frame(&stored, self.window)?;
             return Ok(Ok(()));
         }
+        let stored = match entry.meta.stored_values(body) {
+            Ok(stored) => stored,
+            Err(damage) => return Ok(Err(damage)),
+        };
+        self.visit.rows(&batch);
         self.pending_rows += batch.rows();
-        self.pending_bytes += batch.memory_bytes();
+        self.pending_bytes += batch.memory_bytes() + again::memory_bytes(&stored);
         self.pending.push(batch);
+        self.stored.push(stored);
         if self.pending_rows >= rows || self.pending_bytes >= PENDING_BYTES_MAX {
             self.flush()?;
         }
@@ -192,7 +206,7 @@ impl<'a> Reframe<'a> {
 
     /// Writes what waits.
     pub(super) fn flush(&mut self) -> Result<(), StoreError> {
-        let batches = std::mem::take(&mut self.pending);
+        let (batches, stored) = (std::mem::take(&mut self.pending), std::mem::take(&mut self.stored));
         let rows = std::mem::take(&mut self.pending_rows);
         self.pending_bytes = 0;
         if rows == 0 {
@@ -204,18 +218,18 @@ impl<'a> Reframe<'a> {
         // The last batch may be as large as the ones before it together.
         let parts = (rows / wanted).max(1);
         if parts == 1 {
-            return self.write(&joined);
+            return self.write(&joined, &stored);
         }
         let edge = |i: usize| (rows * i / parts) as u32;
         for i in 0..parts {
             let range = UInt32Array::from_iter_values(edge(i)..edge(i + 1));
-            self.write(&joined.select(&range).map_err(bug)?)?;
+            self.write(&joined.select(&range).map_err(bug)?, &[])?;
         }
         Ok(())
     }
 
-    fn write(&mut self, batch: &Batch) -> Result<(), StoreError> {
-        self.block.frame(&encode(batch, self.options.zstd_level.clamp(1, 3))?, self.window)
+    fn write(&mut self, batch: &Batch, stored: &[StoredValues]) -> Result<(), StoreError> {
+        self.block.frame(&encode_joined(batch, self.options.zstd_level.clamp(1, 3), stored)?, self.window)
     }
 }
 

@@ -53,6 +53,15 @@ impl ColumnDir {
         self.nulls
     }
 
+    /// The buffer that holds nothing but values as they are, one after the other; `None` where there is no such.
+    pub(super) fn plain_values(&self) -> Option<Buffer> {
+        match self.layout {
+            FIXED => self.main,
+            BYTES => self.second,
+            _ => None,
+        }
+    }
+
     /// The buffers that must be fetched, in the order of the payload.
     pub(crate) fn buffers(&self) -> impl Iterator<Item = Buffer> {
         [self.validity, self.main, self.second, self.third].into_iter().flatten()

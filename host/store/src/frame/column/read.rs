@@ -69,11 +69,11 @@ pub(in crate::frame) fn decode<'a>(
             let values = scatter(doubles(&main, count)?, validity.as_ref());
             Arc::new(Float64Array::try_new(values.into(), validity).map_err(broken)?)
         }
-        (FIXED, DataType::FixedSizeBinary(width)) => fixed(&main, *width, count, rows, validity)?,
+        (FIXED, DataType::FixedSizeBinary(width)) => fixed(main, *width, count, rows, validity)?,
         (BYTES, DataType::Utf8 | DataType::Binary) => {
             let offsets = offsets(&numbers()?, validity.as_ref(), rows)?;
             let data = fetch(dir.second.as_ref().ok_or_else(bad)?)?;
-            bytes_array(&data_type, offsets, &data, validity)?
+            bytes_array(&data_type, offsets, data.into_owned(), validity)?
         }
         (DICTIONARY, DataType::Utf8) => {
             let keys = scatter(ints::decode(form()?, count, &main)?, validity.as_ref()).into();
@@ -83,7 +83,7 @@ pub(in crate::frame) fn decode<'a>(
             let stored = fetch(dir.third.as_ref().ok_or_else(bad)?)?;
             let (lengths, data) = stored.split_at_checked(lengths_form.len(count)).ok_or_else(bad)?;
             let offsets = offsets(&ints::decode(lengths_form, count, lengths)?, None, count)?;
-            let values = bytes_array(&DataType::Utf8, offsets, data, None)?;
+            let values = bytes_array(&DataType::Utf8, offsets, data.to_vec(), None)?;
             Arc::new(DictionaryArray::try_new(keys, values).map_err(broken)?)
         }
         (layout @ (INT_LISTS | DOUBLE_LISTS), DataType::List(item)) => {
@@ -139,7 +139,7 @@ fn scatter<T: Copy + Default>(dense: Vec<T>, validity: Option<&NullBuffer>) -> V
 }
 
 fn fixed(
-    bytes: &[u8],
+    bytes: Cow<'_, [u8]>,
     width: i32,
     count: usize,
     rows: usize,
@@ -150,7 +150,7 @@ fn fixed(
         return Err(Damage::Bounds("fixed column"));
     }
     let values = match &validity {
-        None => bytes.to_vec(),
+        None => bytes.into_owned(),
         Some(v) => {
             let mut values = vec![0; size * rows];
             for (to, value) in v.valid_indices().zip(bytes.chunks_exact(size)) {
@@ -191,14 +191,14 @@ fn offsets(lengths: &[i64], validity: Option<&NullBuffer>, rows: usize) -> Resul
 fn bytes_array(
     data_type: &DataType,
     offsets: OffsetBuffer<i32>,
-    data: &[u8],
+    data: Vec<u8>,
     validity: Option<NullBuffer>,
 ) -> Result<ArrayRef, Damage> {
     if offsets[offsets.len() - 1] as usize != data.len() {
         return Err(Damage::Bounds("text"));
     }
     let broken = |e: arrow::error::ArrowError| Damage::Rows(e.to_string());
-    let data = ArrowBuffer::from(data.to_vec());
+    let data = ArrowBuffer::from(data);
     Ok(if *data_type == DataType::Utf8 {
         Arc::new(StringArray::try_new(offsets, data, validity).map_err(broken)?)
     } else {

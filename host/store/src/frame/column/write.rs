@@ -6,8 +6,9 @@ use arrow::array::{Array, ArrayRef, AsArray, DictionaryArray, FixedSizeBinaryArr
 use arrow::buffer::{BooleanBuffer, NullBuffer, OffsetBuffer};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float64Type, Int32Type, Int64Type, UInt8Type, UInt32Type};
-use prism_model::{ColumnId, Intrinsic};
+use prism_model::{ColumnId, Intrinsic, TableKind};
 
+use super::super::again::{self, StoredValues};
 use super::super::bloom;
 use super::super::buffer::Sink;
 use super::super::ints;
@@ -18,6 +19,9 @@ use crate::error::StoreError;
 
 /// What [`encode`] needs besides the column.
 pub(in crate::frame) struct Encoder<'a> {
+    pub(in crate::frame) table: TableKind,
+    /// Frames that are joined: what they have of a column is not compressed again.
+    pub(in crate::frame) again: &'a [StoredValues],
     pub(in crate::frame) sink: &'a mut Sink,
     pub(in crate::frame) directory: &'a mut Vec<u8>,
     pub(in crate::frame) tokens: &'a mut Vec<u64>,
@@ -27,6 +31,14 @@ pub(in crate::frame) struct Encoder<'a> {
 }
 
 impl Encoder<'_> {
+    /// Puts values as they are as one buffer.
+    fn push_values(&mut self, id: &ColumnId, raw: &[u8]) -> Result<(), StoreError> {
+        match again::pieces(self.again, self.table, id, raw.len()).filter(|_| !self.sink.is_whole()) {
+            Some((pieces, packed)) => self.sink.push_pieces(raw.len(), &pieces, packed, self.directory),
+            None => self.sink.push(raw, self.directory),
+        }
+    }
+
     /// Puts `numbers` as one buffer.
     fn push_numbers(&mut self) -> Result<Option<(i64, i64)>, StoreError> {
         self.scratch.clear();
@@ -99,25 +111,25 @@ pub(in crate::frame) fn encode(
             meta.range = Some(Range::Bool { any_true: trues > 0, any_false: trues < dense.len() });
             to.sink.push(&bitmap(&dense), to.directory)?;
         }
-        DataType::UInt8 => put_ints(dense(array.as_primitive::<UInt8Type>().values(), validity), &mut meta, to)?,
-        DataType::UInt32 => put_ints(dense(array.as_primitive::<UInt32Type>().values(), validity), &mut meta, to)?,
-        DataType::Int32 => put_ints(dense(array.as_primitive::<Int32Type>().values(), validity), &mut meta, to)?,
-        DataType::Int64 => put_ints(dense(array.as_primitive::<Int64Type>().values(), validity), &mut meta, to)?,
+        DataType::UInt8 => put_ints(&dense(array.as_primitive::<UInt8Type>().values(), validity), &mut meta, to)?,
+        DataType::UInt32 => put_ints(&dense(array.as_primitive::<UInt32Type>().values(), validity), &mut meta, to)?,
+        DataType::Int32 => put_ints(&dense(array.as_primitive::<Int32Type>().values(), validity), &mut meta, to)?,
+        DataType::Int64 => put_ints(&dense(array.as_primitive::<Int64Type>().values(), validity), &mut meta, to)?,
         DataType::Float64 => {
-            let values = array.as_primitive::<Float64Type>().values();
+            let values = dense(array.as_primitive::<Float64Type>().values(), validity);
             to.scratch.clear();
-            dense(values, validity).for_each(|d| to.scratch.extend_from_slice(&d.to_le_bytes()));
-            meta.range = double_range(dense(values, validity));
+            values.iter().for_each(|d| to.scratch.extend_from_slice(&d.to_le_bytes()));
+            meta.range = double_range(values.iter().copied());
             to.sink.push(to.scratch, to.directory)?;
         }
         DataType::FixedSizeBinary(_) => put_fixed(id, array.as_fixed_size_binary(), to)?,
         DataType::Binary => {
             let values = array.as_binary::<i32>();
-            put_bytes(values.offsets(), values.value_data(), validity, to)?;
+            put_bytes(id, values.offsets(), values.value_data(), validity, to)?;
         }
         DataType::Utf8 => {
             let values = array.as_string::<i32>();
-            put_bytes(values.offsets(), values.value_data(), validity, to)?;
+            put_bytes(id, values.offsets(), values.value_data(), validity, to)?;
             note_text(id, values.iter().flatten(), &mut meta, to);
         }
         DataType::List(_) => put_lists(id, array.as_list::<i32>(), validity, to)?,
@@ -127,20 +139,16 @@ pub(in crate::frame) fn encode(
 }
 
 /// The values that are there.
-fn dense<'a, T: Copy>(values: &'a [T], validity: Option<&'a NullBuffer>) -> impl Iterator<Item = T> + 'a {
-    // One of the two is empty: chaining keeps one iterator type without a branch a value.
-    let all = if validity.is_none() { values } else { &[] };
-    let some = validity.map(|v| v.valid_indices().map(|i| values[i]));
-    all.iter().copied().chain(some.into_iter().flatten())
+fn dense<'a, T: Copy>(values: &'a [T], validity: Option<&NullBuffer>) -> Cow<'a, [T]> {
+    match validity {
+        None => Cow::Borrowed(values),
+        Some(validity) => validity.valid_indices().map(|i| values[i]).collect(),
+    }
 }
 
-fn put_ints<T: Into<i64>>(
-    numbers: impl Iterator<Item = T>,
-    meta: &mut ColumnMeta,
-    to: &mut Encoder<'_>,
-) -> Result<(), StoreError> {
+fn put_ints<T: Copy + Into<i64>>(numbers: &[T], meta: &mut ColumnMeta, to: &mut Encoder<'_>) -> Result<(), StoreError> {
     to.numbers.clear();
-    to.numbers.extend(numbers.map(Into::into));
+    to.numbers.extend(numbers.iter().map(|n| (*n).into()));
     meta.range = to.push_numbers()?.map(|(min, max)| Range::Int { min, max });
     Ok(())
 }
@@ -161,25 +169,27 @@ pub(crate) fn double_range(numbers: impl Iterator<Item = f64>) -> Option<Range> 
 fn put_fixed(id: &ColumnId, array: &FixedSizeBinaryArray, to: &mut Encoder<'_>) -> Result<(), StoreError> {
     let width = array.value_size();
     let note = *id == ColumnId::Intrinsic(Intrinsic::TraceId);
-    to.scratch.clear();
-    if array.null_count() == 0 {
-        to.scratch.extend_from_slice(&array.values()[..array.len() * width]);
+    let values = if array.null_count() == 0 {
+        Cow::Borrowed(&array.values()[..array.len() * width])
     } else {
-        array.iter().flatten().for_each(|v| to.scratch.extend_from_slice(v));
-    }
+        let mut there = Vec::with_capacity((array.len() - array.null_count()) * width);
+        array.iter().flatten().for_each(|v| there.extend_from_slice(v));
+        Cow::Owned(there)
+    };
     if note {
         let mut previous: &[u8] = &[];
-        for value in to.scratch.chunks_exact(width) {
+        for value in values.chunks_exact(width) {
             if value != previous {
                 to.traces.push(bloom::trace_hash(value));
                 previous = value;
             }
         }
     }
-    to.sink.push(to.scratch, to.directory)
+    to.push_values(id, &values)
 }
 
 fn put_bytes(
+    id: &ColumnId,
     offsets: &OffsetBuffer<i32>,
     data: &[u8],
     validity: Option<&NullBuffer>,
@@ -195,7 +205,7 @@ fn put_bytes(
     let total = to.numbers.iter().sum::<i64>() as usize;
     to.push_numbers()?;
     if total == last - first {
-        return to.sink.push(&data[first..last], to.directory);
+        return to.push_values(id, &data[first..last]);
     }
     // Some null hides bytes: leave them out.
     to.scratch.clear();
@@ -257,16 +267,17 @@ fn put_dictionary(
 ) -> Result<(), StoreError> {
     let values: &StringArray = array.values().as_string();
     let keys = array.keys();
+    let numbers = dense(keys.values(), keys.nulls());
     let mut used = vec![false; values.len()];
-    dense(keys.values(), keys.nulls()).for_each(|k| used[k as usize] = true);
+    numbers.iter().for_each(|k| used[*k as usize] = true);
     let count = used.iter().filter(|u| **u).count();
     to.numbers.clear();
     if count == used.len() {
-        to.numbers.extend(dense(keys.values(), keys.nulls()).map(i64::from));
+        to.numbers.extend(numbers.iter().map(|k| i64::from(*k)));
     } else {
         let mut next = 0;
         let new: Vec<i64> = used.iter().map(|u| if *u { (next, next += 1).0 } else { 0 }).collect();
-        to.numbers.extend(dense(keys.values(), keys.nulls()).map(|k| new[k as usize]));
+        to.numbers.extend(numbers.iter().map(|k| new[*k as usize]));
     }
     to.push_numbers()?;
     let text = |i: usize| values.value(i);
