@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range as Span;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray};
 use arrow::datatypes::{DataType, Float64Type, Int32Type, Int64Type, UInt8Type, UInt32Type};
 use prism_model::reshape::default_array;
 use prism_model::{ColumnId, Redaction, Signal, TableKind};
@@ -122,19 +122,21 @@ pub(super) fn is_default(id: &ColumnId, array: &ArrayRef) -> bool {
 /// The statistics of a column of ADR 0001, and its tokens. A dictionary must hold values that are used only.
 pub(super) fn measure(id: &ColumnId, array: &ArrayRef, tokens: Option<&mut Tokens>) -> Result<ColumnMeta, StoreError> {
     let mut meta = ColumnMeta { id: id.clone(), null_count: array.null_count() as u32, range: None, dictionary: None };
-    fn ints(values: impl Iterator<Item = i64>) -> Option<Range> {
-        let (min, max) = values.fold((i64::MAX, i64::MIN), |(min, max), v| (min.min(v), max.max(v)));
+    fn ints<T: ArrowPrimitiveType<Native: Into<i64>>>(array: &ArrayRef) -> Option<Range> {
+        let array = array.as_primitive::<T>();
+        let wider = |range: (i64, i64), v: i64| (range.0.min(v), range.1.max(v));
+        let (min, max) = match array.nulls() {
+            None => array.values().iter().map(|v| (*v).into()).fold((i64::MAX, i64::MIN), wider),
+            Some(_) => array.iter().flatten().map(Into::into).fold((i64::MAX, i64::MIN), wider),
+        };
         (min <= max).then_some(Range::Int { min, max })
     }
     match array.data_type() {
         _ if array.null_count() == array.len() => {}
-        DataType::Int64 if array.null_count() == 0 => {
-            meta.range = ints(array.as_primitive::<Int64Type>().values().iter().copied());
-        }
-        DataType::Int64 => meta.range = ints(array.as_primitive::<Int64Type>().iter().flatten()),
-        DataType::Int32 => meta.range = ints(array.as_primitive::<Int32Type>().iter().flatten().map(i64::from)),
-        DataType::UInt32 => meta.range = ints(array.as_primitive::<UInt32Type>().iter().flatten().map(i64::from)),
-        DataType::UInt8 => meta.range = ints(array.as_primitive::<UInt8Type>().iter().flatten().map(i64::from)),
+        DataType::Int64 => meta.range = ints::<Int64Type>(array),
+        DataType::Int32 => meta.range = ints::<Int32Type>(array),
+        DataType::UInt32 => meta.range = ints::<UInt32Type>(array),
+        DataType::UInt8 => meta.range = ints::<UInt8Type>(array),
         DataType::Float64 => meta.range = double_range(array.as_primitive::<Float64Type>().iter().flatten()),
         DataType::Boolean => {
             let (trues, falses) = (array.as_boolean().true_count(), array.as_boolean().false_count());

@@ -18,6 +18,7 @@ mod flatten;
 mod cuckoo;
 mod filter;
 mod meta;
+mod hybrid;
 mod pages;
 mod page_map;
 mod write;

@@ -3,10 +3,13 @@
 //!
 //! Written as the format's version 1 asks (data pages v1, RLE levels and numbers), for flat columns that may be null.
 
-use arrow::array::{Array, ArrayRef, AsArray, FixedSizeBinaryArray, StringArray};
-use arrow::buffer::NullBuffer;
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, FixedSizeBinaryArray, PrimitiveArray, StringArray};
 use arrow::datatypes::{DataType, Int32Type, Int64Type, UInt32Type};
 use bytes::Bytes;
+use foldhash::fast::RandomState;
 use parquet::basic::{BoundaryOrder, Compression, Encoding, PageType};
 use parquet::bloom_filter::Sbbf;
 use parquet::column::page::{CompressedPage, Page, PageWriter as _};
@@ -18,6 +21,7 @@ use parquet::file::writer::{SerializedPageWriter, TrackedWrite};
 use parquet::schema::types::ColumnDescPtr;
 use zstd::bulk::Compressor;
 
+use super::hybrid::{hybrid, levels};
 use super::unwritable;
 use crate::error::StoreError;
 use crate::frame::stats::TextRange;
@@ -56,9 +60,9 @@ enum Values {
 }
 
 /// Numbers of values, for the rows that have one.
-struct Numbered {
+struct Numbered<'a> {
     values: Values,
-    numbers: Vec<u32>,
+    numbers: Cow<'a, [u32]>,
 }
 
 /// The chunk of an array, where this way is the better one; `None` leaves it to Parquet's writer.
@@ -69,10 +73,10 @@ pub(super) fn write(
 ) -> Result<Option<Written>, StoreError> {
     let numbered = match array.data_type() {
         DataType::Dictionary(..) => texts(array),
-        DataType::Int32 => ints(array.as_primitive::<Int32Type>().iter().map(|v| v.map(i64::from)), array.len(), |v| {
-            Values::Int32(v.into_iter().map(|v| v as i32).collect())
-        }),
-        DataType::Int64 => ints(array.as_primitive::<Int64Type>().iter(), array.len(), Values::Int64),
+        DataType::Int32 => {
+            ints(array.as_primitive::<Int32Type>(), |v| Values::Int32(v.into_iter().map(|v| v as i32).collect()))
+        }
+        DataType::Int64 => ints(array.as_primitive::<Int64Type>(), Values::Int64),
         DataType::FixedSizeBinary(_) => {
             let ids = array.as_fixed_size_binary();
             return match fixed(ids) {
@@ -86,56 +90,55 @@ pub(super) fn write(
 }
 
 /// A dictionary as it is, without the values that nobody uses.
-fn texts(array: &ArrayRef) -> Option<Numbered> {
+fn texts(array: &ArrayRef) -> Option<Numbered<'_>> {
     let dictionary = array.as_dictionary::<UInt32Type>();
     let values = dictionary.values().as_string::<i32>();
-    let keys = dictionary.keys();
-    let mut new = vec![u32::MAX; values.len()];
-    let mut used: Vec<u32> = Vec::new();
-    let mut numbers = Vec::with_capacity(keys.len() - keys.null_count());
-    let mut number = |key: u32| {
-        let slot = &mut new[key as usize];
-        if *slot == u32::MAX {
-            *slot = used.len() as u32;
-            used.push(key);
-        }
-        numbers.push(*slot);
+    let keys = there(dictionary.keys());
+    let mut used = vec![false; values.len()];
+    keys.iter().for_each(|key| used[*key as usize] = true);
+    let (texts, numbers) = if used.iter().all(|used| *used) {
+        (values.clone(), keys)
+    } else {
+        let kept: Vec<usize> = (0..used.len()).filter(|key| used[*key]).collect();
+        let mut new = vec![0; values.len()];
+        kept.iter().zip(0..).for_each(|(key, number)| new[*key] = number);
+        let texts = kept.iter().map(|key| values.is_valid(*key).then(|| values.value(*key))).collect();
+        (texts, keys.iter().map(|key| new[*key as usize]).collect())
     };
-    match keys.nulls() {
-        None => keys.values().iter().for_each(|k| number(*k)),
-        Some(nulls) => nulls.valid_indices().for_each(|i| number(keys.value(i))),
-    }
-    if used.iter().any(|v| values.is_null(*v as usize)) {
+    let bytes: usize = (0..texts.len()).map(|i| texts.value_length(i) as usize + 4).sum();
+    if texts.null_count() > 0 || bytes > DICTIONARY_BYTES_MAX {
         return None;
     }
-    let bytes: usize = used.iter().map(|v| values.value_length(*v as usize) as usize + 4).sum();
-    if bytes > DICTIONARY_BYTES_MAX {
-        return None;
-    }
-    let texts = StringArray::from_iter_values(used.iter().map(|v| values.value(*v as usize)));
     Some(Numbered { values: Values::Texts(texts), numbers })
 }
 
-/// Integers that lie close and repeat.
-fn ints(
-    values: impl Iterator<Item = Option<i64>> + Clone,
-    rows: usize,
-    collect: impl Fn(Vec<i64>) -> Values,
-) -> Option<Numbered> {
-    let (mut min, mut max, mut count) = (i64::MAX, i64::MIN, 0usize);
-    for v in values.clone().flatten() {
-        (min, max, count) = (min.min(v), max.max(v), count + 1);
+/// The values that are there.
+fn there<T: ArrowPrimitiveType>(array: &PrimitiveArray<T>) -> Cow<'_, [T::Native]> {
+    match array.nulls() {
+        None => Cow::Borrowed(&array.values()[..]),
+        Some(nulls) => nulls.valid_indices().map(|i| array.value(i)).collect(),
     }
-    if count == 0 {
-        return Some(Numbered { values: collect(Vec::new()), numbers: Vec::new() });
+}
+
+/// Integers that lie close and repeat.
+fn ints<T>(array: &PrimitiveArray<T>, collect: impl Fn(Vec<i64>) -> Values) -> Option<Numbered<'static>>
+where
+    T: ArrowPrimitiveType,
+    T::Native: Into<i64>,
+{
+    let there = there(array);
+    let values = there.iter().map(|v| Into::<i64>::into(*v));
+    let (min, max) = values.clone().fold((i64::MAX, i64::MIN), |(min, max), v| (min.min(v), max.max(v)));
+    if there.is_empty() {
+        return Some(Numbered { values: collect(Vec::new()), numbers: Cow::default() });
     }
     if max.checked_sub(min).is_none_or(|spread| spread >= INTS_SPREAD_MAX) {
         return None;
     }
     let mut new = vec![u32::MAX; (max - min) as usize + 1];
     let mut used = Vec::new();
-    let mut numbers = Vec::with_capacity(count);
-    for v in values.flatten() {
+    let mut numbers = Vec::with_capacity(there.len());
+    for v in values {
         let slot = &mut new[(v - min) as usize];
         if *slot == u32::MAX {
             *slot = used.len() as u32;
@@ -144,25 +147,33 @@ fn ints(
         numbers.push(*slot);
     }
     // Many values packed by difference take less than their dictionary.
-    (used.len() <= (rows / 16).max(16)).then(|| Numbered { values: collect(used), numbers })
+    (used.len() <= (array.len() / 16).max(16)).then(|| Numbered { values: collect(used), numbers: numbers.into() })
 }
 
 /// Ids that repeat often enough.
-fn fixed(array: &FixedSizeBinaryArray) -> Option<Numbered> {
+fn fixed(array: &FixedSizeBinaryArray) -> Option<Numbered<'static>> {
     let width = array.value_size();
     if width > 16 {
         return None;
     }
     let count = array.len() - array.null_count();
     // Random ids show on the first thousands whether they repeat; near each other in time most of them do if any.
-    let mut known: std::collections::HashMap<[u8; 16], u32> = std::collections::HashMap::with_capacity(count / 4);
+    let mut known: HashMap<u128, u32, RandomState> =
+        HashMap::with_capacity_and_hasher(count / 4, RandomState::default());
     let mut used = Vec::new();
     let mut numbers = Vec::with_capacity(count);
+    let mut last: Option<(u128, u32)> = None;
     for (seen, id) in array.iter().flatten().enumerate() {
         let mut value = [0; 16];
         value[..width].copy_from_slice(id);
+        let key = u128::from_le_bytes(value);
         let next = used.len() as u32;
-        let number = *known.entry(value).or_insert(next);
+        let number = match last {
+            // The rows of a trace mostly lie together.
+            Some((last, number)) if last == key => number,
+            _ => *known.entry(key).or_insert(next),
+        };
+        last = Some((key, number));
         if number == next {
             used.push(value);
         }
@@ -174,7 +185,7 @@ fn fixed(array: &FixedSizeBinaryArray) -> Option<Numbered> {
     let bits = usize::BITS - used.len().leading_zeros();
     let dictionary = used.len() * width + count * bits as usize / 8;
     (dictionary < count * width && used.len() * width <= DICTIONARY_BYTES_MAX)
-        .then_some(Numbered { values: Values::Fixed(used, width), numbers })
+        .then(|| Numbered { values: Values::Fixed(used, width), numbers: numbers.into() })
 }
 
 impl Values {
@@ -204,8 +215,8 @@ impl Values {
         }
     }
 
-    /// The place of each value among all in their order; `None` for ids, whose bounds prune nothing.
-    fn ranks(&self) -> Option<Vec<u32>> {
+    /// The values in their order; `None` for ids, whose bounds prune nothing.
+    fn order(&self) -> Option<Vec<u32>> {
         let mut order: Vec<u32> = (0..self.len() as u32).collect();
         match self {
             Values::Texts(v) => order.sort_unstable_by_key(|i| v.value(*i as usize)),
@@ -213,9 +224,7 @@ impl Values {
             Values::Int64(v) => order.sort_unstable_by_key(|i| v[*i as usize]),
             Values::Fixed(..) => return None,
         }
-        let mut ranks = vec![0; order.len()];
-        order.iter().enumerate().for_each(|(rank, i)| ranks[*i as usize] = rank as u32);
-        Some(ranks)
+        Some(order)
     }
 
     /// The smallest and the largest value; `None` for ids, or where there is none.
@@ -318,7 +327,7 @@ impl<'c> Pages<'c> {
         }
     }
 
-    fn dictionary(mut self, array: &ArrayRef, numbered: &Numbered) -> Result<Written, StoreError> {
+    fn dictionary(mut self, array: &ArrayRef, numbered: &Numbered<'_>) -> Result<Written, StoreError> {
         let Numbered { values, numbers } = numbered;
         let plain = values.plain();
         let page = Page::DictionaryPage {
@@ -331,7 +340,12 @@ impl<'c> Pages<'c> {
         self.dictionary = true;
         // Bounds of pages that hold values from everywhere prune nothing, and sorting many texts takes its time.
         let by_page = self.chunk.bounds && values.len() <= BOUNDED_VALUES_MAX;
-        let ranks = if by_page { values.ranks() } else { None };
+        let order = if by_page { values.order() } else { None };
+        let ranks = order.as_ref().map(|order| {
+            let mut ranks = vec![0; order.len()];
+            order.iter().enumerate().for_each(|(rank, i)| ranks[*i as usize] = rank as u32);
+            ranks
+        });
         let mut bits = (u32::BITS - (values.len().max(1) as u32 - 1).leading_zeros()) as u8;
         let (mut from, mut taken) = (0, 0);
         while from < array.len() {
@@ -355,10 +369,11 @@ impl<'c> Pages<'c> {
                     (bits, raw, packed) = (bits.next_multiple_of(8), wide, wide_packed);
                 }
             }
-            let bounds = ranks.as_ref().and_then(|ranks| {
-                let least = own.iter().min_by_key(|n| ranks[**n as usize])?;
-                let most = own.iter().max_by_key(|n| ranks[**n as usize])?;
-                values.bounds(*least, *most).map(|(min, max, _)| (min, max))
+            let bounds = order.as_ref().zip(ranks.as_ref()).and_then(|(order, ranks)| {
+                let of_page = own.iter().map(|n| ranks[*n as usize]);
+                let (least, most) = of_page.fold((u32::MAX, 0), |(min, max), rank| (min.min(rank), max.max(rank)));
+                let least = order.get(least as usize)?;
+                values.bounds(*least, order[most as usize]).map(|(min, max, _)| (min, max))
             });
             self.data(packed, raw.len(), Encoding::RLE_DICTIONARY, to - from, there, bounds)?;
             (from, taken) = (to, taken + there);
@@ -371,12 +386,18 @@ impl<'c> Pages<'c> {
 
     /// Ids one after the other.
     fn plain(mut self, array: &FixedSizeBinaryArray) -> Result<Written, StoreError> {
-        let mut from = 0;
+        let (mut from, width) = (0, array.value_size());
         while from < array.len() {
             let to = (from + self.chunk.value_page_rows).min(array.len());
-            let mut raw = Vec::with_capacity((to - from) * array.value_size() + 64);
+            let mut raw = Vec::with_capacity((to - from) * width + 64);
             let there = levels(array.nulls(), from, to, &mut raw);
-            (from..to).filter(|i| array.is_valid(*i)).for_each(|i| raw.extend_from_slice(array.value(i)));
+            match array.nulls() {
+                None => raw.extend_from_slice(&array.value_data()[from * width..to * width]),
+                Some(nulls) => {
+                    let there = nulls.slice(from, to - from);
+                    there.valid_indices().for_each(|i| raw.extend_from_slice(array.value(from + i)));
+                }
+            }
             let packed = self.compress(&raw)?;
             self.data(packed, raw.len(), Encoding::PLAIN, to - from, there, None)?;
             from = to;
@@ -474,86 +495,6 @@ fn bloom(values: usize, share: f64, insert: impl FnOnce(&mut Sbbf)) -> Result<Sb
     insert(&mut bloom);
     bloom.fold_to_target_fpp(share);
     Ok(bloom)
-}
-
-/// Appends the definition levels of rows: 1 where there is a value. Gives how many there are.
-fn levels(nulls: Option<&NullBuffer>, from: usize, to: usize, out: &mut Vec<u8>) -> usize {
-    let at = out.len();
-    out.extend_from_slice(&[0; 4]);
-    let there = match nulls {
-        Some(nulls) => {
-            let levels: Vec<u32> = (from..to).map(|i| u32::from(nulls.is_valid(i))).collect();
-            hybrid(&levels, 1, out);
-            levels.iter().sum::<u32>() as usize
-        }
-        None => {
-            run(1, to - from, 1, out);
-            to - from
-        }
-    };
-    let len = (out.len() - at - 4) as u32;
-    out[at..at + 4].copy_from_slice(&len.to_le_bytes());
-    there
-}
-
-/// Parquet's hybrid of runs and packed bits. Runs of eight and more are told as runs.
-fn hybrid(values: &[u32], bits: u8, out: &mut Vec<u8>) {
-    let mut packed_from = 0;
-    let mut at = 0;
-    while at < values.len() {
-        let len = values[at..].iter().take_while(|v| **v == values[at]).count();
-        // Packed values come in groups of eight: a run begins where a group ends.
-        let odd = (at - packed_from) % 8;
-        let lost = if odd == 0 { 0 } else { 8 - odd };
-        if len >= lost + 8 {
-            pack(&values[packed_from..at + lost], bits, out);
-            run(values[at], len - lost, bits, out);
-            at += len;
-            packed_from = at;
-        } else {
-            at += len;
-        }
-    }
-    pack(&values[packed_from..], bits, out);
-}
-
-fn run(value: u32, len: usize, bits: u8, out: &mut Vec<u8>) {
-    if len == 0 {
-        return;
-    }
-    varint((len as u64) << 1, out);
-    out.extend_from_slice(&value.to_le_bytes()[..usize::from(bits).div_ceil(8)]);
-}
-
-fn pack(values: &[u32], bits: u8, out: &mut Vec<u8>) {
-    if values.is_empty() {
-        return;
-    }
-    let groups = values.len().div_ceil(8);
-    varint((groups as u64) << 1 | 1, out);
-    let end = out.len() + groups * usize::from(bits);
-    let (mut word, mut filled) = (0u64, 0u32);
-    for &value in values {
-        word |= u64::from(value) << filled;
-        filled += u32::from(bits);
-        while filled >= 8 {
-            out.push(word as u8);
-            word >>= 8;
-            filled -= 8;
-        }
-    }
-    if filled > 0 {
-        out.push(word as u8);
-    }
-    out.resize(end, 0);
-}
-
-fn varint(mut n: u64, out: &mut Vec<u8>) {
-    while n >= 0x80 {
-        out.push(n as u8 | 0x80);
-        n >>= 7;
-    }
-    out.push(n as u8);
 }
 
 /// Whether a leaf is flat and may be null: what is written here.

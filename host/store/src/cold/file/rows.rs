@@ -80,21 +80,14 @@ impl Rows {
         let mut unsorted_times = Vec::with_capacity(rows);
         batches.iter().for_each(|b| unsorted_times.extend_from_slice(b.event_times().values()));
         let traces = trace_hashes(&batches);
-        let mut joined: Vec<u32> = (0..rows as u32).collect();
-        joined.sort_by_key(|i| unsorted_times[*i as usize]);
-        for slice in joined.chunks_mut(slice_rows.max(1)) {
-            let mut begins: HashMap<(u32, u64), i64, foldhash::fast::RandomState> = HashMap::default();
-            let mut keyed: Vec<((u32, i64, u64), u32)> = Vec::with_capacity(slice.len());
-            for &i in &*slice {
+        let mut joined: Vec<u32> = Vec::with_capacity(rows);
+        for slice in slices(&unsorted_times, slice_rows.max(1)) {
+            let row = |i: u32| {
                 let resource = resource.map_or(0, |r| r.value(i as usize));
                 let rank = rank.get(resource as usize).copied().unwrap_or(0);
-                let (trace, time) = (traces.get(i as usize).copied().unwrap_or(0), unsorted_times[i as usize]);
-                // Rows come here by time: the first of a trace says where it begins.
-                let begin = if trace == 0 { time } else { *begins.entry((rank, trace)).or_insert(time) };
-                keyed.push(((rank, begin, trace), i));
-            }
-            keyed.sort_unstable();
-            slice.iter_mut().zip(keyed).for_each(|(place, (_, i))| *place = i);
+                (rank, traces.get(i as usize).copied().unwrap_or(0), unsorted_times[i as usize])
+            };
+            sort_slice(&slice, row, &mut joined);
         }
         let times = joined.iter().map(|i| unsorted_times[*i as usize]).collect();
         let mut place = Vec::with_capacity(rows);
@@ -110,6 +103,74 @@ impl Rows {
     }
 }
 
+/// The rows of each `slice_rows` that follow each other in time (of equal times as they came), as they came.
+fn slices(times: &[i64], slice_rows: usize) -> Vec<Vec<u32>> {
+    /// Moves rows to their slices; what each but the first begins with goes to `begins`.
+    fn split(rows: &mut [(i64, u32)], slice_rows: usize, begins: &mut Vec<(i64, u32)>) {
+        let slices = rows.len().div_ceil(slice_rows);
+        if slices > 1 {
+            let at = slices / 2 * slice_rows;
+            rows.select_nth_unstable(at);
+            let (before, behind) = rows.split_at_mut(at);
+            split(before, slice_rows, begins);
+            begins.push(behind[0]);
+            split(behind, slice_rows, begins);
+        }
+    }
+    let mut begins = Vec::new();
+    // Finding out where slices end is cheaper than sorting all rows by time: in their slice they are sorted otherwise.
+    split(&mut times.iter().copied().zip(0..).collect::<Vec<_>>(), slice_rows, &mut begins);
+    let mut slices: Vec<Vec<u32>> =
+        (0..=begins.len()).map(|_| Vec::with_capacity(slice_rows.min(times.len()))).collect();
+    for row in times.iter().copied().zip(0..) {
+        slices[begins.partition_point(|begin| *begin <= row)].push(row.1);
+    }
+    slices
+}
+
+/// Appends the rows of a slice, which ascend, in their order. `row` tells the rank of a row's resource, its trace and its time.
+fn sort_slice(slice: &[u32], row: impl Fn(u32) -> (u32, u64, i64), sorted: &mut Vec<u32>) {
+    // What is sorted are traces, which are fewer than rows: rank, begin, trace.
+    let mut groups: Vec<(u32, i64, u64)> = Vec::new();
+    let mut known: HashMap<(u32, u64), u32, foldhash::fast::RandomState> = HashMap::default();
+    let mut of = Vec::with_capacity(slice.len());
+    let mut last: Option<((u32, u64), u32)> = None;
+    for &i in slice {
+        let (rank, trace, time) = row(i);
+        let next = groups.len() as u32;
+        let group = match last {
+            // A row without a trace is for itself.
+            _ if trace == 0 => next,
+            Some((key, group)) if key == (rank, trace) => group,
+            _ => *known.entry((rank, trace)).or_insert(next),
+        };
+        match groups.get_mut(group as usize) {
+            Some((_, begin, _)) => *begin = time.min(*begin),
+            None => groups.push((rank, time, trace)),
+        }
+        if trace != 0 {
+            last = Some(((rank, trace), group));
+        }
+        of.push(group);
+    }
+    let mut order: Vec<u32> = (0..groups.len() as u32).collect();
+    order.sort_unstable_by_key(|group| (groups[*group as usize], *group));
+    let mut counts = vec![0u32; groups.len()];
+    of.iter().for_each(|group| counts[*group as usize] += 1);
+    let mut places = vec![0; groups.len()];
+    let mut end = sorted.len();
+    for group in order {
+        places[group as usize] = end;
+        end += counts[group as usize] as usize;
+    }
+    sorted.resize(end, 0);
+    for (i, group) in slice.iter().zip(of) {
+        let place = &mut places[group as usize];
+        sorted[*place] = *i;
+        *place += 1;
+    }
+}
+
 /// By row: what tells traces apart, 0 where there is none. Empty where no batch has traces.
 fn trace_hashes(batches: &[Batch]) -> Vec<u64> {
     let ids = |b: &Batch| b.items().intrinsic(Intrinsic::TraceId).cloned();
@@ -120,8 +181,15 @@ fn trace_hashes(batches: &[Batch]) -> Vec<u64> {
     for batch in batches {
         match ids(batch) {
             Some(ids) => {
-                let ids = ids.as_fixed_size_binary();
-                hashes.extend(ids.iter().map(|id| id.map_or(0, bloom::trace_hash)));
+                let (mut previous, mut hash): (&[u8], u64) = (&[], 0);
+                hashes.extend(ids.as_fixed_size_binary().iter().map(|id| {
+                    let Some(id) = id else { return 0 };
+                    // The spans of a trace mostly come together.
+                    if id != previous {
+                        (previous, hash) = (id, bloom::trace_hash(id));
+                    }
+                    hash
+                }));
             }
             None => hashes.resize(hashes.len() + batch.rows(), 0),
         }
@@ -240,7 +308,7 @@ impl<'a> TextPart<'a> {
 }
 
 fn dictionary(parts: &[Option<ArrayRef>]) -> Text {
-    let mut known: HashMap<&str, u32> = HashMap::new();
+    let mut known: HashMap<&str, u32, foldhash::fast::RandomState> = HashMap::default();
     let mut values = StringBuilder::new();
     let mut numbers = Vec::with_capacity(parts.len());
     for part in parts {
@@ -268,6 +336,12 @@ fn dictionary(parts: &[Option<ArrayRef>]) -> Text {
 }
 
 const NONE: u32 = u32::MAX;
+
+/// Values of so many bytes at these places. The compiler knows the width: variable ones take several times as long.
+fn gathered<const WIDTH: usize>(parts: &[&FixedSizeBinaryArray], places: &[(usize, usize)]) -> Vec<u8> {
+    let parts: Vec<&[[u8; WIDTH]]> = parts.iter().map(|part| part.value_data().as_chunks().0).collect();
+    places.iter().map(|(part, row)| parts[*part][*row]).collect::<Vec<_>>().into_flattened()
+}
 
 impl ItemColumn {
     /// Its values at these places; a dictionary holds only values that are used, each once.
@@ -336,19 +410,54 @@ impl ItemColumn {
 
     fn gather_fixed(&self, places: &[(usize, usize)], width: i32) -> Result<ArrayRef, StoreError> {
         let parts: Vec<&FixedSizeBinaryArray> = self.parts.iter().map(|p| p.as_fixed_size_binary()).collect();
-        let size = width as usize;
-        let mut bytes = Vec::with_capacity(places.len() * size);
-        let mut valid = Vec::with_capacity(places.len());
-        for &(part, row) in places {
-            bytes.extend_from_slice(&parts[part].value_data()[row * size..(row + 1) * size]);
-            valid.push(parts[part].is_valid(row));
-        }
-        let nulls = Some(NullBuffer::from(valid)).filter(|n| n.null_count() > 0);
+        let bytes = match width {
+            16 => gathered::<16>(&parts, places),
+            8 => gathered::<8>(&parts, places),
+            _ => places.iter().flat_map(|(part, row)| parts[*part].value(*row)).copied().collect(),
+        };
+        let nulls = parts.iter().any(|part| part.null_count() > 0).then(|| {
+            let valid = |i: usize| parts[places[i].0].is_valid(places[i].1);
+            NullBuffer::new(BooleanBuffer::collect_bool(places.len(), valid))
+        });
+        let nulls = nulls.filter(|nulls| nulls.null_count() > 0);
         Ok(Arc::new(FixedSizeBinaryArray::try_new(width, bytes.into(), nulls).map_err(unwritable)?))
     }
 
     /// Rows with a value.
     pub(super) fn present(&self) -> u64 {
         self.present
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// The order that is told, made the slow way: by time, cut, each slice sorted by all that its rows are sorted by.
+        #[test]
+        fn slices_follow_each_other_in_time_and_traces_lie_together(
+            rows in proptest::collection::vec((0u32..3, 0u64..6, -20i64..20), 0..120), slice_rows in 1usize..40,
+        ) {
+            let times: Vec<i64> = rows.iter().map(|row| row.2).collect();
+            let mut found = Vec::new();
+            for slice in slices(&times, slice_rows) {
+                sort_slice(&slice, |i| rows[i as usize], &mut found);
+            }
+            let mut expected: Vec<u32> = (0..rows.len() as u32).collect();
+            expected.sort_by_key(|i| times[*i as usize]);
+            for slice in expected.chunks_mut(slice_rows) {
+                let all = slice.to_vec();
+                slice.sort_by_key(|i| {
+                    let (rank, trace, time) = rows[*i as usize];
+                    let same = all.iter().map(|i| rows[*i as usize]).filter(|row| (row.0, row.1) == (rank, trace));
+                    let begin = if trace == 0 { time } else { same.map(|row| row.2).min().unwrap() };
+                    (rank, begin, trace, *i)
+                });
+            }
+            prop_assert_eq!(found, expected);
+        }
     }
 }
