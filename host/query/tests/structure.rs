@@ -12,6 +12,7 @@ mod shapes;
 use std::collections::{BTreeMap, BTreeSet};
 
 use moved::Moved;
+use prism_dsl::Query;
 use prism_model::samples::Random;
 use prism_model::{Batch, Intrinsic as I, Signal, Value};
 use prism_query::{Answer, Engine, QueryError, RunOptions};
@@ -244,11 +245,17 @@ async fn ask(engine: &Asking, rest: &str) -> Answer {
     ask_rows(engine, "spans", rest).await.unwrap_or_else(|error| panic!("{rest}: {error}"))
 }
 
-async fn ask_rows(engine: &Asking, rows: &str, rest: &str) -> Result<Answer, QueryError> {
+/// A question about the range.
+fn question(rows: &str, rest: &str) -> Result<Query, QueryError> {
     let range = prism_dsl::Range::Between { from: FROM, to: TO };
     let mut query = prism_dsl::parse_text(&format!("from {rows} {rest}"))?;
     query.range = Some(range);
     query.limit = query.limit.or(Some(10_000));
+    Ok(query)
+}
+
+async fn ask_rows(engine: &Asking, rows: &str, rest: &str) -> Result<Answer, QueryError> {
+    let query = question(rows, rest)?;
     let answer = engine.engine.run(&tenant(), &query, NOW, engine.options.clone()).await?;
     if engine.options.structure_passes_min < 2 {
         support::assert_within(&support::explained(&engine.engine, &query).await, &answer, rest);
@@ -333,6 +340,7 @@ async fn check(engine: &Asking, stored: &[Span], told: &str) {
     assert_eq!(numbers(&ask(engine, "match (a: k = 1, b: k = 2 where b and not a) select row").await), alone, "{told}");
     let all = Oracle::new(stored, &[0, 1, 2, 3]);
     beside(engine, &all, told).await;
+    of_parents(engine, stored, told).await;
     traces(engine, &all, told).await;
 }
 
@@ -360,6 +368,48 @@ async fn beside(engine: &Asking, o: &Oracle, told: &str) {
         assert!(cells[2][row].is_none_or(same), "{at} {told}");
         assert_eq!(cells[3][row], o.own(node), "{at} {told}");
         assert!(cells[4][row].unwrap() >= 0, "{told}");
+    }
+}
+
+/// Conditions on the parents of rows, of which those that speak of nothing else are looked for among the parents themselves.
+async fn of_parents(engine: &Asking, stored: &[Span], told: &str) {
+    // A row's own conditions tell which of several spans of one id stands for them.
+    for (own, kinds) in [("", &[0, 1, 2, 3][..]), ("k = 2 and ", &[2][..])] {
+        let o = Oracle::new(stored, kinds);
+        type Holds = fn(Option<i64>) -> bool;
+        let conditions: [(&str, Holds); 7] = [
+            ("parent.k = 1", |k| k == Some(1)),
+            ("parent.k != 1", |k| k.is_some_and(|k| k != 1)),
+            ("not (parent.k = 1)", |k| k != Some(1)),
+            ("exists(parent.k)", |k| k.is_some()),
+            ("coalesce(parent.k, 1) = 1", |k| k.is_none_or(|k| k == 1)),
+            ("parent.k >= 1 and parent.k < 3", |k| k.is_some_and(|k| (1..3).contains(&k))),
+            ("(parent.k = 0 or parent.k = k)", |_| true),
+        ];
+        for (condition, holds) in conditions {
+            // Where spans of one id say the same of themselves, it is open which of them stands for all.
+            let kinds_of = |at: usize| {
+                let Some(node) = o.sent_parent(o.node(at)) else { return vec![None] };
+                let says =
+                    |span: &Span| (!kinds.contains(&span.kind), span.parent, span.start, span.duration, span.running);
+                let head = says(o.head(node));
+                let alike = o.nodes[&node].iter().map(|row| &o.spans[*row]).filter(|span| says(span) == head);
+                alike.map(|span| Some(span.kind)).collect::<Vec<_>>()
+            };
+            let all = |at: usize, kind: Option<i64>| match condition.contains("= k") {
+                true => kind.is_some_and(|kind| kind == 0 || kind == o.spans[at].kind),
+                false => holds(kind),
+            };
+            let fits = |at: usize| kinds.contains(&o.spans[at].kind);
+            let certain = o.numbers(|at| fits(at) && kinds_of(at).into_iter().all(|kind| all(at, kind)));
+            let perhaps = o.numbers(|at| fits(at) && kinds_of(at).into_iter().any(|kind| all(at, kind)));
+            let found = numbers(&ask(engine, &format!("where {own}{condition} select row")).await);
+            let text = format!("{own}{condition} {told}: {found:?}, expected {certain:?} to {perhaps:?}");
+            assert!(found.is_superset(&certain) && found.is_subset(&perhaps), "{text}");
+            // As well beside what stands beside rows.
+            let beside = ask(engine, &format!("where {own}{condition} select row, parent.duration, root.row")).await;
+            assert_eq!(numbers(&beside), found, "{text}");
+        }
     }
 }
 

@@ -4,7 +4,8 @@
 //! spans of a trace are in one part, so that parts are worked on apart from each other. Where all traces are too many for the
 //! memory of a query, a pass is about a share of the hashes alone.
 
-use std::hash::BuildHasher as _;
+use std::collections::BTreeMap;
+use std::hash::{BuildHasher as _, Hasher as _};
 
 use super::span::LOOSE;
 
@@ -18,13 +19,23 @@ const PARTS_MAX: u64 = 512;
 pub(crate) struct Hashing(foldhash::fast::RandomState);
 
 impl Hashing {
+    #[inline]
     pub(crate) fn of(&self, trace: [u64; 2]) -> u64 {
-        self.0.hash_one(trace)
+        // Word by word: a list is hashed as bytes of any length.
+        let mut hasher = self.0.build_hasher();
+        hasher.write_u64(trace[0]);
+        hasher.write_u64(trace[1]);
+        hasher.finish()
     }
 
     /// Of a span of a trace.
+    #[inline]
     pub(crate) fn of_span(&self, trace: [u64; 2], span: u64) -> u64 {
-        self.0.hash_one([trace[0], trace[1], span])
+        let mut hasher = self.0.build_hasher();
+        hasher.write_u64(trace[0]);
+        hasher.write_u64(trace[1]);
+        hasher.write_u64(span);
+        hasher.finish()
     }
 }
 
@@ -47,14 +58,35 @@ impl Share {
         (self.from < self.last).then(|| Share { last: self.from + (self.last - self.from) / 2, ..self })
     }
 
-    /// So many hashes from its first on and one more, or all that it has.
-    fn first(self, width: u64) -> Share {
-        Share { last: self.from.saturating_add(width).min(self.last), ..self }
-    }
-
-    /// How many hashes lie behind its first.
-    fn width(self) -> u64 {
-        self.last - self.from
+    /// Its first traces by hash that have so many spans of `all` at most, but one trace at least: as large a share as there is, so
+    /// that of two that follow one another the traces of one and the next one's first have more. `None` where no trace is left
+    /// out.
+    fn first(self, spans: usize, all: impl Iterator<Item = u64> + Clone) -> Option<Share> {
+        // The hashes in which the last of them lies are told apart, those before and behind are but counted.
+        const SLOTS: u32 = 12;
+        let shift = (u64::BITS - (self.last - self.from).leading_zeros()).saturating_sub(SLOTS);
+        let slot = |hash: u64| ((hash - self.from) >> shift) as usize;
+        let mut counts = vec![0usize; 1 << SLOTS];
+        all.clone().for_each(|hash| counts[slot(hash)] += 1);
+        let mut kept = 0;
+        let over = counts.iter().position(|count| {
+            kept += count;
+            kept > spans
+        })?;
+        kept -= counts[over];
+        let mut within: BTreeMap<u64, usize> = BTreeMap::new();
+        all.filter(|hash| slot(*hash) == over).for_each(|hash| *within.entry(hash).or_default() += 1);
+        let (mut last, is_first) = (None, kept == 0);
+        for (hash, count) in within {
+            kept += count;
+            if kept > spans && !(is_first && last.is_none()) {
+                // A share ends where the first trace begins that is too many.
+                return Some(Share { last: hash - 1, ..self });
+            }
+            last = Some(hash);
+        }
+        let behind = counts[over + 1..].iter().any(|count| *count > 0);
+        last.filter(|_| behind).map(|last| Share { last, ..self })
     }
 
     /// All that lies behind it.
@@ -68,14 +100,14 @@ impl Share {
 pub(crate) struct Left {
     pub(super) share: Share,
     pub(super) hashing: Hashing,
-    /// For the values beside a larger share's spans there was no room.
-    width: u64,
+    /// Spans that a pass is about at most, but for those of one trace: for what stands beside more there was no room.
+    pub(super) spans_max: usize,
 }
 
 impl Left {
     /// All traces.
     pub(crate) fn all() -> Left {
-        Left { share: Share::ALL, hashing: Hashing::default(), width: u64::MAX }
+        Left { share: Share::ALL, hashing: Hashing::default(), spans_max: usize::MAX }
     }
 
     /// A first half of it.
@@ -83,15 +115,9 @@ impl Left {
         self.share.half().map(|share| Left { share, ..self.clone() })
     }
 
-    /// What is tried first.
-    pub(super) fn tried(&self) -> Share {
-        self.share.first(self.width)
-    }
-
-    /// What is left behind a pass, of which `tried` had room for the values beside its spans.
-    pub(super) fn behind(&self, done: Share, tried: Share) -> Option<Left> {
-        let width = if tried == self.share { self.width } else { tried.width() };
-        done.rest().map(|share| Left { share, width, ..self.clone() })
+    /// What is left behind a pass over a share, which was about so many spans at most.
+    pub(super) fn behind(&self, done: Share, spans_max: usize) -> Option<Left> {
+        done.rest().map(|share| Left { share, spans_max, ..self.clone() })
     }
 }
 
@@ -162,6 +188,19 @@ pub(crate) struct Found {
     pub(crate) marks: u32,
 }
 
+/// From when to when a trace lasts, by some of its spans: 32 bytes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Extent {
+    pub(crate) trace: [u64; 2],
+    pub(crate) start: i64,
+    pub(crate) end: i64,
+}
+
+impl Extent {
+    /// Of no span.
+    pub(crate) const NONE: Extent = Extent { trace: [0; 2], start: i64::MAX, end: i64::MIN };
+}
+
 /// A span in either form.
 pub(crate) trait Stored: OfTrace {
     /// Whether it has times.
@@ -185,6 +224,12 @@ impl OfTrace for Timed {
 }
 
 impl OfTrace for Found {
+    fn key(&self) -> [u64; 2] {
+        self.trace
+    }
+}
+
+impl OfTrace for Extent {
     fn key(&self) -> [u64; 2] {
         self.trace
     }
@@ -230,9 +275,20 @@ pub(crate) struct Placed {
 }
 
 impl Placed {
+    /// None yet.
+    pub(crate) fn new(parts: Parts) -> Placed {
+        Placed { rows: Vec::new(), counts: vec![0; parts.len()] }
+    }
+
+    /// Adds a row.
+    pub(crate) fn add(&mut self, row: usize, part: u32) {
+        self.counts[part as usize] += 1;
+        self.rows.push((row as u32, part));
+    }
+
     /// Of rows, each with what its trace is hashed by, those whose hash is in the share.
     pub(crate) fn of(rows: impl Iterator<Item = (usize, [u64; 2])>, parts: Parts, hashing: &Hashing) -> Placed {
-        let mut placed = Placed { rows: Vec::new(), counts: vec![0; parts.len()] };
+        let mut placed = Placed::new(parts);
         // Spans of a trace mostly lie together.
         let mut last = ([0; 2], hashing.of([0; 2]));
         for (row, key) in rows {
@@ -240,16 +296,15 @@ impl Placed {
                 last = (key, hashing.of(key));
             }
             if parts.share.contains(last.1) {
-                let part = parts.part(last.1);
-                placed.counts[part] += 1;
-                placed.rows.push((row as u32, part as u32));
+                placed.add(row, parts.part(last.1) as u32);
             }
         }
         placed
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.rows.is_empty()
+    /// The rows.
+    pub(crate) fn rows(&self) -> impl ExactSizeIterator<Item = u32> {
+        self.rows.iter().map(|(row, _)| *row)
     }
 
     /// Each row as `make` has it.
@@ -284,6 +339,20 @@ impl<T: OfTrace> Spread<T> {
         self.0.iter().flatten()
     }
 
+    /// The hash of each one's trace.
+    fn hashes(&self, hashing: &Hashing) -> impl Iterator<Item = u64> + Clone {
+        // Spans of a trace mostly lie together.
+        let mut last = None;
+        self.0.iter().flatten().map(move |of| match last {
+            Some((key, hash)) if key == of.key() => hash,
+            _ => {
+                let hash = hashing.of(of.key());
+                last = Some((of.key(), hash));
+                hash
+            }
+        })
+    }
+
     /// Keeps what is in a smaller share, in the parts of that.
     fn narrow(&mut self, parts: Parts, hashing: &Hashing) {
         let all: Vec<T> = std::mem::take(&mut self.0).into_iter().flatten().collect();
@@ -292,13 +361,20 @@ impl<T: OfTrace> Spread<T> {
     }
 }
 
-/// What frames gave so far, within a bound of memory: where it is reached, half of the traces are left for another pass.
+/// What frames gave so far, within a bound of memory: where it is reached, some of the traces are left for another pass.
 pub(crate) struct Spreads<T> {
     pub(crate) parts: Parts,
     /// By frame.
     pub(crate) of: Vec<Option<Spread<T>>>,
     bytes: usize,
+    len: usize,
 }
+
+/// Of what is there so many parts of [`LEFT_PARTS`] stay where some of it is left for another pass: little is left at a time, so
+/// that most passes are nearly as large as there is room.
+pub(super) const KEPT_PARTS: usize = 3;
+/// See above.
+pub(super) const LEFT_PARTS: usize = 4;
 
 /// Not even one trace fits.
 pub(crate) struct OneTrace {
@@ -308,35 +384,55 @@ pub(crate) struct OneTrace {
 
 impl<T: OfTrace> Spreads<T> {
     pub(crate) fn new(frames: usize, parts: Parts) -> Spreads<T> {
-        Spreads { parts, of: (0..frames).map(|_| None).collect(), bytes: 0 }
+        Spreads { parts, of: (0..frames).map(|_| None).collect(), bytes: 0, len: 0 }
     }
 
-    /// Adds what a frame gave by the parts that there were when it was begun. `fits`: whether so many bytes may be taken.
+    /// Adds what a frame gave by the parts that there were when it was begun. `fits`: whether so many bytes may be taken. No more
+    /// than `most` of it are kept, but for those of one trace.
     pub(crate) fn add<E>(
         &mut self,
         frame: usize,
         mut spread: Spread<T>,
         of: Parts,
         hashing: &Hashing,
+        most: usize,
         mut fits: impl FnMut(usize) -> Result<bool, E>,
     ) -> Result<Result<(), OneTrace>, E> {
         if of != self.parts {
             spread.narrow(self.parts, hashing);
         }
-        self.bytes += spread.bytes();
+        (self.bytes, self.len) = (self.bytes + spread.bytes(), self.len + spread.len());
         self.of[frame] = Some(spread);
-        while !fits(self.bytes)? {
-            let Some(half) = self.parts.share.half().filter(|_| !self.is_one_trace()) else {
-                return Ok(Err(OneTrace { spans: self.len() }));
-            };
-            self.parts = self.parts.narrowed(half);
-            self.bytes = 0;
-            for spread in self.of.iter_mut().flatten() {
-                spread.narrow(self.parts, hashing);
-                self.bytes += spread.bytes();
+        loop {
+            let fits = fits(self.bytes)?;
+            if fits && self.len <= most {
+                return Ok(Ok(()));
+            }
+            match self.first(hashing) {
+                Some(first) => self.narrow(first, hashing),
+                None if fits => return Ok(Ok(())),
+                None => return Ok(Err(OneTrace { spans: self.len })),
             }
         }
-        Ok(Ok(()))
+    }
+
+    /// The share of its first traces where some are left for another pass; `None` of one trace.
+    fn first(&self, hashing: &Hashing) -> Option<Share> {
+        if self.is_one_trace() {
+            return None;
+        }
+        let hashes = self.of.iter().flatten().flat_map(|spread| spread.hashes(hashing));
+        self.parts.share.first(self.len / LEFT_PARTS * KEPT_PARTS, hashes)
+    }
+
+    fn narrow(&mut self, share: Share, hashing: &Hashing) {
+        self.parts = self.parts.narrowed(share);
+        (self.bytes, self.len) = (0, 0);
+        for spread in self.of.iter_mut().flatten() {
+            spread.narrow(self.parts, hashing);
+            self.bytes += spread.bytes();
+            self.len += spread.len();
+        }
     }
 
     /// Whether nothing can be left for another pass.
@@ -369,7 +465,7 @@ impl<T: OfTrace> Spreads<T> {
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.of.iter().flatten().map(Spread::len).sum()
+        self.len
     }
 }
 
@@ -436,13 +532,15 @@ impl Wanted {
     pub(crate) fn of(mut parts: Parts, mut ids: Vec<Vec<[u64; 2]>>, bytes_max: usize, hashing: &Hashing) -> Wanted {
         loop {
             let bytes: usize = ids.iter().map(|ids| Set::bytes_of(ids.len())).sum();
-            let several = ids.iter().map(Vec::len).sum::<usize>() > 1;
-            let Some(half) = parts.share.half().filter(|_| several && bytes > bytes_max) else { break };
-            parts = parts.narrowed(half);
+            let some = ids.iter().map(Vec::len).sum::<usize>() / LEFT_PARTS * KEPT_PARTS;
+            let hashes = ids.iter().flatten().map(|id| hashing.of(*id));
+            let first = if bytes > bytes_max { parts.share.first(some, hashes) } else { None };
+            let Some(first) = first else { break };
+            parts = parts.narrowed(first);
             let mut rest = vec![Vec::new(); parts.len()];
             for id in ids.into_iter().flatten() {
                 let hash = hashing.of(id);
-                if half.contains(hash) {
+                if first.contains(hash) {
                     rest[parts.part(hash)].push(id);
                 }
             }
@@ -465,7 +563,11 @@ impl Wanted {
     }
 
     pub(crate) fn has(&self, id: [u64; 2], hashing: &Hashing) -> bool {
-        let hash = hashing.of(id);
+        self.has_hashed(id, hashing.of(id))
+    }
+
+    /// The same of an id whose hash is known.
+    pub(crate) fn has_hashed(&self, id: [u64; 2], hash: u64) -> bool {
         self.parts.share.contains(hash) && self.of[self.parts.part(hash)].has(id, hash)
     }
 
