@@ -445,6 +445,31 @@ async fn traces(engine: &Asking, o: &Oracle, told: &str) {
         .collect();
     found.sort();
     assert_eq!(found, expected, "{told}");
+    // The first of them, which are told before all spans of any are looked at.
+    for limit in [1, 2, 4] {
+        for (order, longest) in [("duration desc", true), ("duration", false)] {
+            let text = format!("select span_count, duration, trace_id order {order} limit {limit}");
+            let first = ask_rows(engine, "traces", &text).await.unwrap();
+            let mut durations: Vec<i64> = expected.iter().map(|(_, duration, _)| *duration).collect();
+            durations.sort_by_key(|duration| if longest { -duration } else { *duration });
+            durations.truncate(limit);
+            assert_eq!(column(&first, 1), durations.into_iter().map(Some).collect::<Vec<_>>(), "{text} {told}");
+            for row in 0..first.rows {
+                let [count, duration] = [0, 1].map(|column| first.cell(row, column).as_i64().unwrap());
+                let id = first.cell(row, 2).as_str().unwrap_or_default().to_owned();
+                assert!(expected.contains(&(count, duration, id)), "{text} {told}");
+            }
+        }
+        let first = ask_rows(engine, "traces", &format!("select time order time limit {limit}")).await.unwrap();
+        let all = ask_rows(engine, "traces", "select time, span_count order span_count, time").await.unwrap();
+        let times = |answer: &Answer| {
+            let mut times: Vec<String> = (0..answer.rows).map(|row| answer.cell(row, 0).to_string()).collect();
+            times.sort();
+            times.truncate(limit);
+            times
+        };
+        assert_eq!(times(&first), times(&all), "{limit} {told}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

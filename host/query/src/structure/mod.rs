@@ -1,7 +1,8 @@
 //! How spans lie in their traces: `match`, fields of the parent and root, own time and critical path, traces as rows.
 //!
 //! ```text
-//! ask (what is wanted) -> gather (traces that may have it, their spans) -> spread (spans by part of the traces' hashes)
+//! ask (what is wanted) -> gather (traces that may have it, their spans), leading (traces that may be among the first rows)
+//!     -> spread (spans by part of the traces' hashes)
 //!     -> direct (parents and children alone: one table a part)
 //!      | span (traces of a part) -> tree (one trace) -> relate, combine, solve (matches), times, traces
 //!     -> pairs (rows that matched) -> beside (values of the spans beside each row) -> Structure

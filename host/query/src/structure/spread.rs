@@ -309,11 +309,26 @@ impl Placed {
 
     /// Each row as `make` has it.
     pub(crate) fn spread<T>(self, make: impl Fn(usize) -> T) -> Spread<T> {
-        let mut spread: Vec<Vec<T>> = self.counts.into_iter().map(Vec::with_capacity).collect();
-        for (row, part) in self.rows {
-            spread[part as usize].push(make(row as usize));
+        // Rows are brought into the order of the parts first: what is made of them is larger, and written one behind the other.
+        let mut next: Vec<usize> = Vec::with_capacity(self.counts.len());
+        let mut behind = 0;
+        for count in &self.counts {
+            next.push(behind);
+            behind += count;
         }
-        Spread(spread)
+        let mut order = vec![0u32; behind];
+        for (row, part) in self.rows {
+            let at = &mut next[part as usize];
+            order[*at] = row;
+            *at += 1;
+        }
+        let mut rest = &order[..];
+        let of_part = |count: usize| {
+            let (rows, others) = rest.split_at(count);
+            rest = others;
+            rows.iter().map(|row| make(*row as usize)).collect()
+        };
+        Spread(self.counts.into_iter().map(of_part).collect())
     }
 }
 
@@ -585,6 +600,43 @@ pub(crate) fn together(a: &Sent, b: &Sent) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Whatever lies beside one another by hash, a large trace among them: each trace is in one pass, and two passes that follow one
+    /// another hold more than what is kept where there is no room.
+    #[test]
+    fn passes_are_of_as_many_traces_as_there_is_room_for() {
+        const MOST: usize = 16;
+        for large in [1, MOST / 2, MOST, 3 * MOST] {
+            let hashing = Hashing::default();
+            let found = |n: u64| Found { trace: [n, n], marks: 1 };
+            let mut all: Vec<Found> = (1..=90).flat_map(|n| vec![found(n); 1 + n as usize % 3]).collect();
+            all.extend(vec![found(99); large]);
+            let (mut left, mut passes) = (Some(Share::ALL), Vec::new());
+            while let Some(share) = left {
+                let mut spreads = Spreads::<Found>::new(4, Parts::of(share, 1_000));
+                for (frame, rows) in all.chunks(all.len().div_ceil(4)).enumerate() {
+                    let keys = rows.iter().enumerate().map(|(at, found)| (at, found.trace));
+                    let parts = spreads.parts;
+                    let spread = Placed::of(keys, parts, &hashing).spread(|at| rows[at]);
+                    let added = spreads.add(frame, spread, parts, &hashing, MOST, |_| Ok::<_, ()>(true));
+                    assert!(matches!(added, Ok(Ok(()))));
+                }
+                let held: Vec<u64> = spreads.of.iter().flatten().flat_map(Spread::iter).map(|of| of.trace[0]).collect();
+                assert_eq!(held.len(), spreads.len());
+                assert!(held.len() <= MOST || held.iter().all(|trace| *trace == 99), "{held:?}");
+                passes.push(held);
+                left = spreads.parts.share.rest();
+            }
+            let mut told: Vec<u64> = passes.iter().flatten().copied().collect();
+            told.sort_unstable();
+            assert_eq!(told, all.iter().map(|found| found.trace[0]).collect::<Vec<_>>(), "each once");
+            for pair in passes.windows(2).take(passes.len().saturating_sub(2)) {
+                let both = pair[0].len() + pair[1].len();
+                assert!(both > MOST / LEFT_PARTS * KEPT_PARTS, "{both} with {large}");
+                assert!(pair[0].iter().all(|trace| !pair[1].contains(trace)), "a trace is in one pass");
+            }
+        }
+    }
 
     #[test]
     fn wanted_traces_are_of_a_share_that_fits() {
