@@ -105,6 +105,16 @@ type Node = (u32, u32);
 impl Oracle {
     /// Where names fit spans of some kinds only, those stand for others of their id.
     fn new(stored: &[Span], kinds: &[i64]) -> Oracle {
+        Oracle::of(stored, |span| kinds.contains(&span.kind))
+    }
+
+    /// Without names, spans that may be rows stand for others of their id.
+    fn of_rows(stored: &[Span], kinds: &[i64]) -> Oracle {
+        Oracle::of(stored, |span| kinds.contains(&span.kind) && (FROM..TO).contains(&span.start))
+    }
+
+    /// Spans that fit stand for others of their id.
+    fn of(stored: &[Span], fits: impl Fn(&Span) -> bool) -> Oracle {
         let ended = |span: &Span| {
             stored.iter().any(|other| {
                 !other.running && span.trace > 0 && span.id > 0 && (other.trace, other.id) == (span.trace, span.id)
@@ -121,7 +131,7 @@ impl Oracle {
             rows.sort_by_key(|at| {
                 let span = &spans[*at];
                 let duration = if span.running { i64::MIN } else { span.duration };
-                (!kinds.contains(&span.kind), span.parent, span.start, duration)
+                (!fits(span), span.parent, span.start, duration)
             });
         }
         Oracle { spans, nodes }
@@ -338,7 +348,7 @@ async fn check(engine: &Asking, stored: &[Span], told: &str) {
     assert_eq!(numbers(&ask(engine, "match (a: k = 1, b: k = 2) select row").await), together, "{told}");
     let alone = o.numbers(|at| is(&b, at) && !a.iter().any(|y| o.same_trace(*y, at)));
     assert_eq!(numbers(&ask(engine, "match (a: k = 1, b: k = 2 where b and not a) select row").await), alone, "{told}");
-    let all = Oracle::new(stored, &[0, 1, 2, 3]);
+    let all = Oracle::of_rows(stored, &[0, 1, 2, 3]);
     beside(engine, &all, told).await;
     of_parents(engine, stored, told).await;
     traces(engine, &all, told).await;
@@ -375,7 +385,7 @@ async fn beside(engine: &Asking, o: &Oracle, told: &str) {
 async fn of_parents(engine: &Asking, stored: &[Span], told: &str) {
     // A row's own conditions tell which of several spans of one id stands for them.
     for (own, kinds) in [("", &[0, 1, 2, 3][..]), ("k = 2 and ", &[2][..])] {
-        let o = Oracle::new(stored, kinds);
+        let o = Oracle::of_rows(stored, kinds);
         type Holds = fn(Option<i64>) -> bool;
         let conditions: [(&str, Holds); 7] = [
             ("parent.k = 1", |k| k == Some(1)),
@@ -390,8 +400,8 @@ async fn of_parents(engine: &Asking, stored: &[Span], told: &str) {
             // Where spans of one id say the same of themselves, it is open which of them stands for all.
             let kinds_of = |at: usize| {
                 let Some(node) = o.sent_parent(o.node(at)) else { return vec![None] };
-                let says =
-                    |span: &Span| (!kinds.contains(&span.kind), span.parent, span.start, span.duration, span.running);
+                let may_be_row = |span: &Span| kinds.contains(&span.kind) && (FROM..TO).contains(&span.start);
+                let says = |span: &Span| (!may_be_row(span), span.parent, span.start, span.duration, span.running);
                 let head = says(o.head(node));
                 let alike = o.nodes[&node].iter().map(|row| &o.spans[*row]).filter(|span| says(span) == head);
                 alike.map(|span| Some(span.kind)).collect::<Vec<_>>()
