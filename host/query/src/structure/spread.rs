@@ -309,26 +309,11 @@ impl Placed {
 
     /// Each row as `make` has it.
     pub(crate) fn spread<T>(self, make: impl Fn(usize) -> T) -> Spread<T> {
-        // Rows are brought into the order of the parts first: what is made of them is larger, and written one behind the other.
-        let mut next: Vec<usize> = Vec::with_capacity(self.counts.len());
-        let mut behind = 0;
-        for count in &self.counts {
-            next.push(behind);
-            behind += count;
-        }
-        let mut order = vec![0u32; behind];
+        let mut spread: Vec<Vec<T>> = self.counts.into_iter().map(Vec::with_capacity).collect();
         for (row, part) in self.rows {
-            let at = &mut next[part as usize];
-            order[*at] = row;
-            *at += 1;
+            spread[part as usize].push(make(row as usize));
         }
-        let mut rest = &order[..];
-        let of_part = |count: usize| {
-            let (rows, others) = rest.split_at(count);
-            rest = others;
-            rows.iter().map(|row| make(*row as usize)).collect()
-        };
-        Spread(self.counts.into_iter().map(of_part).collect())
+        Spread(spread)
     }
 }
 
