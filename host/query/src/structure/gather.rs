@@ -16,7 +16,8 @@ use super::columns::{Ids, Times, TraceIds, bytes_of};
 use super::marks::{Kept, Known};
 use super::pieces::each;
 use super::span::{BELOW, ERROR, IN_RANGE, LOOSE, NAMED, PARENT_FITS, Traces};
-use super::spread::{Found, Hashing, Parts, Placed, Sent, Share, Spread, Spreads, Stored, Wanted};
+use super::spread::{Found, Hashing, Parts, Placed, Sent, Share, Spread, Spreads, Stored};
+use super::wanted::Wanted;
 use crate::engine::engine_error;
 use crate::error::QueryError;
 use crate::eval::node::Node;
@@ -455,8 +456,8 @@ impl Gathering<'_> {
         let stats = frame.stats();
         let whole = self.scan.plan.range.covers(stats.time_min, stats.time_max);
         let mut marks = Vec::new();
-        for binding in 0..self.bindings() {
-            if !asked[binding] || !self.may_fit(number, binding) {
+        for (binding, _) in asked.iter().enumerate().filter(|(_, asked)| **asked) {
+            if !self.may_fit(number, binding) {
                 continue;
             }
             let found = reading.fitting(self.conditions(binding), self.wide)?;

@@ -17,6 +17,7 @@ pub(crate) mod ask;
 mod pieces;
 mod room;
 mod spread;
+mod wanted;
 mod span;
 mod tree;
 mod columns;

@@ -11,9 +11,10 @@ use super::direct::Direct;
 use super::gather::{KEPT_PART, Needs};
 use super::leading::LEADING_PART;
 use super::span::{PAGE, Span};
-use super::spread::{Found, ID_BYTES_MAX, KEPT_PARTS, LEFT_PARTS, Parts, Share, Timed};
+use super::spread::{Found, KEPT_PARTS, LEFT_PARTS, Parts, Share, Timed};
 use super::task::{self, Task};
 use super::tree::Tree;
+use super::wanted::ID_BYTES_MAX;
 use crate::scan::Scan;
 
 /// Bytes of a field's value beside a span: a number or the number of a text, and which it is.
