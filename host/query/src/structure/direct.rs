@@ -138,7 +138,7 @@ impl<T: Stored> Direct<T> {
                 if !fits || sets[node as usize] & returned == 0 {
                     continue;
                 }
-                if !ask.parent.is_empty() && !self.parent(node).is_some_and(|parent| parent.marks & PARENT_FITS != 0) {
+                if !ask.parent.is_empty() && self.parent(node).is_none_or(|parent| parent.marks & PARENT_FITS == 0) {
                     continue;
                 }
                 if let Some(matched) = matched.get_mut(row)
