@@ -44,6 +44,16 @@ pub struct Sketch {
     count: u64,
 }
 
+/// The nearest rank of a quantile among so many values, at least one, from 1: that of the smallest value that a part `q` of all
+/// does not exceed.
+pub fn rank(q: f64, count: u64) -> u64 {
+    let exact = q * count as f64;
+    // 0.55 as a double is a little more than that, and so is 0.55 of 100 values: what is off by as little is meant to be whole.
+    let whole = exact.round();
+    let rank = if (exact - whole).abs() <= exact * f64::EPSILON { whole } else { exact.ceil() };
+    (rank as u64).clamp(1, count.max(1))
+}
+
 fn bucket_of(positive: f64) -> u32 {
     (positive.to_bits() >> SHIFT) as u32
 }
@@ -223,12 +233,13 @@ impl Sketch {
         self.count = count;
     }
 
-    /// The value at a rank: the smallest that at least `q` of all values do not exceed, within 0.8 %. `None` of nothing.
+    /// The value at the nearest [`rank`]: the smallest that at least `q` of all values do not exceed, within 0.8 %, and itself where
+    /// there are few. `None` of nothing.
     pub fn quantile(&self, q: f64) -> Option<f64> {
         if self.count == 0 {
             return None;
         }
-        let rank = ((q * self.count as f64).ceil() as u64).clamp(1, self.count);
+        let rank = rank(q, self.count);
         if !self.exact.is_empty() {
             let mut sorted = self.exact.clone();
             sorted.sort_by(f64::total_cmp);
@@ -370,6 +381,19 @@ mod tests {
         assert_eq!(Sketch::read(&mut bytes.as_slice()).unwrap().values(), sketch.values());
     }
 
+    #[test]
+    fn ranks_are_those_of_decimal_numbers() {
+        // All percentiles and per milles, beside whole numbers.
+        for count in (1..=1_000).chain([4_000, 10_000, 1_000_000, 123_456_789]) {
+            for n in 0..=1_000u64 {
+                let expected = (n * count).div_ceil(1_000).max(1);
+                assert_eq!(rank(n as f64 / 1_000.0, count), expected, "{n} of {count}");
+            }
+        }
+        assert_eq!((rank(0.55, 100), rank(0.07, 100), rank(0.9999, 10_000)), (55, 7, 9_999));
+        assert_eq!((rank(0.0, 5), rank(1.0, 5), rank(1.0, 0)), (1, 5, 1));
+    }
+
     proptest! {
         #[test]
         fn quantiles_are_within_one_percent(values in values(), q in 0.0f64..=1.0, split in 0usize..200) {
@@ -388,7 +412,7 @@ mod tests {
             a.merge(&back);
             let mut sorted = values.clone();
             sorted.sort_by(f64::total_cmp);
-            let rank = ((q * sorted.len() as f64).ceil() as usize).max(1);
+            let rank = rank(q, sorted.len() as u64) as usize;
             match (a.quantile(q), sorted.get(rank - 1)) {
                 (None, None) => {}
                 (Some(found), Some(expected)) => {

@@ -160,6 +160,13 @@ fn duration(
 fn named(numbers: &ArrayRef, names: &[&str]) -> Result<Vals, ArrowError> {
     let numbers = numbers.as_primitive::<Int32Type>();
     let mut values: Vec<String> = names.iter().map(|n| (*n).to_owned()).collect();
+    // A missing number is 0 beneath.
+    if numbers.values().iter().all(|n| (*n as u32 as usize) < names.len()) {
+        let keys: Vec<u32> = numbers.values().iter().map(|n| *n as u32).collect();
+        let keys = UInt32Array::new(keys.into(), numbers.nulls().cloned());
+        let dictionary = DictionaryArray::<UInt32Type>::try_new(keys, Arc::new(StringArray::from(values)))?;
+        return Ok(Vals::of_text(Text::Dict(dictionary)));
+    }
     let mut odd: HashMap<i32, u32> = HashMap::new();
     let keys: UInt32Array = numbers
         .iter()

@@ -364,7 +364,9 @@ fn unknown(plan: &Plan, snapshot: &Snapshot) -> Option<Vec<Unknown>> {
     let defaults: &[&str] = &["service.name"];
     let mut unknown = Vec::new();
     for field in &plan.fields {
-        if !matches!(field.from, FieldFrom::Attribute { .. }) || defaults.contains(&field.name.as_str()) {
+        // Conditions on parents are looked for among all spans.
+        let own = field.name.strip_prefix("parent.").unwrap_or(&field.name);
+        if !matches!(field.from, FieldFrom::Attribute { .. }) || defaults.contains(&own) {
             continue;
         }
         let found = snapshot.frames.iter().any(|frame| {
@@ -375,7 +377,7 @@ fn unknown(plan: &Plan, snapshot: &Snapshot) -> Option<Vec<Unknown>> {
             continue;
         }
         let names = attribute_names(&snapshot.frames);
-        let bare = field.name.trim_matches('`');
+        let bare = own.trim_matches('`');
         let fixed = row_fields(plan.signal).map(|(name, ..)| name);
         let near = nearest(bare, names.iter().map(String::as_str).chain(fixed));
         let hint = near.map(|near| format!("did you mean `{near}`?"));

@@ -9,7 +9,7 @@ use arrow::array::{ArrayRef, UInt32Array};
 use arrow::buffer::BooleanBuffer;
 use prism_model::window::TimeRange;
 use prism_model::{AttrType, Batch, ColumnId, Intrinsic, TableKind};
-use prism_store::{Frame, ReadCost};
+use prism_store::{Frame, Numbered, ReadCost};
 
 use crate::bind::query::Plan;
 use crate::cost::add;
@@ -114,6 +114,8 @@ pub(crate) struct Reading<'s> {
     but: Option<TimeRange>,
     parts: Vec<Batch>,
     have: Wanted,
+    /// Fixed columns of ids by number.
+    numbered: Vec<(Intrinsic, Numbered)>,
     /// All that is still asked for, of the rows that are left alone.
     left: Option<Batch>,
 }
@@ -122,7 +124,7 @@ impl<'s> Reading<'s> {
     /// Nothing of a frame yet. Rows of the time `but` were answered already.
     pub(crate) fn of(scan: &'s Scan, number: usize, but: Option<TimeRange>) -> Reading<'s> {
         let frame = &scan.frames[number];
-        Reading { scan, frame, number, but, parts: Vec::new(), have: Wanted::new(), left: None }
+        Reading { scan, frame, number, but, parts: Vec::new(), have: Wanted::new(), numbered: Vec::new(), left: None }
     }
 }
 
@@ -154,22 +156,63 @@ impl Reading<'_> {
         let few = rows.filter(|rows| able && rows.len().saturating_mul(FEW_ROWS) <= self.frame.rows());
         let Some(rows) = few.filter(|rows| !rows.is_empty()) else { return self.load(nodes()) };
         let wanted = wanted(&self.scan.plan, self.frame, nodes());
-        // What conditions have read already is not read again for some of its rows.
-        let again = |(table, ids): (&TableKind, &HashSet<ColumnId>)| {
-            self.have.get(table).is_some_and(|have| !have.is_disjoint(ids))
-        };
-        if wanted.iter().any(again) {
+        if self.has_any(&wanted) {
             return self.read(wanted);
         }
         let wanted = self.missing(wanted);
         if wanted.is_empty() {
             return Ok(());
         }
+        self.left = Some(self.read_rows(&wanted, rows)?);
+        Ok(())
+    }
+
+    /// Whether some of it was read already, for conditions: that is not read again for some of its rows.
+    fn has_any(&self, wanted: &Wanted) -> bool {
+        let again = |(table, ids): (&TableKind, &HashSet<ColumnId>)| {
+            self.have.get(table).is_some_and(|have| !have.is_disjoint(ids))
+        };
+        wanted.iter().any(again)
+    }
+
+    /// Columns of some rows alone.
+    fn read_rows(&self, wanted: &Wanted, rows: &UInt32Array) -> Result<Batch, QueryError> {
         let want = |table, id: &ColumnId| wanted.get(&table).is_some_and(|ids| ids.contains(id));
         let (batch, cost) = self.frame.read_rows(&want, rows)?;
-        self.left = Some(batch);
         add(&self.scan.counters.cells, wanted.values().map(|ids| ids.len() as u64).sum::<u64>() * rows.len() as u64);
-        self.count(cost)
+        self.count(cost)?;
+        Ok(batch)
+    }
+
+    /// Fixed columns of the items of some rows, which ascend, alone; `None` where they are not few, the frame cannot skip others, or
+    /// some of it was read already.
+    pub(crate) fn few_items(&self, columns: &[Intrinsic], rows: &UInt32Array) -> Result<Option<Batch>, QueryError> {
+        let ids = columns.iter().map(|column| ColumnId::Intrinsic(*column)).collect();
+        self.few(HashMap::from([(TableKind::Items, ids)]), rows)
+    }
+
+    /// The same of fields, which need not be the plan's.
+    pub(crate) fn few_fields(&self, fields: &[Field], rows: &UInt32Array) -> Result<Option<Batch>, QueryError> {
+        self.few(self.of_fields(fields), rows)
+    }
+
+    fn few(&self, wanted: Wanted, rows: &UInt32Array) -> Result<Option<Batch>, QueryError> {
+        let few = self.frame.skips() && rows.len().saturating_mul(FEW_ROWS) <= self.frame.rows();
+        if !few || self.has_any(&wanted) {
+            return Ok(None);
+        }
+        let wanted = self.missing(wanted);
+        if wanted.is_empty() { Ok(None) } else { self.read_rows(&wanted, rows).map(Some) }
+    }
+
+    fn of_fields(&self, fields: &[Field]) -> Wanted {
+        let mut wanted = Wanted::new();
+        for field in fields {
+            field.wanted(self.frame, &mut |table, id| {
+                wanted.entry(table).or_default().insert(id);
+            });
+        }
+        wanted
     }
 
     /// Reads the columns of some nodes that are not here yet.
@@ -214,12 +257,7 @@ impl Reading<'_> {
 
     /// Reads the columns of some fields, which need not be the plan's.
     pub(crate) fn read_fields(&mut self, fields: &[Field]) -> Result<(), QueryError> {
-        let mut wanted = Wanted::new();
-        for field in fields {
-            field.wanted(self.frame, &mut |table, id| {
-                wanted.entry(table).or_default().insert(id);
-            });
-        }
+        let wanted = self.of_fields(fields);
         self.read(wanted)
     }
 
@@ -238,6 +276,23 @@ impl Reading<'_> {
     pub(crate) fn read_items(&mut self, columns: &[Intrinsic]) -> Result<(), QueryError> {
         let ids = columns.iter().map(|column| ColumnId::Intrinsic(*column)).collect();
         self.read(HashMap::from([(TableKind::Items, ids)]))
+    }
+
+    /// A fixed column of ids of the items by number, where the frame stores it so and it was not read otherwise.
+    pub(crate) fn numbered(&mut self, column: Intrinsic) -> Result<Option<Numbered>, QueryError> {
+        if let Some((_, numbered)) = self.numbered.iter().find(|(known, _)| *known == column) {
+            return Ok(Some(numbered.clone()));
+        }
+        let id = ColumnId::Intrinsic(column);
+        let here = self.have.get(&TableKind::Items).is_some_and(|have| have.contains(&id));
+        if here || !self.frame.columns(TableKind::Items).iter().any(|known| known.id == id) {
+            return Ok(None);
+        }
+        let Some((numbered, cost)) = self.frame.numbers_of(&id)? else { return Ok(None) };
+        add(&self.scan.counters.cells, self.frame.rows() as u64);
+        self.numbered.push((column, numbered.clone()));
+        self.count(cost)?;
+        Ok(Some(numbered))
     }
 
     /// A fixed column of the items that was read; `None` where the frame does not have it.

@@ -12,6 +12,7 @@ mod shapes;
 use std::collections::{BTreeMap, BTreeSet};
 
 use moved::Moved;
+use prism_dsl::Query;
 use prism_model::samples::Random;
 use prism_model::{Batch, Intrinsic as I, Signal, Value};
 use prism_query::{Answer, Engine, QueryError, RunOptions};
@@ -104,6 +105,16 @@ type Node = (u32, u32);
 impl Oracle {
     /// Where names fit spans of some kinds only, those stand for others of their id.
     fn new(stored: &[Span], kinds: &[i64]) -> Oracle {
+        Oracle::of(stored, |span| kinds.contains(&span.kind))
+    }
+
+    /// Without names, spans that may be rows stand for others of their id.
+    fn of_rows(stored: &[Span], kinds: &[i64]) -> Oracle {
+        Oracle::of(stored, |span| kinds.contains(&span.kind) && (FROM..TO).contains(&span.start))
+    }
+
+    /// Spans that fit stand for others of their id.
+    fn of(stored: &[Span], fits: impl Fn(&Span) -> bool) -> Oracle {
         let ended = |span: &Span| {
             stored.iter().any(|other| {
                 !other.running && span.trace > 0 && span.id > 0 && (other.trace, other.id) == (span.trace, span.id)
@@ -120,7 +131,7 @@ impl Oracle {
             rows.sort_by_key(|at| {
                 let span = &spans[*at];
                 let duration = if span.running { i64::MIN } else { span.duration };
-                (!kinds.contains(&span.kind), span.parent, span.start, duration)
+                (!fits(span), span.parent, span.start, duration)
             });
         }
         Oracle { spans, nodes }
@@ -244,11 +255,17 @@ async fn ask(engine: &Asking, rest: &str) -> Answer {
     ask_rows(engine, "spans", rest).await.unwrap_or_else(|error| panic!("{rest}: {error}"))
 }
 
-async fn ask_rows(engine: &Asking, rows: &str, rest: &str) -> Result<Answer, QueryError> {
+/// A question about the range.
+fn question(rows: &str, rest: &str) -> Result<Query, QueryError> {
     let range = prism_dsl::Range::Between { from: FROM, to: TO };
     let mut query = prism_dsl::parse_text(&format!("from {rows} {rest}"))?;
     query.range = Some(range);
     query.limit = query.limit.or(Some(10_000));
+    Ok(query)
+}
+
+async fn ask_rows(engine: &Asking, rows: &str, rest: &str) -> Result<Answer, QueryError> {
+    let query = question(rows, rest)?;
     let answer = engine.engine.run(&tenant(), &query, NOW, engine.options.clone()).await?;
     if engine.options.structure_passes_min < 2 {
         support::assert_within(&support::explained(&engine.engine, &query).await, &answer, rest);
@@ -331,8 +348,9 @@ async fn check(engine: &Asking, stored: &[Span], told: &str) {
     assert_eq!(numbers(&ask(engine, "match (a: k = 1, b: k = 2) select row").await), together, "{told}");
     let alone = o.numbers(|at| is(&b, at) && !a.iter().any(|y| o.same_trace(*y, at)));
     assert_eq!(numbers(&ask(engine, "match (a: k = 1, b: k = 2 where b and not a) select row").await), alone, "{told}");
-    let all = Oracle::new(stored, &[0, 1, 2, 3]);
+    let all = Oracle::of_rows(stored, &[0, 1, 2, 3]);
     beside(engine, &all, told).await;
+    of_parents(engine, stored, told).await;
     traces(engine, &all, told).await;
 }
 
@@ -360,6 +378,48 @@ async fn beside(engine: &Asking, o: &Oracle, told: &str) {
         assert!(cells[2][row].is_none_or(same), "{at} {told}");
         assert_eq!(cells[3][row], o.own(node), "{at} {told}");
         assert!(cells[4][row].unwrap() >= 0, "{told}");
+    }
+}
+
+/// Conditions on the parents of rows, of which those that speak of nothing else are looked for among the parents themselves.
+async fn of_parents(engine: &Asking, stored: &[Span], told: &str) {
+    // A row's own conditions tell which of several spans of one id stands for them.
+    for (own, kinds) in [("", &[0, 1, 2, 3][..]), ("k = 2 and ", &[2][..])] {
+        let o = Oracle::of_rows(stored, kinds);
+        type Holds = fn(Option<i64>) -> bool;
+        let conditions: [(&str, Holds); 7] = [
+            ("parent.k = 1", |k| k == Some(1)),
+            ("parent.k != 1", |k| k.is_some_and(|k| k != 1)),
+            ("not (parent.k = 1)", |k| k != Some(1)),
+            ("exists(parent.k)", |k| k.is_some()),
+            ("coalesce(parent.k, 1) = 1", |k| k.is_none_or(|k| k == 1)),
+            ("parent.k >= 1 and parent.k < 3", |k| k.is_some_and(|k| (1..3).contains(&k))),
+            ("(parent.k = 0 or parent.k = k)", |_| true),
+        ];
+        for (condition, holds) in conditions {
+            // Where spans of one id say the same of themselves, it is open which of them stands for all.
+            let kinds_of = |at: usize| {
+                let Some(node) = o.sent_parent(o.node(at)) else { return vec![None] };
+                let may_be_row = |span: &Span| kinds.contains(&span.kind) && (FROM..TO).contains(&span.start);
+                let says = |span: &Span| (!may_be_row(span), span.parent, span.start, span.duration, span.running);
+                let head = says(o.head(node));
+                let alike = o.nodes[&node].iter().map(|row| &o.spans[*row]).filter(|span| says(span) == head);
+                alike.map(|span| Some(span.kind)).collect::<Vec<_>>()
+            };
+            let all = |at: usize, kind: Option<i64>| match condition.contains("= k") {
+                true => kind.is_some_and(|kind| kind == 0 || kind == o.spans[at].kind),
+                false => holds(kind),
+            };
+            let fits = |at: usize| kinds.contains(&o.spans[at].kind);
+            let certain = o.numbers(|at| fits(at) && kinds_of(at).into_iter().all(|kind| all(at, kind)));
+            let perhaps = o.numbers(|at| fits(at) && kinds_of(at).into_iter().any(|kind| all(at, kind)));
+            let found = numbers(&ask(engine, &format!("where {own}{condition} select row")).await);
+            let text = format!("{own}{condition} {told}: {found:?}, expected {certain:?} to {perhaps:?}");
+            assert!(found.is_superset(&certain) && found.is_subset(&perhaps), "{text}");
+            // As well beside what stands beside rows.
+            let beside = ask(engine, &format!("where {own}{condition} select row, parent.duration, root.row")).await;
+            assert_eq!(numbers(&beside), found, "{text}");
+        }
     }
 }
 
@@ -395,6 +455,31 @@ async fn traces(engine: &Asking, o: &Oracle, told: &str) {
         .collect();
     found.sort();
     assert_eq!(found, expected, "{told}");
+    // The first of them, which are told before all spans of any are looked at.
+    for limit in [1, 2, 4] {
+        for (order, longest) in [("duration desc", true), ("duration", false)] {
+            let text = format!("select span_count, duration, trace_id order {order} limit {limit}");
+            let first = ask_rows(engine, "traces", &text).await.unwrap();
+            let mut durations: Vec<i64> = expected.iter().map(|(_, duration, _)| *duration).collect();
+            durations.sort_by_key(|duration| if longest { -duration } else { *duration });
+            durations.truncate(limit);
+            assert_eq!(column(&first, 1), durations.into_iter().map(Some).collect::<Vec<_>>(), "{text} {told}");
+            for row in 0..first.rows {
+                let [count, duration] = [0, 1].map(|column| first.cell(row, column).as_i64().unwrap());
+                let id = first.cell(row, 2).as_str().unwrap_or_default().to_owned();
+                assert!(expected.contains(&(count, duration, id)), "{text} {told}");
+            }
+        }
+        let first = ask_rows(engine, "traces", &format!("select time order time limit {limit}")).await.unwrap();
+        let all = ask_rows(engine, "traces", "select time, span_count order span_count, time").await.unwrap();
+        let times = |answer: &Answer| {
+            let mut times: Vec<String> = (0..answer.rows).map(|row| answer.cell(row, 0).to_string()).collect();
+            times.sort();
+            times.truncate(limit);
+            times
+        };
+        assert_eq!(times(&first), times(&all), "{limit} {told}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

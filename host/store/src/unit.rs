@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, UInt32Array};
+use arrow::array::{ArrayRef, DictionaryArray, UInt32Array};
+use arrow::datatypes::UInt32Type;
 use prism_model::window::Window;
 use prism_model::{Batch, ColumnId, Origin, Signal, TableKind};
 
@@ -61,6 +62,9 @@ impl std::ops::AddAssign for ReadCost {
     }
 }
 
+/// Ids by number: a row for each item, null where it has none.
+pub type Numbered = DictionaryArray<UInt32Type>;
+
 /// The rows of a frame in their tier. What each method promises is told at [`Frame`].
 pub(crate) trait Unit: Send + Sync {
     fn tier(&self) -> Tier;
@@ -85,6 +89,10 @@ pub(crate) trait Unit: Send + Sync {
     }
 
     fn values_of(&self, _column: &ColumnId) -> Result<Option<(ArrayRef, ReadCost)>, StoreError> {
+        Ok(None)
+    }
+
+    fn numbers_of(&self, _column: &ColumnId) -> Result<Option<(Numbered, ReadCost)>, StoreError> {
         Ok(None)
     }
 
@@ -218,6 +226,16 @@ impl Frame {
     /// As [`Frame::read`].
     pub fn values_of(&self, column: &ColumnId) -> Result<Option<(ArrayRef, ReadCost)>, StoreError> {
         self.0.values_of(column)
+    }
+
+    /// The ids that the items have in a column as numbers of a dictionary, where they are stored so, and what that cost: an id that many
+    /// rows have is then looked at once. An id stands in the dictionary once. `None` where it costs no less than the column. Blocks on
+    /// the disk.
+    ///
+    /// # Errors
+    /// As [`Frame::read`].
+    pub fn numbers_of(&self, column: &ColumnId) -> Result<Option<(Numbered, ReadCost)>, StoreError> {
+        self.0.numbers_of(column)
     }
 
     /// Where the rows came from, without any column.

@@ -7,6 +7,7 @@ mod build;
 mod server;
 mod demo;
 mod check;
+mod answers;
 mod queries;
 mod hour;
 mod bench;

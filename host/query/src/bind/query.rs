@@ -1,5 +1,7 @@
 //! The clauses of a query: plain rows or groups, their columns, order and limit.
 
+use std::collections::HashMap;
+
 use prism_dsl::{By, Expr, Fill, Literal, Order, Pos, Query, Range, Select, Source};
 use prism_model::Signal;
 use prism_model::window::TimeRange;
@@ -15,7 +17,8 @@ use crate::group::{GroupSpec, Output};
 use crate::joins::JoinPlan;
 use crate::plugins::Plugins;
 use crate::series::Stage;
-use crate::structure::ask::{Alternative, Ask};
+use crate::structure::ask::{Alternative, Ask, Beside, Target, Told};
+use crate::structure::holds_of_nothing;
 
 /// Range of a query that names none.
 pub(crate) const RANGE_DEFAULT_NANOS: i64 = 3_600_000_000_000;
@@ -135,7 +138,7 @@ pub(crate) fn plan_of(mut binder: Binder<'_>, limit_max: usize) -> Result<Plan, 
     let shown_time = binder.value(&Expr::Field(time.clone()))?.node;
     let time = binder.own_field(&time)?;
     let matching = query.matches.as_ref().map(|of| binder.matching(of)).transpose()?;
-    let conditions = match &query.where_ {
+    let mut conditions = match &query.where_ {
         None => Vec::new(),
         Some(expr) => match binder.condition(expr)? {
             Node::And(all) => all,
@@ -159,6 +162,7 @@ pub(crate) fn plan_of(mut binder: Binder<'_>, limit_max: usize) -> Result<Plan, 
         if grouped { groups(&mut binder, &shown_time, range)? } else { rows(&mut binder, &shown_time)? };
     let mut ask = Ask {
         bindings: Vec::new(),
+        parent: Vec::new(),
         alternatives: Vec::new(),
         traces: query.from == Source::Traces,
         returned: Vec::new(),
@@ -178,6 +182,9 @@ pub(crate) fn plan_of(mut binder: Binder<'_>, limit_max: usize) -> Result<Plan, 
             };
             ask.bindings = vec![conditions.iter().filter(alone).cloned().collect()];
             ask.alternatives = vec![Alternative { bound: vec![0], ..Alternative::default() }];
+            if !ask.traces {
+                ask.parent = of_parents(&mut binder.fields, &mut conditions);
+            }
             Some(Box::new(ask))
         }
         None => None,
@@ -202,6 +209,47 @@ pub(crate) fn plan_of(mut binder: Binder<'_>, limit_max: usize) -> Result<Plan, 
         beside: Vec::new(),
         structure,
     })
+}
+
+/// Takes the conditions that look at nothing but fields of the row's parent, and do not hold where that is not stored: over the
+/// fields of the parent itself. Nothing then has to stand beside the rows for them.
+fn of_parents(fields: &mut Vec<Field>, conditions: &mut Vec<Node>) -> Vec<Node> {
+    let of_spans = |field: &Field| match &field.from {
+        From::Beside(beside) => matches!(beside.told, Told::Field(_)),
+        _ => true,
+    };
+    // Own times are told by trees, in which parents are found otherwise.
+    if !fields.iter().all(of_spans) {
+        return Vec::new();
+    }
+    let (of_parents, others): (Vec<Node>, Vec<Node>) = std::mem::take(conditions).into_iter().partition(|condition| {
+        let named = condition.field_set();
+        let mut joins = false;
+        condition.joins(&mut |_| joins = true);
+        let alone = !named.is_empty() && named.iter().all(|field| of_parent(fields, *field).is_some());
+        alone && !joins && !condition.calls_plugin() && !holds_of_nothing(condition)
+    });
+    *conditions = others;
+    let mut numbers = HashMap::new();
+    for number in of_parents.iter().flat_map(Node::field_set) {
+        if let Some(inner) = of_parent(fields, number) {
+            let inner = Field { name: fields[number].name.clone(), ..inner.clone() };
+            numbers.entry(number).or_insert_with(|| {
+                fields.push(inner);
+                fields.len() - 1
+            });
+        }
+    }
+    let own = |field: usize| Node::Field(numbers.get(&field).copied().unwrap_or(field));
+    of_parents.iter().map(|condition| condition.with_fields(&own)).collect()
+}
+
+/// The field of the parent itself that a field of a row's parent is.
+fn of_parent(fields: &[Field], field: usize) -> Option<&Field> {
+    match &fields.get(field)?.from {
+        From::Beside(Beside { target: Target::Parent, told: Told::Field(inner) }) => Some(inner.as_ref()),
+        _ => None,
+    }
 }
 
 fn range(query: &Query, now: i64) -> TimeRange {

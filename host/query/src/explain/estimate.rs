@@ -38,6 +38,8 @@ pub(crate) struct Estimate {
     pub(crate) rollups: u64,
     /// Passes over the frames, at most, of which each is about a share of the traces; 0 without structure.
     pub(crate) passes: u64,
+    /// There are no more: nothing that is not known before takes room.
+    pub(crate) passes_certain: bool,
     /// Frames that are left in each tier, hot to cold.
     pub(crate) tiers: [TierEstimate; 3],
 }
@@ -54,7 +56,7 @@ pub(crate) struct TierEstimate {
 impl Estimate {
     /// Of a scan that has not begun. Reads filters, no rows.
     pub(crate) fn of(scan: &Scan) -> Estimate {
-        let mut estimate = Estimate::default();
+        let mut estimate = Estimate { passes_certain: true, ..Estimate::default() };
         let plan = &scan.plan;
         // Rows that frames before this one may bring: where they could fill the answer, this one may be left out.
         let mut before = 0;
@@ -102,7 +104,7 @@ impl Estimate {
         estimate.most += of_running(scan, &pieces);
         if let Some(ask) = &plan.structure {
             let passes = passes(scan, ask);
-            estimate.passes = passes.most;
+            (estimate.passes, estimate.passes_certain) = (passes.most, passes.certain);
             let structure = of_structure(scan, ask);
             let Estimate { most, rows, frames, cells, .. } = &mut estimate;
             [&mut most.bytes, &mut most.reads, rows, frames, cells]
@@ -139,7 +141,8 @@ fn passes(scan: &Scan, ask: &Ask) -> Passes {
     let may_hold =
         |condition: &Node, frame: &Frame| !scan.prune || prune::may_hold(condition, &scan.plan.fields, frame);
     let fits = |frame: &Frame| {
-        let mut asking = ask.bindings.iter().filter(|conditions| !conditions.is_empty());
+        let asking = ask.bindings.iter().chain([&ask.parent]);
+        let mut asking = asking.filter(|conditions| !conditions.is_empty());
         asking.any(|conditions| conditions.iter().all(|condition| may_hold(condition, frame)))
     };
     let rows = |frame: &Frame| frame.rows() as u64;
@@ -153,11 +156,11 @@ fn of_structure(scan: &Scan, ask: &Ask) -> ReadCost {
     let mut all = ReadCost::default();
     for frame in &scan.frames {
         // Traces first, then their spans; of each whether it is in the range, and has not given way.
-        for conditions in &ask.bindings {
+        for conditions in ask.bindings.iter().chain([&ask.parent]) {
             (0..2).for_each(|_| all += cost(frame, &wanted(plan, frame, conditions.iter()), true));
         }
         let of_spans = HashMap::from([(TableKind::Items, SPAN_COLUMNS.map(ColumnId::Intrinsic).into())]);
-        (0..6).for_each(|_| all += cost(frame, &of_spans, false));
+        (0..6).for_each(|_| all += cost(frame, &of_spans, true));
         for field in &plan.fields {
             let mut of_field: HashMap<TableKind, HashSet<ColumnId>> = HashMap::new();
             field.wanted_beside(frame, &mut |table, id| {

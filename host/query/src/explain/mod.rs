@@ -39,6 +39,9 @@ pub struct Explained {
     pub frames_most: u64,
     /// Rows that it evaluates at most.
     pub rows_most: u64,
+    /// More may be read: where what only rows tell, as how long texts are, leaves no room for the spans of traces, frames are read
+    /// more often.
+    pub may_be_more: bool,
     /// Processor time, about: by how long values took in this process so far.
     pub cpu_nanos: u64,
     /// Bytes that its groups may take in memory, `query.memory_bytes_max`.
@@ -62,6 +65,7 @@ impl Explained {
         self.reads_most += estimate.most.reads;
         self.frames_most += estimate.frames;
         self.rows_most += estimate.rows;
+        self.may_be_more |= !estimate.passes_certain;
         self.cpu_nanos += cpu_nanos;
         self.scans.push(ScanExplained::of(scan, estimate, found));
     }
@@ -99,6 +103,7 @@ impl Explained {
                 "reads_most": self.reads_most,
                 "frames_most": self.frames_most,
                 "rows_most": self.rows_most,
+                "may_be_more": self.may_be_more,
                 "cpu_ns": self.cpu_nanos,
                 "memory_bytes_max": self.memory_bytes_max,
             },
@@ -124,6 +129,11 @@ impl ScanExplained {
                 "prunes_by": of_condition.by(),
                 "frames_pruned": of_condition.statistics + of_condition.filters,
             }));
+        }
+        for condition in plan.structure.iter().flat_map(|ask| &ask.parent) {
+            let what = words::of(condition, &field);
+            text.push(format!("where {what}: looked for among parents"));
+            conditions.push(json!({ "condition": what, "prunes_by": [], "frames_pruned": 0 }));
         }
         let (shape, shape_json) = shape(plan, &field);
         text.extend(shape);
@@ -162,6 +172,11 @@ impl ScanExplained {
             let passes = estimate.passes;
             text.push(format!("the spans of all traces may not fit into memory: each frame is read in up to {passes} passes, each for a share of the traces"));
         }
+        if !estimate.passes_certain {
+            let more = "long texts beside rows and what is kept from pass to pass are not known before: where they leave no room \
+                        for spans, frames are read in more passes, and more bytes and rows than estimated";
+            text.push(more.to_owned());
+        }
         let columns = columns(scan);
         if !columns.is_empty() {
             let names: Vec<&str> = columns.iter().map(|(name, _)| name.as_str()).collect();
@@ -185,6 +200,7 @@ impl ScanExplained {
                 "reads_most": estimate.most.reads,
                 "frames_most": estimate.frames,
                 "rows_most": estimate.rows,
+                "may_be_more": !estimate.passes_certain,
             },
         });
         ScanExplained { text, json }

@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 use arrow::array::Array;
 use arrow::buffer::BooleanBuffer;
 use prism_model::Value;
-use prism_model::sketch::Sketch;
+use prism_model::sketch::{Sketch, rank};
 use prism_model::varint::{put, take};
 use xxhash_rust::xxh3::{xxh3_64_with_seed, xxh3_128_with_seed};
 
@@ -410,8 +410,7 @@ impl State {
             (State::QuantileExact(of), Output::Quantile(q)) => {
                 let mut sorted = of[group].clone();
                 sorted.sort_by(f64::total_cmp);
-                let rank = ((q * sorted.len() as f64).ceil() as usize).max(1);
-                number(sorted.get(rank - 1).copied())
+                number(sorted.get(rank(q, sorted.len() as u64) as usize - 1).copied())
             }
             (State::Distinct(of), _) => Scalar::Int(of[group].count() as i64),
             (State::DistinctExact(of), _) => Scalar::Int(of[group].len() as i64),

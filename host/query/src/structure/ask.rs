@@ -84,6 +84,9 @@ impl Beside {
 pub(crate) struct Ask {
     /// The condition of each binding, as a list joined by and. Without `match` one: the conditions of the rows.
     pub(crate) bindings: Vec<Vec<Node>>,
+    /// What must hold of the stored parent of each row, as a list joined by and, over fields of the parent itself. Only without
+    /// `match`, and where nothing but fields of spans is asked for.
+    pub(crate) parent: Vec<Node>,
     /// Ways to match; the first that fits a row counts.
     pub(crate) alternatives: Vec<Alternative>,
     /// A row is a trace, not a span.
@@ -207,6 +210,12 @@ impl Alternative {
             self.bound.iter().filter(|binding| Some(**binding) != one).fold(0, |all, binding| all | 1u32 << binding);
         let absent = self.absent.iter().flat_map(|absent| &absent.alternatives);
         absent.fold(own, |all, inner| all | inner.marks_but(one))
+    }
+
+    /// It, and what must be absent.
+    pub(crate) fn each<'t>(&'t self, visit: &mut impl FnMut(&'t Alternative)) {
+        visit(self);
+        self.absent.iter().flat_map(|absent| &absent.alternatives).for_each(|inner| inner.each(visit));
     }
 
     /// Every way that it and what must be absent go.

@@ -12,7 +12,7 @@ use super::pieces::each;
 use super::span::{NONE, Sparse};
 use super::times::UNKNOWN;
 use crate::error::QueryError;
-use crate::eval::node::Level;
+use crate::eval::node::{Level, Node};
 use crate::eval::vals::Text;
 use crate::eval::{self, At, Rows, Vals};
 use crate::field::{Field, From};
@@ -86,12 +86,19 @@ pub(crate) fn read(
             return Ok(None);
         }
         let mut reading = scan.reading(number);
-        let read = reading.read_fields(fields);
+        let mut few = None;
+        let read = reading.few_fields(fields, &rows).and_then(|batch| {
+            few = batch;
+            if few.is_none() { reading.read_fields(fields) } else { Ok(()) }
+        });
         if scan.give_up(read, frame)? {
             return Ok(None);
         }
-        let of_frame = FrameRows::new(fields, frame, reading.parts(), frame.rows(), Some(&rows));
-        let vals = |field| eval::vals_at(&eval::node::Node::Field(field), Level::Row, &of_frame);
+        let of_frame = match &few {
+            Some(few) => FrameRows::new(fields, frame, std::slice::from_ref(few), rows.len(), None),
+            None => FrameRows::new(fields, frame, reading.parts(), frame.rows(), Some(&rows)),
+        };
+        let vals = |field| eval::vals_at(&Node::Field(field), Level::Row, &of_frame);
         let vals = (0..fields.len()).map(vals).collect::<Result<Vec<Vals>, ArrowError>>()?;
         Ok::<_, QueryError>(Some((rows, vals)))
     })?;
@@ -165,6 +172,13 @@ fn texts<'v>(parts: &'v [Vals], of: impl Fn(&'v Vals) -> Option<&'v Text>) -> Re
     }
     let dictionary = DictionaryArray::try_new(keys.finish(), Arc::new(StringArray::from(values)))?;
     Ok(Some(Text::Dict(dictionary)))
+}
+
+/// Whether a condition holds where all of its fields are missing, or that cannot be told.
+pub(crate) fn holds_of_nothing(condition: &Node) -> bool {
+    let values = HashMap::new();
+    let tuples = Tuples { fields: &[], values: &values };
+    eval::mask_at(condition, Level::Row, &tuples.of(&[], &[], 1)).map_or(true, |mask| mask.value(0))
 }
 
 /// Combinations of bound spans as rows to evaluate over.

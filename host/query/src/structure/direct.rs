@@ -4,11 +4,11 @@
 //! for each span. Gives what `solve` would. Not here: ancestors, siblings, tests between spans, children of which the first by
 //! start stands beside a row.
 
-use super::ask::{Alternative, Target, Way};
+use super::ask::{Alternative, Ask, Target, Way};
 use super::pairs::{Pairs, Repeated};
 use super::pieces::CHECK_SPANS;
 use super::room::Room;
-use super::span::{BELOW, FITS, IN_RANGE, LOOSE, NAMED, NONE};
+use super::span::{BELOW, FITS, IN_RANGE, LOOSE, NAMED, NONE, PARENT_FITS};
 use super::spread::{Hashing, Sent, Stored, together};
 use crate::error::QueryError;
 use crate::scan::Scan;
@@ -56,10 +56,13 @@ pub(super) struct Direct<T> {
     /// By node where traces are told apart: the number of its trace.
     trace: Vec<u32>,
     traces: usize,
-    /// Nodes by trace and id; as many as a power of two.
-    slots: Vec<u32>,
+    /// Nodes by trace and id, each with some bits of their hash, which tell most of two apart without a look at them; as many as a
+    /// power of two.
+    slots: Vec<(u32, u32)>,
     hashing: Hashing,
     has_child: Vec<bool>,
+    /// Which of several rows stands for a node, or is the root of a trace, is told by times, which are not here.
+    timeless: bool,
 }
 
 impl<T> Default for Direct<T> {
@@ -76,15 +79,16 @@ impl<T> Default for Direct<T> {
             slots: Vec::new(),
             hashing: Hashing::default(),
             has_child: Vec::new(),
+            timeless: false,
         }
     }
 }
 
 impl<T: Stored> Direct<T> {
     /// Bytes that a span takes here, about: its row, eight numbers, and two to four places of the table.
-    const SPAN_BYTES: usize = size_of::<T>() + (8 + 3) * size_of::<u32>();
+    pub(super) const SPAN_BYTES: usize = size_of::<T>() + (8 + 3 * 2) * size_of::<u32>();
 
-    /// The matches among the spans of a part.
+    /// The matches among the spans of a part; `None` where they depend on times that are not there.
     ///
     /// # Errors
     /// That the query's time is over, or that it has no room for the table.
@@ -93,20 +97,25 @@ impl<T: Stored> Direct<T> {
         scan: &Scan,
         room: &Room,
         part: impl Iterator<Item = &'s [T]> + Clone,
-        ways: &[Alternative],
+        ask: &Ask,
         targets: &[Target],
-    ) -> Result<Pairs, QueryError>
+    ) -> Result<Option<Pairs>, QueryError>
     where
         T: 's,
     {
         room.hold(part.clone().map(<[T]>::len).sum::<usize>() * Direct::<T>::SPAN_BYTES)?;
         self.rows.clear();
         part.for_each(|rows| self.rows.extend_from_slice(rows));
-        self.nodes();
+        let ways = &ask.alternatives;
+        self.timeless = false;
+        self.nodes(if targets.contains(&Target::Parent) { u32::MAX } else { PARENT_FITS });
         if targets.contains(&Target::Root) || ways.iter().any(by_trace) {
             self.tell_traces();
         }
         let roots = if targets.contains(&Target::Root) { self.roots() } else { Vec::new() };
+        if self.timeless {
+            return Ok(None);
+        }
         let mut pairs = Pairs::new(targets);
         let repeated = Repeated::default();
         let mut matched = vec![false; if ways.len() > 1 { self.rows.len() } else { 0 }];
@@ -129,6 +138,9 @@ impl<T: Stored> Direct<T> {
                 if !fits || sets[node as usize] & returned == 0 {
                     continue;
                 }
+                if !ask.parent.is_empty() && self.parent(node).is_none_or(|parent| parent.marks & PARENT_FITS == 0) {
+                    continue;
+                }
                 if let Some(matched) = matched.get_mut(row)
                     && std::mem::replace(matched, true)
                 {
@@ -136,10 +148,7 @@ impl<T: Stored> Direct<T> {
                 }
                 pairs.add(sent.place, |number, target| match target {
                     Target::Row => sent.place,
-                    Target::Parent => match self.sent[node as usize] {
-                        NONE => NONE,
-                        parent => self.rows[self.head[parent as usize] as usize].sent().place,
-                    },
+                    Target::Parent => self.parent(node).map_or(NONE, |parent| parent.place),
                     Target::Root => roots[self.trace[node as usize] as usize],
                     Target::Bound(binding) if binding == way.returned => sent.place,
                     Target::Bound(_) => match steps[number] {
@@ -152,7 +161,15 @@ impl<T: Stored> Direct<T> {
                 });
             }
         }
-        Ok(pairs)
+        Ok(Some(pairs))
+    }
+
+    /// The span that stands for the parent of a node.
+    fn parent(&self, node: u32) -> Option<&Sent> {
+        match self.sent[node as usize] {
+            NONE => None,
+            parent => Some(self.rows[self.head[parent as usize] as usize].sent()),
+        }
     }
 
     /// Of several rows of one id the first that fits.
@@ -191,10 +208,11 @@ impl<T: Stored> Direct<T> {
         key(a) < key(b)
     }
 
-    /// Rows of one trace and id become nodes, and each node finds its parent.
-    fn nodes(&mut self) {
+    /// Rows of one trace and id become nodes, and each node finds its parent. Rows that stand for nodes matter where they differ in
+    /// some of these marks; all of them where any row does.
+    fn nodes(&mut self, differ: u32) {
         self.slots.clear();
-        self.slots.resize((self.rows.len() * 2).next_power_of_two(), NONE);
+        self.slots.resize((self.rows.len() * 2).next_power_of_two(), (NONE, 0));
         for list in [&mut self.node_of, &mut self.next, &mut self.head, &mut self.marks, &mut self.sent] {
             list.clear();
         }
@@ -202,10 +220,10 @@ impl<T: Stored> Direct<T> {
             let sent = *self.rows[row].sent();
             self.next.push(row as u32);
             let slot = (sent.marks & (NAMED | LOOSE) == NAMED).then(|| self.slot(&sent, sent.id));
-            let node = slot.map_or(NONE, |slot| self.slots[slot]);
+            let node = slot.map_or(NONE, |(slot, _)| self.slots[slot].0);
             if node == NONE {
                 let node = self.head.len() as u32;
-                slot.into_iter().for_each(|slot| self.slots[slot] = node);
+                slot.into_iter().for_each(|(slot, bits)| self.slots[slot] = (node, bits));
                 self.head.push(row as u32);
                 self.marks.push(sent.marks & FITS);
                 self.node_of.push(node);
@@ -215,6 +233,11 @@ impl<T: Stored> Direct<T> {
             self.next[row] = std::mem::replace(&mut self.next[head as usize], row as u32);
             self.marks[node as usize] |= sent.marks & FITS;
             self.node_of.push(node);
+            if !T::TIMED {
+                let other = self.rows[head as usize].sent();
+                let alike = (other.marks & FITS == 0, other.parent) == (sent.marks & FITS == 0, sent.parent);
+                self.timeless |= alike && (differ == u32::MAX || (other.marks ^ sent.marks) & differ != 0);
+            }
             if self.stands_before(row as u32, head) {
                 self.head[node as usize] = row as u32;
             }
@@ -222,25 +245,28 @@ impl<T: Stored> Direct<T> {
         for node in 0..self.head.len() {
             let sent = *self.rows[self.head[node] as usize].sent();
             let parent = match sent.marks & (BELOW | LOOSE) {
-                BELOW => self.slots[self.slot(&sent, sent.parent)],
+                BELOW => self.slots[self.slot(&sent, sent.parent).0].0,
                 _ => NONE,
             };
             self.sent.push(if parent == node as u32 { NONE } else { parent });
         }
     }
 
-    /// Where a span of the trace of another is, or would be.
-    fn slot(&self, of: &Sent, id: u64) -> usize {
+    /// Where a span of the trace of another is, or would be with these bits.
+    fn slot(&self, of: &Sent, id: u64) -> (usize, u32) {
         let mask = self.slots.len() - 1;
-        let mut slot = self.hashing.of_span(of.trace, id) as usize & mask;
+        let hash = self.hashing.of_span(of.trace, id);
+        let (mut slot, bits) = (hash as usize & mask, (hash >> u32::BITS) as u32);
         loop {
-            let node = self.slots[slot];
+            let (node, others) = self.slots[slot];
             if node == NONE {
-                return slot;
+                return (slot, bits);
             }
-            let other = self.rows[self.head[node as usize] as usize].sent();
-            if other.id == id && together(other, of) {
-                return slot;
+            if others == bits {
+                let other = self.rows[self.head[node as usize] as usize].sent();
+                if other.id == id && together(other, of) {
+                    return (slot, bits);
+                }
             }
             slot = (slot + 1) & mask;
         }
@@ -257,14 +283,17 @@ impl<T: Stored> Direct<T> {
     }
 
     /// By trace: the place of the first span that names no parent.
-    fn roots(&self) -> Vec<u32> {
+    fn roots(&mut self) -> Vec<u32> {
         let mut roots = vec![((i64::MAX, u64::MAX, NONE), NONE); self.traces];
         for (row, stored) in self.rows.iter().enumerate() {
             let sent = stored.sent();
             let key = (stored.times().0, sent.id, sent.place);
             let root = &mut roots[self.trace[self.node_of[row] as usize] as usize];
-            if sent.marks & BELOW == 0 && (root.1 == NONE || key < root.0) {
-                *root = (key, sent.place);
+            if sent.marks & BELOW == 0 {
+                self.timeless |= !T::TIMED && root.1 != NONE;
+                if root.1 == NONE || key < root.0 {
+                    *root = (key, sent.place);
+                }
             }
         }
         roots.into_iter().map(|(_, place)| place).collect()

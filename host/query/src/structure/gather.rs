@@ -3,7 +3,7 @@
 //! Where few traces may have what some name asks for, or where all spans of traces are wanted, the traces are found first; then
 //! the spans of those are read, frame by frame on all threads. Where nothing but the found spans matters, they alone.
 
-use arrow::array::{AsArray, Int32Array};
+use arrow::array::{AsArray, Int32Array, UInt32Array};
 use arrow::datatypes::Int64Type;
 use datafusion::execution::memory_pool::MemoryReservation;
 use parking_lot::Mutex;
@@ -12,13 +12,15 @@ use prism_model::window::TimeRange;
 
 use super::Stop;
 use super::ask::Ask;
-use super::columns::{Ids, Times, bytes_of, words_of};
+use super::columns::{Ids, Times, TraceIds, bytes_of};
 use super::marks::{Kept, Known};
 use super::pieces::each;
-use super::span::{BELOW, ERROR, IN_RANGE, LOOSE, NAMED, Traces};
-use super::spread::{Found, Hashing, Parts, Placed, Sent, Share, Spread, Spreads, Stored, Wanted};
+use super::span::{BELOW, ERROR, IN_RANGE, LOOSE, NAMED, PARENT_FITS, Traces};
+use super::spread::{Found, Hashing, Parts, Placed, Sent, Share, Spread, Spreads, Stored};
+use super::wanted::Wanted;
 use crate::engine::engine_error;
 use crate::error::QueryError;
+use crate::eval::node::Node;
 use crate::prune;
 use crate::reading::{Matching, Reading};
 use crate::scan::Scan;
@@ -36,6 +38,8 @@ const SAMPLED_MANY: usize = 16;
 const SAMPLED_FRAMES_MIN: usize = 4;
 /// Which part of the room for spans marks that are kept for the second look, and the traces that it is about, may take each.
 pub(super) const KEPT_PART: usize = 4;
+/// Where the trace of a span of none begins that is counted as one.
+const ALONE: u64 = u64::MAX;
 /// Number of the status that is an error.
 const STATUS_ERROR: i32 = 2;
 
@@ -75,29 +79,48 @@ pub(crate) struct Gathering<'s> {
     pub(crate) bytes_max: usize,
     pub(crate) memory: &'s MemoryReservation,
     pub(crate) hashing: &'s Hashing,
+    /// Spans that are looked at together at most, but for those of one trace.
+    pub(crate) spans_max: usize,
 }
 
 /// What was found of the traces that may match.
-struct Looked {
-    wanted: Wanted,
+pub(super) struct Looked {
+    pub(super) wanted: Wanted,
     /// Their ids where they are few.
     few: Option<Vec<[u8; 16]>>,
     kept: Kept,
+    /// Spans of no trace are among the wanted; else those are that fit something.
+    alone: bool,
+}
+
+impl Looked {
+    /// `alone`: spans of no trace were looked for as well.
+    pub(super) fn at(wanted: Wanted, kept: Kept, alone: bool) -> Looked {
+        let few = wanted.len() <= FILTERED_TRACES_MAX && !(alone && wanted.ids().any(|id| id[0] == ALONE));
+        let few = few.then(|| wanted.ids().map(bytes_of).collect());
+        Looked { wanted, few, kept, alone }
+    }
+
+    /// Whether frames without any of the traces are left out.
+    fn only_traces(&self) -> bool {
+        !self.alone || self.few.is_some()
+    }
 }
 
 impl Gathering<'_> {
     /// Reads the spans of the traces of a share that may match. Those of less are given where they are too many.
     pub(crate) fn spans<T: Stored>(&self, share: Share) -> Result<Spreads<T>, Stop> {
-        let rows = self.touched().map(|number| self.scan.frames[number].rows() as u64).sum();
-        let parts = Parts::of(share, rows);
-        let bindings = self.ask.bindings.len();
+        let parts = Parts::of(share, self.rows());
+        let bindings = self.bindings();
         let narrow = match self.narrow() {
             None => self.sampled()?,
             narrow => narrow,
         };
         let first: Vec<bool> = match narrow {
             Some(narrow) => (0..bindings).map(|binding| binding == narrow).collect(),
-            None if self.needs.all => self.ask.bindings.iter().map(|conditions| !conditions.is_empty()).collect(),
+            None if self.needs.all => {
+                (0..bindings).map(|b| self.ask.bindings.get(b).is_some_and(|c| !c.is_empty())).collect()
+            }
             None => vec![false; bindings],
         };
         if !first.contains(&true) {
@@ -107,6 +130,40 @@ impl Gathering<'_> {
         let looked = self.traces(parts, &first, narrow.is_none())?;
         let asked: Vec<bool> = first.iter().map(|asked| !asked).collect();
         self.read(looked.wanted.parts(), Some(&looked), &asked)
+    }
+
+    /// Rows of the frames that lie in the range.
+    pub(super) fn rows(&self) -> u64 {
+        self.touched().map(|number| self.scan.frames[number].rows() as u64).sum()
+    }
+
+    /// Bytes that may be kept from a look for traces to that for their spans, of each kind.
+    pub(super) fn kept_max(&self) -> usize {
+        self.bytes_max / KEPT_PART
+    }
+
+    /// Stands for the trace of a span of none.
+    pub(super) fn loose(&self, frame: usize, row: usize) -> [u64; 2] {
+        [ALONE, u64::from(self.bases[frame]) + row as u64]
+    }
+
+    /// How many sets of conditions spans are marked by: those of the bindings, then those of parents.
+    fn bindings(&self) -> usize {
+        self.ask.bindings.len() + usize::from(!self.ask.parent.is_empty())
+    }
+
+    fn conditions(&self, binding: usize) -> &[Node] {
+        self.ask.bindings.get(binding).unwrap_or(&self.ask.parent)
+    }
+
+    /// How a span is marked that fits them.
+    fn mark(&self, binding: usize) -> u32 {
+        if binding < self.ask.bindings.len() { 1 << binding } else { PARENT_FITS }
+    }
+
+    /// Whether every match has a span that fits them.
+    fn is_needed(&self, binding: usize) -> bool {
+        binding >= self.ask.bindings.len() || self.ask.alternatives.iter().all(|way| way.bound.contains(&binding))
     }
 
     /// The frames that lie in the range.
@@ -122,21 +179,22 @@ impl Gathering<'_> {
     fn may_fit(&self, number: usize, binding: usize) -> bool {
         let frame = &self.scan.frames[number];
         let stats = frame.stats();
-        let elsewhere =
-            || self.rows_alone & (1 << binding) != 0 && !self.scan.plan.range.touches(stats.time_min, stats.time_max);
+        let elsewhere = || {
+            self.rows_alone & self.mark(binding) != 0 && !self.scan.plan.range.touches(stats.time_min, stats.time_max)
+        };
         let may_hold = |condition| prune::may_hold(condition, &self.scan.plan.fields, frame);
-        !self.scan.prune || (!elsewhere() && self.ask.bindings[binding].iter().all(may_hold))
+        !self.scan.prune || (!elsewhere() && self.conditions(binding).iter().all(may_hold))
     }
 
     /// A binding that every match needs and few frames may have.
     fn narrow(&self) -> Option<usize> {
-        let needed = |binding: &usize| self.ask.alternatives.iter().all(|way| way.bound.contains(binding));
         let rows = |binding: usize| -> u64 {
             let fitting = self.touched().filter(|number| self.may_fit(*number, binding));
             fitting.map(|number| self.scan.frames[number].rows() as u64).sum()
         };
-        let all: Vec<u64> = (0..self.ask.bindings.len()).map(rows).collect();
-        let narrowest = (0..all.len()).filter(needed).min_by_key(|binding| all[*binding])?;
+        let all: Vec<u64> = (0..self.bindings()).map(rows).collect();
+        let narrowest =
+            (0..all.len()).filter(|binding| self.is_needed(*binding)).min_by_key(|binding| all[*binding])?;
         let others = if self.needs.all {
             self.touched().map(|number| self.scan.frames[number].rows() as u64).sum()
         } else {
@@ -147,9 +205,9 @@ impl Gathering<'_> {
 
     /// A binding that every match needs and few rows fit, by those of one frame, where many fit another.
     fn sampled(&self) -> Result<Option<usize>, Stop> {
-        let needed = |binding: &usize| self.ask.alternatives.iter().all(|way| way.bound.contains(binding));
-        let bindings = self.ask.bindings.len();
-        let conditional = (0..bindings).filter(needed).any(|binding| !self.ask.bindings[binding].is_empty());
+        let bindings = self.bindings();
+        let needed = |binding: &usize| self.is_needed(*binding);
+        let conditional = (0..bindings).filter(needed).any(|binding| !self.conditions(binding).is_empty());
         if !conditional || (bindings == 1 && !self.needs.all) || self.touched().count() < SAMPLED_FRAMES_MIN {
             return Ok(None);
         }
@@ -158,7 +216,7 @@ impl Gathering<'_> {
         };
         let rows = self.scan.frames[number].rows();
         let count = |reading: &mut Reading<'_>, binding: usize| {
-            let conditions = &self.ask.bindings[binding];
+            let conditions = self.conditions(binding);
             if conditions.is_empty() {
                 return Ok(rows);
             }
@@ -185,14 +243,16 @@ impl Gathering<'_> {
     /// Whether a trace with these marks may match, where bindings that were not `asked` about are in all.
     fn wanted(&self, marks: u32, asked: &[bool]) -> bool {
         let has = |binding: &usize| !asked[*binding] || marks & (1 << binding) != 0;
-        self.ask.alternatives.iter().any(|way| way.bound.iter().all(has))
+        let parent = self.ask.bindings.len();
+        let has_parent = asked.get(parent) != Some(&true) || marks & PARENT_FITS != 0;
+        has_parent && self.ask.alternatives.iter().any(|way| way.bound.iter().all(has))
     }
 
     /// Finds the traces that may match by some bindings.
     fn traces(&self, parts: Parts, asked: &[bool], eager: bool) -> Result<Looked, Stop> {
         let frames = self.scan.frames.len();
         let spreads = Mutex::new(Spreads::<Found>::new(frames, parts));
-        let kept = Kept::new(frames, self.bytes_max / KEPT_PART);
+        let kept = Kept::new(frames, self.kept_max());
         each(self.scan, self.threads, frames, |number, _: &mut ()| {
             let parts = spreads.lock().parts;
             let found = self.frame(number, |reading| {
@@ -200,13 +260,12 @@ impl Gathering<'_> {
                     self.load(number, reading, asked, &[Intrinsic::TraceId])?;
                 }
                 let Some(of_frame) = self.marks(number, reading, asked)? else { return Ok(None) };
-                reading.read_items(&[Intrinsic::TraceId])?;
-                let found = Ids::of(reading, Intrinsic::TraceId).map(|ids| self.found(&ids, &of_frame, parts));
+                let found = self.found(&TraceIds::read(reading)?, &of_frame, parts);
                 Ok(Some((of_frame, found)))
             })?;
             let Some((of_frame, found)) = found.flatten() else { return Ok(()) };
             kept.keep(number, of_frame);
-            found.map_or(Ok(()), |found| self.add(&spreads, number, found, parts, &|| kept.bytes()))
+            self.add(&spreads, number, found, parts, usize::MAX, &|| kept.bytes())
         })?;
         let spreads = spreads.into_inner();
         let wanted = each(self.scan, self.threads, spreads.parts.len(), |part, traces: &mut Traces| {
@@ -222,27 +281,24 @@ impl Gathering<'_> {
         })?;
         let parts = spreads.parts;
         drop(spreads);
-        let wanted = Wanted::of(parts, wanted, self.bytes_max / KEPT_PART, self.hashing);
-        let few = (wanted.len() <= FILTERED_TRACES_MAX).then(|| wanted.ids().map(bytes_of).collect());
-        Ok(Looked { wanted, few, kept })
+        let wanted = Wanted::of(parts, wanted, self.kept_max(), self.hashing);
+        Ok(Looked::at(wanted, kept, false))
     }
 
     /// The traces of marked rows.
-    fn found(&self, ids: &Ids<16>, marks: &[u32], parts: Parts) -> Spread<Found> {
-        let mut all: Vec<Found> = Vec::new();
-        for (row, marks) in marks.iter().enumerate().filter(|(_, marks)| **marks != 0) {
-            let Some(trace) = ids.get(row).map(words_of) else { continue };
-            match all.last_mut().filter(|last| last.trace == trace) {
-                Some(last) => last.marks |= marks,
-                None => all.push(Found { trace, marks: *marks }),
-            }
-        }
+    fn found(&self, traces: &TraceIds, marks: &[u32], parts: Parts) -> Spread<Found> {
+        let all = traces.marked(marks);
         let keys = all.iter().enumerate().map(|(at, found)| (at, found.trace));
         Placed::of(keys, parts, self.hashing).spread(|at| all[at])
     }
 
     /// Reads spans: those that fit something, or all, of any trace or of the wanted ones.
-    fn read<T: Stored>(&self, parts: Parts, looked: Option<&Looked>, asked: &[bool]) -> Result<Spreads<T>, Stop> {
+    pub(super) fn read<T: Stored>(
+        &self,
+        parts: Parts,
+        looked: Option<&Looked>,
+        asked: &[bool],
+    ) -> Result<Spreads<T>, Stop> {
         let wanted = looked.map(|looked| &looked.wanted);
         let few = looked.and_then(|looked| looked.few.as_ref());
         let spreads = Mutex::new(Spreads::<T>::new(self.scan.frames.len(), parts));
@@ -261,7 +317,8 @@ impl Gathering<'_> {
             }
             let parts = spreads.lock().parts;
             let spread = self.frame(number, |reading| {
-                if let Some(wanted) = wanted.filter(|_| fits_nothing && asked.contains(&true))
+                let only_traces = looked.is_some_and(Looked::only_traces);
+                if let Some(wanted) = wanted.filter(|_| only_traces && fits_nothing && asked.contains(&true))
                     && !self.holds_any(reading, wanted)?
                 {
                     return Ok(None);
@@ -287,10 +344,10 @@ impl Gathering<'_> {
                     _ => self.needs.all && stays.as_ref().is_none_or(|stays| stays.value(row)),
                 };
                 let marks = |row: usize| marks.as_ref().map_or(0, |marks| marks[row]);
-                self.of_frame(number, reading, &stays, &marks, wanted, parts).map(Some)
+                self.of_frame(number, reading, &stays, &marks, looked, parts).map(Some)
             })?;
             match spread.flatten() {
-                Some(spread) => self.add(&spreads, number, spread, parts, &beside),
+                Some(spread) => self.add(&spreads, number, spread, parts, self.spans_max, &beside),
                 None => Ok(()),
             }
         })?;
@@ -315,12 +372,22 @@ impl Gathering<'_> {
         if fitting.is_empty() && asked.contains(&true) && !self.needs.all {
             return Ok(());
         }
-        reading.load_with(fitting.iter().flat_map(|binding| &self.ask.bindings[*binding]), &columns)
+        if reading.numbered(Intrinsic::TraceId)?.is_some() {
+            columns.retain(|column| *column != Intrinsic::TraceId);
+        }
+        reading.load_with(fitting.iter().flat_map(|binding| self.conditions(*binding)), &columns)
     }
 
     /// The columns of spans.
     fn columns<T: Stored>(&self) -> Vec<Intrinsic> {
         let mut columns = vec![Intrinsic::TraceId];
+        columns.extend(self.columns_beside::<T>());
+        columns
+    }
+
+    /// Those beside the trace.
+    fn columns_beside<T: Stored>(&self) -> Vec<Intrinsic> {
+        let mut columns = Vec::new();
         if self.needs.ids {
             columns.extend([Intrinsic::SpanId, Intrinsic::ParentId]);
         }
@@ -335,22 +402,17 @@ impl Gathering<'_> {
 
     /// Whether a frame holds a row of the wanted traces.
     fn holds_any(&self, reading: &mut Reading<'_>, wanted: &Wanted) -> Result<bool, QueryError> {
-        reading.read_items(&[Intrinsic::TraceId])?;
-        let Some(ids) = Ids::of(reading, Intrinsic::TraceId) else { return Ok(false) };
-        let mut last = [0; 2];
-        Ok((0..ids.len()).filter_map(|row| ids.get(row).map(words_of)).any(|id| {
-            // Spans of a trace mostly lie together.
-            std::mem::replace(&mut last, id) != id && wanted.has(id, self.hashing)
-        }))
+        Ok(TraceIds::read(reading)?.any(|id| wanted.has(id, self.hashing)))
     }
 
-    /// Adds what a frame gave, beside so many bytes that are taken already.
-    fn add<T: super::spread::OfTrace>(
+    /// Adds what a frame gave, `most` at most, beside so many bytes that are taken already.
+    pub(super) fn add<T: super::spread::OfTrace>(
         &self,
         to: &Mutex<Spreads<T>>,
         number: usize,
         spread: Spread<T>,
         of: Parts,
+        most: usize,
         beside: &impl Fn() -> usize,
     ) -> Result<(), Stop> {
         let later = |bytes: usize| bytes / size_of::<T>() * self.needs.later_bytes;
@@ -365,14 +427,14 @@ impl Gathering<'_> {
                 Err(other) => Err(other),
             }
         };
-        match to.lock().add(number, spread, of, self.hashing, fits)? {
+        match to.lock().add(number, spread, of, self.hashing, most, fits)? {
             Ok(()) => Ok(()),
             Err(one) => Err(QueryError::Spans { limit: self.scan.memory_bytes_max, spans: one.spans }.into()),
         }
     }
 
     /// Looks into a frame. One that cannot be read makes the answer partial.
-    fn frame<R>(
+    pub(super) fn frame<R>(
         &self,
         number: usize,
         look: impl FnOnce(&mut Reading<'_>) -> Result<R, QueryError>,
@@ -391,17 +453,19 @@ impl Gathering<'_> {
     /// Which of the `asked` bindings each row fits, and whether it lies in the range; `None` where no row fits any.
     fn marks(&self, number: usize, reading: &mut Reading<'_>, asked: &[bool]) -> Result<Option<Vec<u32>>, QueryError> {
         let frame = &self.scan.frames[number];
+        let stats = frame.stats();
+        let whole = self.scan.plan.range.covers(stats.time_min, stats.time_max);
         let mut marks = Vec::new();
-        for (binding, conditions) in self.ask.bindings.iter().enumerate() {
-            if !asked[binding] || !self.may_fit(number, binding) {
+        for (binding, _) in asked.iter().enumerate().filter(|(_, asked)| **asked) {
+            if !self.may_fit(number, binding) {
                 continue;
             }
-            let found = reading.fitting(conditions, self.wide)?;
+            let found = reading.fitting(self.conditions(binding), self.wide)?;
             if matches!(found, Matching::None) {
                 continue;
             }
             marks.resize(frame.rows(), 0u32);
-            let mark = 1 << binding;
+            let mark = self.mark(binding) | if whole { IN_RANGE } else { 0 };
             match found {
                 Matching::None => {}
                 Matching::All => marks.iter_mut().for_each(|marks| *marks |= mark),
@@ -411,10 +475,10 @@ impl Gathering<'_> {
         if marks.is_empty() {
             return Ok(None);
         }
-        let stats = frame.stats();
-        if self.scan.plan.range.covers(stats.time_min, stats.time_max) {
-            marks.iter_mut().filter(|marks| **marks != 0).for_each(|marks| *marks |= IN_RANGE);
-        } else if self.scan.plan.range.touches(stats.time_min, stats.time_max) {
+        if whole {
+            return Ok(Some(marks));
+        }
+        if self.scan.plan.range.touches(stats.time_min, stats.time_max) {
             reading.read_items(&[Intrinsic::Time])?;
             let times = reading.column(Intrinsic::Time);
             let times = times.as_ref().map(|times| times.as_primitive::<Int64Type>());
@@ -436,45 +500,57 @@ impl Gathering<'_> {
         reading: &mut Reading<'_>,
         stays: &impl Fn(usize) -> bool,
         marks: &impl Fn(usize) -> u32,
-        wanted: Option<&Wanted>,
+        looked: Option<&Looked>,
         parts: Parts,
     ) -> Result<Spread<T>, QueryError> {
-        reading.read_items(&[Intrinsic::TraceId])?;
         let base = self.bases[number];
-        let traces = Ids::of(reading, Intrinsic::TraceId);
-        let trace = |row: usize| traces.as_ref().and_then(|ids| ids.get(row)).map(words_of);
-        let loose = |row: usize| [u64::MAX, u64::from(base) + row as u64];
-        let mut last = ([0; 2], false);
-        let key = |row: usize| match (trace(row), wanted) {
-            (Some(id), Some(wanted)) => {
-                if last.0 != id {
-                    last = (id, wanted.has(id, self.hashing));
-                }
-                last.1.then_some((row, id))
-            }
-            (Some(id), None) => Some((row, id)),
-            (None, _) => (marks(row) != 0).then(|| (row, loose(row))),
+        let traces = TraceIds::read(reading)?;
+        let wanted = looked.map(|looked| &looked.wanted);
+        let loose = |row: usize| self.loose(number, row);
+        let part = |hash: u64| parts.share.contains(hash).then(|| parts.part(hash) as u32);
+        let of_trace = |id: [u64; 2]| {
+            let hash = self.hashing.of(id);
+            part(hash).filter(|_| wanted.is_none_or(|wanted| wanted.has_hashed(id, hash)))
         };
-        let keyed = (0..self.scan.frames[number].rows()).filter(|row| stays(*row)).filter_map(key);
-        let placed = Placed::of(keyed, parts, self.hashing);
-        if !placed.is_empty() {
-            reading.read_items(&self.columns::<T>())?;
+        let alone = |row: usize| match looked.is_some_and(|looked| looked.alone) {
+            true => of_trace(loose(row)),
+            false => part(self.hashing.of(loose(row))).filter(|_| marks(row) != 0),
+        };
+        let mut placed = Placed::new(parts);
+        let rows = (0..self.scan.frames[number].rows()).filter(|row| stays(*row));
+        traces.each(rows, of_trace, alone, |row, part| {
+            part.into_iter().for_each(|part| placed.add(row, part));
+        });
+        // Of few rows their columns alone are read, where the frame can skip the others.
+        let picked = UInt32Array::from_iter_values(placed.rows());
+        let few = match picked.is_empty() {
+            true => None,
+            false => reading.few_items(&self.columns_beside::<T>(), &picked)?,
+        };
+        if few.is_none() && !picked.is_empty() {
+            reading.read_items(&self.columns_beside::<T>())?;
         }
-        let ids = |column| Ids::<8>::of(reading, column).filter(|_| self.needs.ids);
+        let column = |column: Intrinsic| match &few {
+            Some(few) => few.items().intrinsic(column).cloned(),
+            None => reading.column(column),
+        };
+        let ids = |of| Ids::<8>::of(column(of)).filter(|_| self.needs.ids);
         let [own, parents] = [Intrinsic::SpanId, Intrinsic::ParentId].map(ids);
-        let times = if T::TIMED { Times::of(reading) } else { Times::default() };
+        let times = if T::TIMED { Times::of(column) } else { Times::default() };
         let status: Option<Int32Array> =
-            reading.column(Intrinsic::Status).filter(|_| self.needs.errors).map(|a| a.as_primitive().clone());
+            column(Intrinsic::Status).filter(|_| self.needs.errors).map(|a| a.as_primitive().clone());
         let make = |row: usize| {
             let mut marks = marks(row);
-            let of_trace = trace(row);
-            let own = own.as_ref().and_then(|ids| ids.get(row));
-            let parent = parents.as_ref().and_then(|ids| ids.get(row));
+            let of_trace = traces.get(row);
+            // Where it stands in the columns.
+            let at = if few.is_some() { picked.values().partition_point(|other| (*other as usize) < row) } else { row };
+            let own = own.as_ref().and_then(|ids| ids.get(at));
+            let parent = parents.as_ref().and_then(|ids| ids.get(at));
             for (holds, mark) in [
                 (of_trace.is_none(), LOOSE),
                 (own.is_some(), NAMED),
                 (parent.is_some(), BELOW),
-                (status.as_ref().is_some_and(|status| status.value(row) == STATUS_ERROR), ERROR),
+                (status.as_ref().is_some_and(|status| status.value(at) == STATUS_ERROR), ERROR),
             ] {
                 marks |= if holds { mark } else { 0 };
             }
@@ -485,7 +561,7 @@ impl Gathering<'_> {
                 place: base + row as u32,
                 marks,
             };
-            T::new(sent, times.start(row), times.duration(row))
+            T::new(sent, times.start(at), times.duration(at))
         };
         Ok(placed.spread(make))
     }

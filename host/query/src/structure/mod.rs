@@ -1,10 +1,12 @@
 //! How spans lie in their traces: `match`, fields of the parent and root, own time and critical path, traces as rows.
 //!
 //! ```text
-//! ask (what is wanted) -> gather (traces that may have it, their spans) -> spread (spans by part of the traces' hashes)
+//! ask (what is wanted) -> gather (traces that may have it, their spans), leading (traces that may be among the first rows)
+//!     -> spread (spans by part of the traces' hashes)
 //!     -> direct (parents and children alone: one table a part)
 //!      | span (traces of a part) -> tree (one trace) -> relate, combine, solve (matches), times, traces
 //!     -> pairs (rows that matched) -> beside (values of the spans beside each row) -> Structure
+//! passes (how often all of that, for an estimate)
 //! ```
 //!
 //! A stage before the scan: it tells which rows of the snapshot's frames match, and the scan goes on over those as over any
@@ -15,11 +17,13 @@ pub(crate) mod ask;
 mod pieces;
 mod room;
 mod spread;
+mod wanted;
 mod span;
 mod tree;
 mod columns;
 mod marks;
 mod gather;
+mod leading;
 mod direct;
 mod relate;
 mod times;
@@ -29,6 +33,7 @@ mod solve;
 mod pairs;
 mod traces;
 mod task;
+mod passes;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -42,8 +47,9 @@ use parking_lot::Mutex;
 use prism_model::window::TimeRange;
 use prism_model::{Intrinsic, TableKind};
 
+pub(crate) use beside::holds_of_nothing;
+pub(crate) use passes::Passes;
 pub(crate) use spread::Left;
-pub(crate) use task::Passes;
 
 use crate::engine::engine_error;
 use crate::error::QueryError;
@@ -52,7 +58,7 @@ use crate::field::{Field, From};
 use crate::scan::Scan;
 use ask::{Ask, Beside, Target, Told};
 use beside::{Known, Tuples, Values};
-use gather::Gathering;
+use gather::{Gathering, Needs};
 use pairs::{Matched, Pairs, WORD};
 use pieces::each;
 use room::{Found, Room};
@@ -170,9 +176,8 @@ pub(crate) struct Limits {
 
 /// Why a pass came to no end.
 pub(crate) enum Stop {
-    /// Its spans take more memory than there is: of a smaller share of the traces they may fit.
+    /// Its spans take more memory than there is: fewer of them may fit.
     Over {
-        share: Share,
         spans: usize,
         /// It was about one trace.
         one: bool,
@@ -200,22 +205,21 @@ pub(crate) fn resolve(
 ) -> Result<(Structure, Option<Left>), QueryError> {
     let task = Task::of(scan, ask);
     let bases = bases(scan)?;
-    let mut tried = left.tried();
+    let mut spans_max = left.spans_max;
     loop {
         let hashing = &left.hashing;
-        let pass = Pass { scan, ask, task: &task, limits, bases: &bases, memory: &memory, hashing };
-        let (matched, values, done) = match pass.run(tried) {
+        let pass = Pass { scan, ask, task: &task, limits, bases: &bases, memory: &memory, hashing, spans_max };
+        let (matched, values, done) = match pass.run(left.share) {
             Ok(found) => found,
             Err(Stop::Query(error)) => return Err(error),
-            Err(Stop::Over { share, spans, one }) => match share.half().filter(|_| !one) {
-                Some(half) => {
-                    tried = half;
-                    continue;
-                }
-                None => return Err(QueryError::Spans { limit: scan.memory_bytes_max, spans }),
-            },
+            // Of traces that fall together there may be more.
+            Err(Stop::Over { spans, one: false }) if (2..=spans_max).contains(&spans) => {
+                spans_max = spans / 2;
+                continue;
+            }
+            Err(Stop::Over { spans, .. }) => return Err(QueryError::Spans { limit: scan.memory_bytes_max, spans }),
         };
-        let rest = left.behind(done, tried);
+        let rest = left.behind(done, spans_max);
         return Ok((Structure { bases, matched, values, late: task.late.clone(), _memory: memory }, rest));
     }
 }
@@ -229,43 +233,58 @@ struct Pass<'s> {
     bases: &'s [u32],
     memory: &'s MemoryReservation,
     hashing: &'s Hashing,
+    /// See [`Left::spans_max`].
+    spans_max: usize,
 }
 
 type Resolved = (Matched, HashMap<usize, Values>, Share);
 
 impl Pass<'_> {
     fn run(&self, share: Share) -> Result<Resolved, Stop> {
-        let gathering = Gathering {
+        let gathering = |needs| Gathering {
             scan: self.scan,
             ask: self.ask,
             rows_alone: self.ask.rows_alone(),
             wide: around(self.scan.plan.range, self.limits.slack_nanos),
-            needs: self.task.needs,
+            needs,
             bases: self.bases,
             threads: self.limits.threads,
             bytes_max: self.scan.memory_bytes_max / 2,
             memory: self.memory,
             hashing: self.hashing,
+            spans_max: self.spans_max,
         };
-        match (self.task.direct, self.task.needs.times) {
-            (true, false) => self.direct::<Sent>(&gathering.spans(share)?),
-            (true, true) => self.direct::<Timed>(&gathering.spans(share)?),
-            (false, false) => self.whole::<Sent>(gathering.spans(share)?),
-            (false, true) => self.whole::<Timed>(gathering.spans(share)?),
+        let needs = self.task.needs;
+        if self.task.direct {
+            return match self.direct::<Sent>(&gathering(needs).spans(share)?)? {
+                Some(found) => Ok(found),
+                None => {
+                    let timed = self.direct::<Timed>(&gathering(Needs { times: true, ..needs }).spans(share)?)?;
+                    timed.ok_or_else(|| QueryError::Engine("spans have no times".into()).into())
+                }
+            };
+        }
+        match (self.task.leading, needs.times) {
+            (Some(leading), _) => self.whole::<Timed>(gathering(needs).leading(share, leading)?),
+            (None, false) => self.whole::<Sent>(gathering(needs).spans(share)?),
+            (None, true) => self.whole::<Timed>(gathering(needs).spans(share)?),
         }
     }
 
-    /// By parents and children alone.
-    fn direct<T: Stored>(&self, spreads: &Spreads<T>) -> Result<Resolved, Stop> {
-        let (ways, targets) = (&self.ask.alternatives, &self.task.targets);
+    /// By parents and children alone; `None` where times must be known too.
+    fn direct<T: Stored>(&self, spreads: &Spreads<T>) -> Result<Option<Resolved>, Stop> {
+        let targets = &self.task.targets;
         let found = Found { share: spreads.parts.share, spans: spreads.len(), one: spreads.is_one_trace() };
         let pairs =
             each(self.scan, self.limits.threads, spreads.parts.len(), |part, table: &mut direct::Direct<T>| {
                 let room = Room::beside(self.memory);
-                let pairs = table.solve(self.scan, &room, spreads.part(part), ways, targets);
-                pairs.and_then(|pairs| pairs.held(room)).map_err(|error| found.stopped(error))
+                let pairs = table.solve(self.scan, &room, spreads.part(part), self.ask, targets);
+                let held = pairs.and_then(|pairs| pairs.map(|pairs| pairs.held(room)).transpose());
+                held.map_err(|error| found.stopped(error))
             })?;
-        self.matched(found, pairs.iter().map(|pairs| &pairs.of), &Known::default(), spreads.bytes())
+        let Some(pairs) = pairs.into_iter().collect::<Option<Vec<_>>>() else { return Ok(None) };
+        let pairs = pairs.iter().map(|pairs| &pairs.of);
+        self.matched(found, pairs, &Known::default(), spreads.bytes()).map(Some)
     }
 
     /// Trace after trace.

@@ -62,7 +62,7 @@ pub(super) struct Held<T> {
     _held: MemoryReservation,
 }
 
-/// What was gathered, of which a smaller share is looked at where there is no room for it.
+/// What was gathered, of which less is looked at where there is no room for it.
 #[derive(Clone, Copy)]
 pub(super) struct Found {
     pub(super) share: Share,
@@ -74,7 +74,7 @@ pub(super) struct Found {
 impl Found {
     /// There is no room for it.
     pub(super) fn over(self) -> Stop {
-        Stop::Over { share: self.share, spans: self.spans, one: self.one }
+        Stop::Over { spans: self.spans, one: self.one }
     }
 
     /// The work on it met an error, perhaps that there is no room for it.

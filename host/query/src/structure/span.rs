@@ -15,6 +15,8 @@ pub(crate) const BELOW: u32 = 1 << 29;
 pub(crate) const ERROR: u32 = 1 << 28;
 /// The span is of no trace.
 pub(crate) const LOOSE: u32 = 1 << 27;
+/// The span is such as the parent of a row must be.
+pub(crate) const PARENT_FITS: u32 = 1 << 26;
 /// The span fits some binding.
 pub(crate) const FITS: u32 = (1 << BINDINGS_MAX) - 1;
 /// Duration of a span that has not ended.

@@ -4,7 +4,8 @@
 //! spans of a trace are in one part, so that parts are worked on apart from each other. Where all traces are too many for the
 //! memory of a query, a pass is about a share of the hashes alone.
 
-use std::hash::BuildHasher as _;
+use std::collections::BTreeMap;
+use std::hash::{BuildHasher as _, Hasher as _};
 
 use super::span::LOOSE;
 
@@ -18,13 +19,23 @@ const PARTS_MAX: u64 = 512;
 pub(crate) struct Hashing(foldhash::fast::RandomState);
 
 impl Hashing {
+    #[inline]
     pub(crate) fn of(&self, trace: [u64; 2]) -> u64 {
-        self.0.hash_one(trace)
+        // Word by word: a list is hashed as bytes of any length.
+        let mut hasher = self.0.build_hasher();
+        hasher.write_u64(trace[0]);
+        hasher.write_u64(trace[1]);
+        hasher.finish()
     }
 
     /// Of a span of a trace.
+    #[inline]
     pub(crate) fn of_span(&self, trace: [u64; 2], span: u64) -> u64 {
-        self.0.hash_one([trace[0], trace[1], span])
+        let mut hasher = self.0.build_hasher();
+        hasher.write_u64(trace[0]);
+        hasher.write_u64(trace[1]);
+        hasher.write_u64(span);
+        hasher.finish()
     }
 }
 
@@ -47,14 +58,35 @@ impl Share {
         (self.from < self.last).then(|| Share { last: self.from + (self.last - self.from) / 2, ..self })
     }
 
-    /// So many hashes from its first on and one more, or all that it has.
-    fn first(self, width: u64) -> Share {
-        Share { last: self.from.saturating_add(width).min(self.last), ..self }
-    }
-
-    /// How many hashes lie behind its first.
-    fn width(self) -> u64 {
-        self.last - self.from
+    /// Its first traces by hash that have so many spans of `all` at most, but one trace at least: as large a share as there is, so
+    /// that of two that follow one another the traces of one and the next one's first have more. `None` where no trace is left
+    /// out.
+    pub(super) fn first(self, spans: usize, all: impl Iterator<Item = u64> + Clone) -> Option<Share> {
+        // The hashes in which the last of them lies are told apart, those before and behind are but counted.
+        const SLOTS: u32 = 12;
+        let shift = (u64::BITS - (self.last - self.from).leading_zeros()).saturating_sub(SLOTS);
+        let slot = |hash: u64| ((hash - self.from) >> shift) as usize;
+        let mut counts = vec![0usize; 1 << SLOTS];
+        all.clone().for_each(|hash| counts[slot(hash)] += 1);
+        let mut kept = 0;
+        let over = counts.iter().position(|count| {
+            kept += count;
+            kept > spans
+        })?;
+        kept -= counts[over];
+        let mut within: BTreeMap<u64, usize> = BTreeMap::new();
+        all.filter(|hash| slot(*hash) == over).for_each(|hash| *within.entry(hash).or_default() += 1);
+        let (mut last, is_first) = (None, kept == 0);
+        for (hash, count) in within {
+            kept += count;
+            if kept > spans && !(is_first && last.is_none()) {
+                // A share ends where the first trace begins that is too many.
+                return Some(Share { last: hash - 1, ..self });
+            }
+            last = Some(hash);
+        }
+        let behind = counts[over + 1..].iter().any(|count| *count > 0);
+        last.filter(|_| behind).map(|last| Share { last, ..self })
     }
 
     /// All that lies behind it.
@@ -68,14 +100,14 @@ impl Share {
 pub(crate) struct Left {
     pub(super) share: Share,
     pub(super) hashing: Hashing,
-    /// For the values beside a larger share's spans there was no room.
-    width: u64,
+    /// Spans that a pass is about at most, but for those of one trace: for what stands beside more there was no room.
+    pub(super) spans_max: usize,
 }
 
 impl Left {
     /// All traces.
     pub(crate) fn all() -> Left {
-        Left { share: Share::ALL, hashing: Hashing::default(), width: u64::MAX }
+        Left { share: Share::ALL, hashing: Hashing::default(), spans_max: usize::MAX }
     }
 
     /// A first half of it.
@@ -83,15 +115,9 @@ impl Left {
         self.share.half().map(|share| Left { share, ..self.clone() })
     }
 
-    /// What is tried first.
-    pub(super) fn tried(&self) -> Share {
-        self.share.first(self.width)
-    }
-
-    /// What is left behind a pass, of which `tried` had room for the values beside its spans.
-    pub(super) fn behind(&self, done: Share, tried: Share) -> Option<Left> {
-        let width = if tried == self.share { self.width } else { tried.width() };
-        done.rest().map(|share| Left { share, width, ..self.clone() })
+    /// What is left behind a pass over a share, which was about so many spans at most.
+    pub(super) fn behind(&self, done: Share, spans_max: usize) -> Option<Left> {
+        done.rest().map(|share| Left { share, spans_max, ..self.clone() })
     }
 }
 
@@ -112,7 +138,7 @@ impl Parts {
     }
 
     /// The same number of parts for less.
-    fn narrowed(self, share: Share) -> Parts {
+    pub(super) fn narrowed(self, share: Share) -> Parts {
         Parts::of(share, self.len() as u64 * PART_SPANS)
     }
 
@@ -162,6 +188,19 @@ pub(crate) struct Found {
     pub(crate) marks: u32,
 }
 
+/// From when to when a trace lasts, by some of its spans: 32 bytes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Extent {
+    pub(crate) trace: [u64; 2],
+    pub(crate) start: i64,
+    pub(crate) end: i64,
+}
+
+impl Extent {
+    /// Of no span.
+    pub(crate) const NONE: Extent = Extent { trace: [0; 2], start: i64::MAX, end: i64::MIN };
+}
+
 /// A span in either form.
 pub(crate) trait Stored: OfTrace {
     /// Whether it has times.
@@ -185,6 +224,12 @@ impl OfTrace for Timed {
 }
 
 impl OfTrace for Found {
+    fn key(&self) -> [u64; 2] {
+        self.trace
+    }
+}
+
+impl OfTrace for Extent {
     fn key(&self) -> [u64; 2] {
         self.trace
     }
@@ -230,9 +275,20 @@ pub(crate) struct Placed {
 }
 
 impl Placed {
+    /// None yet.
+    pub(crate) fn new(parts: Parts) -> Placed {
+        Placed { rows: Vec::new(), counts: vec![0; parts.len()] }
+    }
+
+    /// Adds a row.
+    pub(crate) fn add(&mut self, row: usize, part: u32) {
+        self.counts[part as usize] += 1;
+        self.rows.push((row as u32, part));
+    }
+
     /// Of rows, each with what its trace is hashed by, those whose hash is in the share.
     pub(crate) fn of(rows: impl Iterator<Item = (usize, [u64; 2])>, parts: Parts, hashing: &Hashing) -> Placed {
-        let mut placed = Placed { rows: Vec::new(), counts: vec![0; parts.len()] };
+        let mut placed = Placed::new(parts);
         // Spans of a trace mostly lie together.
         let mut last = ([0; 2], hashing.of([0; 2]));
         for (row, key) in rows {
@@ -240,16 +296,15 @@ impl Placed {
                 last = (key, hashing.of(key));
             }
             if parts.share.contains(last.1) {
-                let part = parts.part(last.1);
-                placed.counts[part] += 1;
-                placed.rows.push((row as u32, part as u32));
+                placed.add(row, parts.part(last.1) as u32);
             }
         }
         placed
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.rows.is_empty()
+    /// The rows.
+    pub(crate) fn rows(&self) -> impl ExactSizeIterator<Item = u32> {
+        self.rows.iter().map(|(row, _)| *row)
     }
 
     /// Each row as `make` has it.
@@ -284,6 +339,20 @@ impl<T: OfTrace> Spread<T> {
         self.0.iter().flatten()
     }
 
+    /// The hash of each one's trace.
+    fn hashes(&self, hashing: &Hashing) -> impl Iterator<Item = u64> + Clone {
+        // Spans of a trace mostly lie together.
+        let mut last = None;
+        self.0.iter().flatten().map(move |of| match last {
+            Some((key, hash)) if key == of.key() => hash,
+            _ => {
+                let hash = hashing.of(of.key());
+                last = Some((of.key(), hash));
+                hash
+            }
+        })
+    }
+
     /// Keeps what is in a smaller share, in the parts of that.
     fn narrow(&mut self, parts: Parts, hashing: &Hashing) {
         let all: Vec<T> = std::mem::take(&mut self.0).into_iter().flatten().collect();
@@ -292,13 +361,20 @@ impl<T: OfTrace> Spread<T> {
     }
 }
 
-/// What frames gave so far, within a bound of memory: where it is reached, half of the traces are left for another pass.
+/// What frames gave so far, within a bound of memory: where it is reached, some of the traces are left for another pass.
 pub(crate) struct Spreads<T> {
     pub(crate) parts: Parts,
     /// By frame.
     pub(crate) of: Vec<Option<Spread<T>>>,
     bytes: usize,
+    len: usize,
 }
+
+/// Of what is there so many parts of [`LEFT_PARTS`] stay where some of it is left for another pass: little is left at a time, so
+/// that most passes are nearly as large as there is room.
+pub(super) const KEPT_PARTS: usize = 3;
+/// See above.
+pub(super) const LEFT_PARTS: usize = 4;
 
 /// Not even one trace fits.
 pub(crate) struct OneTrace {
@@ -308,35 +384,55 @@ pub(crate) struct OneTrace {
 
 impl<T: OfTrace> Spreads<T> {
     pub(crate) fn new(frames: usize, parts: Parts) -> Spreads<T> {
-        Spreads { parts, of: (0..frames).map(|_| None).collect(), bytes: 0 }
+        Spreads { parts, of: (0..frames).map(|_| None).collect(), bytes: 0, len: 0 }
     }
 
-    /// Adds what a frame gave by the parts that there were when it was begun. `fits`: whether so many bytes may be taken.
+    /// Adds what a frame gave by the parts that there were when it was begun. `fits`: whether so many bytes may be taken. No more
+    /// than `most` of it are kept, but for those of one trace.
     pub(crate) fn add<E>(
         &mut self,
         frame: usize,
         mut spread: Spread<T>,
         of: Parts,
         hashing: &Hashing,
+        most: usize,
         mut fits: impl FnMut(usize) -> Result<bool, E>,
     ) -> Result<Result<(), OneTrace>, E> {
         if of != self.parts {
             spread.narrow(self.parts, hashing);
         }
-        self.bytes += spread.bytes();
+        (self.bytes, self.len) = (self.bytes + spread.bytes(), self.len + spread.len());
         self.of[frame] = Some(spread);
-        while !fits(self.bytes)? {
-            let Some(half) = self.parts.share.half().filter(|_| !self.is_one_trace()) else {
-                return Ok(Err(OneTrace { spans: self.len() }));
-            };
-            self.parts = self.parts.narrowed(half);
-            self.bytes = 0;
-            for spread in self.of.iter_mut().flatten() {
-                spread.narrow(self.parts, hashing);
-                self.bytes += spread.bytes();
+        loop {
+            let fits = fits(self.bytes)?;
+            if fits && self.len <= most {
+                return Ok(Ok(()));
+            }
+            match self.first(hashing) {
+                Some(first) => self.narrow(first, hashing),
+                None if fits => return Ok(Ok(())),
+                None => return Ok(Err(OneTrace { spans: self.len })),
             }
         }
-        Ok(Ok(()))
+    }
+
+    /// The share of its first traces where some are left for another pass; `None` of one trace.
+    fn first(&self, hashing: &Hashing) -> Option<Share> {
+        if self.is_one_trace() {
+            return None;
+        }
+        let hashes = self.of.iter().flatten().flat_map(|spread| spread.hashes(hashing));
+        self.parts.share.first(self.len / LEFT_PARTS * KEPT_PARTS, hashes)
+    }
+
+    fn narrow(&mut self, share: Share, hashing: &Hashing) {
+        self.parts = self.parts.narrowed(share);
+        (self.bytes, self.len) = (0, 0);
+        for spread in self.of.iter_mut().flatten() {
+            spread.narrow(self.parts, hashing);
+            self.bytes += spread.bytes();
+            self.len += spread.len();
+        }
     }
 
     /// Whether nothing can be left for another pass.
@@ -369,109 +465,7 @@ impl<T: OfTrace> Spreads<T> {
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.of.iter().flatten().map(Spread::len).sum()
-    }
-}
-
-/// The traces that may match, by the parts in which they were found.
-pub(crate) struct Wanted {
-    parts: Parts,
-    of: Vec<Set>,
-}
-
-/// Bytes that the id of a trace takes in a [`Set`], at most: twice as many slots as ids, up to the next power of two.
-pub(super) const ID_BYTES_MAX: usize = 4 * size_of::<[u64; 2]>();
-
-/// Trace ids, looked up by hash.
-#[derive(Default)]
-struct Set {
-    /// As many as a power of two; zeros stand for none.
-    slots: Vec<[u64; 2]>,
-}
-
-impl Set {
-    /// For so many ids.
-    fn slots(ids: usize) -> usize {
-        if ids == 0 { 0 } else { (ids * 2).next_power_of_two() }
-    }
-
-    fn bytes_of(ids: usize) -> usize {
-        Set::slots(ids) * size_of::<[u64; 2]>()
-    }
-
-    fn of(ids: &[[u64; 2]], hashing: &Hashing) -> Set {
-        if ids.is_empty() {
-            return Set::default();
-        }
-        let mut slots = vec![[0; 2]; Set::slots(ids.len())];
-        let mask = slots.len() - 1;
-        for id in ids {
-            let mut slot = hashing.of(*id) as usize & mask;
-            while slots[slot] != [0; 2] && slots[slot] != *id {
-                slot = (slot + 1) & mask;
-            }
-            slots[slot] = *id;
-        }
-        Set { slots }
-    }
-
-    fn has(&self, id: [u64; 2], hash: u64) -> bool {
-        if self.slots.is_empty() {
-            return false;
-        }
-        let mask = self.slots.len() - 1;
-        let mut slot = hash as usize & mask;
-        while self.slots[slot] != [0; 2] {
-            if self.slots[slot] == id {
-                return true;
-            }
-            slot = (slot + 1) & mask;
-        }
-        false
-    }
-}
-
-impl Wanted {
-    /// Of each part the traces that may match; those of a smaller share where they would take more than so many bytes.
-    pub(crate) fn of(mut parts: Parts, mut ids: Vec<Vec<[u64; 2]>>, bytes_max: usize, hashing: &Hashing) -> Wanted {
-        loop {
-            let bytes: usize = ids.iter().map(|ids| Set::bytes_of(ids.len())).sum();
-            let several = ids.iter().map(Vec::len).sum::<usize>() > 1;
-            let Some(half) = parts.share.half().filter(|_| several && bytes > bytes_max) else { break };
-            parts = parts.narrowed(half);
-            let mut rest = vec![Vec::new(); parts.len()];
-            for id in ids.into_iter().flatten() {
-                let hash = hashing.of(id);
-                if half.contains(hash) {
-                    rest[parts.part(hash)].push(id);
-                }
-            }
-            ids = rest;
-        }
-        Wanted { parts, of: ids.iter().map(|ids| Set::of(ids, hashing)).collect() }
-    }
-
-    /// How they are cut.
-    pub(crate) fn parts(&self) -> Parts {
-        self.parts
-    }
-
-    pub(crate) fn ids(&self) -> impl Iterator<Item = &[u64; 2]> {
-        self.of.iter().flat_map(|set| &set.slots).filter(|id| **id != [0; 2])
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.ids().count()
-    }
-
-    pub(crate) fn has(&self, id: [u64; 2], hashing: &Hashing) -> bool {
-        let hash = hashing.of(id);
-        self.parts.share.contains(hash) && self.of[self.parts.part(hash)].has(id, hash)
-    }
-
-    /// Bytes in memory, about.
-    pub(crate) fn bytes(&self) -> usize {
-        self.of.iter().map(|set| set.slots.capacity() * 16).sum()
+        self.len
     }
 }
 
@@ -484,21 +478,40 @@ pub(crate) fn together(a: &Sent, b: &Sent) -> bool {
 mod tests {
     use super::*;
 
+    /// Whatever lies beside one another by hash, a large trace among them: each trace is in one pass, and two passes that follow one
+    /// another hold more than what is kept where there is no room.
     #[test]
-    fn wanted_traces_are_of_a_share_that_fits() {
-        let hashing = Hashing::default();
-        let parts = Parts::of(Share::ALL, 20_000);
-        let mut ids = vec![Vec::new(); parts.len()];
-        let all: Vec<[u64; 2]> = (1..=1_000).map(|n| [n, n]).collect();
-        all.iter().for_each(|id| ids[parts.part(hashing.of(*id))].push(*id));
-        let whole = Wanted::of(parts, ids.clone(), 1 << 20, &hashing);
-        assert_eq!((whole.parts(), whole.len()), (parts, 1_000));
-        let some = Wanted::of(parts, ids.clone(), 4 << 10, &hashing);
-        assert!(some.bytes() <= 4 << 10 && some.len() > 20, "{} of {} bytes", some.len(), some.bytes());
-        for id in &all {
-            let in_share = some.parts().share.contains(hashing.of(*id));
-            assert_eq!((whole.has(*id, &hashing), some.has(*id, &hashing)), (true, in_share));
+    fn passes_are_of_as_many_traces_as_there_is_room_for() {
+        const MOST: usize = 16;
+        for large in [1, MOST / 2, MOST, 3 * MOST] {
+            let hashing = Hashing::default();
+            let found = |n: u64| Found { trace: [n, n], marks: 1 };
+            let mut all: Vec<Found> = (1..=90).flat_map(|n| vec![found(n); 1 + n as usize % 3]).collect();
+            all.extend(vec![found(99); large]);
+            let (mut left, mut passes) = (Some(Share::ALL), Vec::new());
+            while let Some(share) = left {
+                let mut spreads = Spreads::<Found>::new(4, Parts::of(share, 1_000));
+                for (frame, rows) in all.chunks(all.len().div_ceil(4)).enumerate() {
+                    let keys = rows.iter().enumerate().map(|(at, found)| (at, found.trace));
+                    let parts = spreads.parts;
+                    let spread = Placed::of(keys, parts, &hashing).spread(|at| rows[at]);
+                    let added = spreads.add(frame, spread, parts, &hashing, MOST, |_| Ok::<_, ()>(true));
+                    assert!(matches!(added, Ok(Ok(()))));
+                }
+                let held: Vec<u64> = spreads.of.iter().flatten().flat_map(Spread::iter).map(|of| of.trace[0]).collect();
+                assert_eq!(held.len(), spreads.len());
+                assert!(held.len() <= MOST || held.iter().all(|trace| *trace == 99), "{held:?}");
+                passes.push(held);
+                left = spreads.parts.share.rest();
+            }
+            let mut told: Vec<u64> = passes.iter().flatten().copied().collect();
+            told.sort_unstable();
+            assert_eq!(told, all.iter().map(|found| found.trace[0]).collect::<Vec<_>>(), "each once");
+            for pair in passes.windows(2).take(passes.len().saturating_sub(2)) {
+                let both = pair[0].len() + pair[1].len();
+                assert!(both > MOST / LEFT_PARTS * KEPT_PARTS, "{both} with {large}");
+                assert!(pair[0].iter().all(|trace| !pair[1].contains(trace)), "a trace is in one pass");
+            }
         }
-        assert!(Wanted::of(parts, ids, 0, &hashing).len() <= 1, "one trace is always looked at");
     }
 }

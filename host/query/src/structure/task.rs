@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
+use prism_model::AttrType;
+
 use super::ask::{Ask, Beside, OfTrace, Target, Told, Way};
 use super::direct;
-use super::gather::{KEPT_PART, Needs};
-use super::span::{PAGE, Span};
-use super::spread::{Found, ID_BYTES_MAX, Parts, Share};
+use super::gather::Needs;
+use super::leading::Leading;
 use crate::bind::query::Shape;
 use crate::eval::node::Node;
 use crate::field::{Field, From};
@@ -14,9 +15,6 @@ use crate::scan::Scan;
 
 /// Bytes that a span takes once more for each number or place that is told of it.
 const TOLD_BYTES: usize = 8;
-
-/// Bytes of a field's value beside a span: a number or the number of a text, and which it is.
-const VALUE_BYTES: usize = 16;
 
 /// See above.
 pub(super) struct Task {
@@ -33,6 +31,8 @@ pub(super) struct Task {
     /// Parents and children alone tell the matches.
     pub(super) direct: bool,
     pub(super) needs: Needs,
+    /// Which traces are rows is told by their extents.
+    pub(super) leading: Option<Leading>,
 }
 
 impl Task {
@@ -53,6 +53,8 @@ impl Task {
         let mut ways = Vec::new();
         ask.alternatives.iter().for_each(|alternative| alternative.ways(&mut |way| ways.push(way)));
         let others = targets.contains(&Target::Parent) || targets.contains(&Target::Root);
+        // Those of one id stand for one another, whichever fit.
+        let others = others || !ask.parent.is_empty();
         let all = ask.traces || own || critical || others || ways.iter().any(|way| far(*way));
         let direct = !ask.traces && !own && !critical && direct::able(&ask.alternatives, &targets);
         // By start the first of several is told, where there may be several.
@@ -60,13 +62,15 @@ impl Task {
             ask.alternatives.iter().any(|way| !way.alone.is_empty()) || ways.iter().any(|way| *way != Way::Parent);
         let needs = Needs {
             all,
-            times: if direct { others } else { all || several },
+            // Where parents and children tell the matches, times are asked for once they turn out to matter.
+            times: !direct && (all || several),
             // Else which traces a span is of is all that is asked.
-            ids: !direct || !ways.is_empty() || targets.iter().any(|target| *target != Target::Row),
+            ids: !direct || others || !ways.is_empty() || targets.iter().any(|target| *target != Target::Row),
             errors: of_traces.contains(&OfTrace::Errors),
             // Spans of traces take the room of those that they are made of, part by part.
             later_bytes: TOLD_BYTES * (usize::from(own) + usize::from(critical) + of_traces.len() + targets.len()),
         };
+        let leading = Leading::of(&scan.plan, ask);
         let decides = match &scan.plan.shape {
             Shape::Groups { .. } => shown.clone(),
             Shape::Rows => {
@@ -78,51 +82,18 @@ impl Task {
         let is_read = |field: &usize| reads(fields, &[*field]);
         let (late, early): (Vec<usize>, Vec<usize>) =
             shown.into_iter().partition(|field| !decides.contains(field) && is_read(field));
-        Task { early: early.into_iter().collect(), late, tested, targets, own, critical, of_traces, direct, needs }
-    }
-}
-
-/// How often the frames of a scan are gone through.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Passes {
-    /// Passes, at most.
-    pub(crate) most: u64,
-    /// Those, and goes that end where there is no room for what is read beside spans, from which a smaller share is looked at.
-    pub(crate) tried: u64,
-}
-
-impl Passes {
-    /// Of frames with so many `rows`, of which so many lie where some may fit a binding's conditions: unless single traces are as
-    /// large as a pass, or texts that stand beside rows are long.
-    pub(crate) fn of(scan: &Scan, ask: &Ask, rows: u64, fitting: u64) -> Passes {
-        let task = Task::of(scan, ask);
-        let all = scan.memory_bytes_max as u64;
-        let (room, told) = (all / 2, task.needs.later_bytes);
-        let lists = (scan.frames.len() * Parts::of(Share::ALL, rows).len() * size_of::<Vec<()>>()) as u64;
-        // What so many rows take, of which one in `share` is looked at.
-        let of = |rows: u64, share: u64, bytes: usize| rows.div_ceil(share).saturating_mul(bytes as u64);
-        let spans = |share: u64| of(rows, share, task.needs.bytes()).saturating_add(lists);
-        let gathered = |share: u64| {
-            if ask.bindings.iter().all(Vec::is_empty) {
-                return spans(share) <= room;
-            }
-            // Perhaps their traces are looked for first, beside marks of rows; then there are these, and ids of the traces.
-            let kept = room / KEPT_PART as u64;
-            let found = of(fitting, share, size_of::<Found>() + told).saturating_add(lists);
-            found <= room - kept && of(fitting, share, ID_BYTES_MAX) <= kept && spans(share) <= room - 2 * kept
-        };
-        // Values are kept by pages of places, each of which may hold but one.
-        let values = (task.tested.len() + task.early.len()) * VALUE_BYTES;
-        let beside = |share: u64| {
-            let pages = of(rows, share, (told + values) * PAGE).min(of(rows, 1, told + values));
-            of(rows, share, size_of::<Span>()).saturating_add(pages) <= all / 4 * 3
-        };
-        const HALVES_MAX: u32 = u64::BITS - 2;
-        let halves_of = |fits: &dyn Fn(u64) -> bool| (0..HALVES_MAX).find(|n| fits(1 << n)).unwrap_or(HALVES_MAX);
-        let (first, last) = (halves_of(&gathered), halves_of(&|share| gathered(share) && beside(share)));
-        // What was too large leaves off half of what it began with.
-        let most = if last == 0 { 1 } else { 2u64 << last };
-        Passes { most, tried: most + u64::from(last - first) }
+        Task {
+            early: early.into_iter().collect(),
+            late,
+            tested,
+            targets,
+            own,
+            critical,
+            of_traces,
+            direct,
+            needs,
+            leading,
+        }
     }
 }
 
@@ -131,6 +102,15 @@ pub(super) fn beside_of(fields: &[Field], field: usize) -> Option<&Beside> {
         From::Beside(beside) => Some(beside),
         _ => None,
     }
+}
+
+/// Whether some value of a field beside rows may be something else than a number.
+pub(super) fn may_be_text(scan: &Scan, field: usize) -> bool {
+    let plain = |ty: &AttrType| matches!(ty, AttrType::Int | AttrType::Double | AttrType::Bool);
+    scan.plan.fields.get(field).is_some_and(|field| {
+        let types = scan.frames.iter().map(|frame| field.types(frame));
+        types.into_iter().any(|types| types.any || !types.of.iter().all(plain))
+    })
 }
 
 /// Whether some of these fields have to be read.

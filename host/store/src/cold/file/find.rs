@@ -1,5 +1,5 @@
 //! The rows of one value in a column, found in the pages as they lie there: no value is made of the others. A dictionary without
-//! the value ends the search before any row is read.
+//! the value ends the search before any row is read. And of all rows the numbers of their values.
 //!
 //! Only flat columns with data pages v1 are known here: ids and dictionaries as [`super::pages`] writes them, and texts one behind
 //! the other as Parquet's writer does. Of anything else nothing is said, and the caller reads the column.
@@ -7,8 +7,8 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{Array as _, ArrayRef, FixedSizeBinaryArray, StringArray};
-use arrow::buffer::Buffer;
+use arrow::array::{Array as _, ArrayRef, FixedSizeBinaryArray, StringArray, UInt32Array};
+use arrow::buffer::{Buffer, NullBuffer};
 use memchr::memmem::Finder;
 use parquet::basic::{Encoding, Type};
 use parquet::column::page::{Page, PageReader as _};
@@ -107,12 +107,63 @@ pub(super) fn rows<R: ChunkReader + 'static>(
     Ok((first as usize == rows).then_some(found))
 }
 
-/// Adds the rows of the value in a data page whose first row is `first`.
-fn in_page(page: &Page, first: u32, sought: &Sought<'_>, found: &mut Found) -> Option<()> {
+/// The numbers of a chunk's rows in its dictionary, null where a value is missing; `None` where a page is none that is known here.
+pub(super) fn numbers<R: ChunkReader + 'static>(
+    mut pages: SerializedPageReader<R>,
+    rows: usize,
+) -> Result<Option<UInt32Array>, StoreError> {
+    let (mut all, mut missing) = (Vec::with_capacity(rows), Vec::new());
+    while let Some(page) = pages.get_next_page().map_err(damaged)? {
+        if !matches!(page, Page::DictionaryPage { .. }) && numbers_in(&page, &mut all, &mut missing).is_none() {
+            return Ok(None);
+        }
+    }
+    if all.len() != rows {
+        return Ok(None);
+    }
+    let there = (!missing.is_empty()).then(|| {
+        let mut there = vec![true; rows];
+        missing.iter().for_each(|row| there[*row] = false);
+        NullBuffer::from(there)
+    });
+    Ok(Some(UInt32Array::new(all.into(), there)))
+}
+
+/// Adds the numbers of a page's rows, and which of all rows have none.
+fn numbers_in(page: &Page, all: &mut Vec<u32>, missing: &mut Vec<usize>) -> Option<()> {
+    let (levels, values, rows, encoding) = parts(page)?;
+    if encoding != Encoding::RLE_DICTIONARY {
+        return None;
+    }
+    let (bits, numbers) = values.split_first()?;
+    if all_there(levels, rows) {
+        return each(numbers, *bits, rows, |_, number| all.push(number));
+    }
+    let (first, mut there) = (all.len(), 0);
+    all.resize(first + rows, 0);
+    let mut of = Vec::with_capacity(rows);
+    each(levels, 1, rows, |row, level| match level {
+        1 => of.push(first + row),
+        _ => missing.push(first + row),
+    })?;
+    each(numbers, *bits, of.len(), |value, number| {
+        all[of[value]] = number;
+        there += 1;
+    })?;
+    (there == of.len()).then_some(())
+}
+
+/// Levels, values, rows and encoding of a data page.
+fn parts(page: &Page) -> Option<(&[u8], &[u8], usize, Encoding)> {
     let Page::DataPage { buf, num_values, encoding, .. } = page else { return None };
     let (length, rest) = buf.split_first_chunk::<4>()?;
     let (levels, values) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)?;
-    let rows = *num_values as usize;
+    Some((levels, values, *num_values as usize, *encoding))
+}
+
+/// Adds the rows of the value in a data page whose first row is `first`.
+fn in_page(page: &Page, first: u32, sought: &Sought<'_>, found: &mut Found) -> Option<()> {
+    let (levels, values, rows, encoding) = parts(page)?;
     if let (Sought::Text(finder), Encoding::DELTA_LENGTH_BYTE_ARRAY | Encoding::PLAIN) = (sought, encoding) {
         if finder.find(values).is_some() {
             found.perhaps.push(first as usize..first as usize + rows);

@@ -32,7 +32,7 @@ use crate::frame::bloom;
 use crate::frame::column::token_key;
 use crate::frame::stats::ColumnMeta;
 use crate::objects::Objects;
-use crate::unit::{Frame, FrameStats, ReadCost, Tier, Unit};
+use crate::unit::{Frame, FrameStats, Numbered, ReadCost, Tier, Unit};
 
 /// Bytes of the end that are read at first: the footer of most files is within.
 const END_BYTES: u64 = 256 << 10;
@@ -607,6 +607,10 @@ impl Unit for Group {
 
     fn values_of(&self, column: &ColumnId) -> Result<Option<(ArrayRef, ReadCost)>, StoreError> {
         self.file.values_of(self.index, column)
+    }
+
+    fn numbers_of(&self, column: &ColumnId) -> Result<Option<(Numbered, ReadCost)>, StoreError> {
+        self.file.numbers_of(self.index, column)
     }
 
     fn cost(&self, want: &dyn Fn(TableKind, &ColumnId) -> bool) -> ReadCost {

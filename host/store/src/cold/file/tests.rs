@@ -590,6 +590,13 @@ proptest! {
                 let found = frame.rows_of(&Intrinsic::TraceId.into(), &id).unwrap().map(|(rows, _)| rows.values().to_vec());
                 prop_assert_eq!(found, Some(rows.collect::<Vec<u32>>()));
             }
+            for column in [Intrinsic::TraceId, Intrinsic::SpanId, Intrinsic::ParentId] {
+                let Some((numbers, _)) = frame.numbers_of(&column.into()).unwrap() else { continue };
+                let values: BTreeSet<_> = numbers.values().as_fixed_size_binary().iter().collect();
+                prop_assert_eq!(values.len(), numbers.values().len(), "each once");
+                let expected = all.items().intrinsic(column).unwrap();
+                prop_assert_eq!(&cast(&numbers, expected.data_type()).unwrap(), expected, "{:?}", column);
+            }
             let plain = |id: &ColumnId| cast(all.items().column(id)?, &DataType::Utf8).ok();
             for column in frame.columns(TableKind::Items).iter().filter(|column| is_text(&column.id)) {
                 let Some(texts) = plain(&column.id) else { continue };

@@ -1,4 +1,4 @@
-//! Rows of one value, and the values of all rows, out of a column's pages: no row is made for them.
+//! Rows of one value, the values of all rows, and their numbers, out of a column's pages: no value is made of any row.
 
 use arrow::array::{ArrayRef, UInt32Array};
 use memchr::memmem::Finder;
@@ -16,7 +16,7 @@ use super::super::{damaged, pages};
 use super::ColdFile;
 use crate::cold::schema::Outside;
 use crate::error::{Damage, StoreError};
-use crate::unit::ReadCost;
+use crate::unit::{Numbered, ReadCost};
 
 /// A column of a row group, and its pages.
 struct Flat<'f> {
@@ -88,6 +88,26 @@ impl ColdFile {
         let mut pages = find::pages(dictionary, flat.chunk, flat.rows, flat.locations)?;
         let page = pages.get_next_page().map_err(damaged)?;
         Ok(page.and_then(|page| find::values(&page, flat.chunk)).map(|values| (values, cost)))
+    }
+
+    /// See [`Frame::numbers_of`].
+    pub(super) fn numbers_of(
+        &self,
+        index: usize,
+        column: &ColumnId,
+    ) -> Result<Option<(Numbered, ReadCost)>, StoreError> {
+        let Some(flat) = self.flat(index, column) else { return Ok(None) };
+        let ids = flat.chunk.column_type() == Type::FIXED_LEN_BYTE_ARRAY;
+        if !ids || !flat.has_dictionary() || !is_dictionary(flat.chunk) {
+            return Ok(None);
+        }
+        let data = self.pages(index, &[flat.leaf], flat.map, std::slice::from_ref(&(0..flat.rows)))?;
+        let cost = data.cost;
+        let mut pages = find::pages(data, flat.chunk, flat.rows, flat.locations)?;
+        let page = pages.get_next_page().map_err(damaged)?;
+        let Some(values) = page.and_then(|page| find::values(&page, flat.chunk)) else { return Ok(None) };
+        let Some(numbers) = find::numbers(pages, flat.rows)? else { return Ok(None) };
+        Ok(Some((Numbered::try_new(numbers, values).map_err(damaged)?, cost)))
     }
 
     /// A flat column of the items, where the file tells its pages.
