@@ -165,7 +165,10 @@ impl Disk for RealDisk {
 
     fn list(&self, path: &Path) -> io::Result<Vec<String>> {
         // Names that are not UTF-8 are none of ours.
-        fs::read_dir(path)?.filter_map(|e| e.map(|e| e.file_name().into_string().ok()).transpose()).collect()
+        let names = fs::read_dir(path)
+            .and_then(|found| found.filter_map(|e| e.map(|e| e.file_name().into_string().ok()).transpose()).collect());
+        // Another node removed the folder while it was listed.
+        names.map_err(|e| if is_gone(&e) { io::ErrorKind::NotFound.into() } else { e })
     }
 
     fn create_dir(&self, path: &Path) -> io::Result<bool> {
@@ -251,29 +254,51 @@ pub(crate) fn create_dirs(
     Ok(())
 }
 
+/// Whether a name is not there, or an open file has none any more: NFS forgets what another node removed.
+pub(crate) fn is_gone(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::StaleNetworkFileHandle)
+}
+
 /// Removes a folder with all that is in it, durably. What is gone already is no error, nor is what appears in it meanwhile:
-/// then the folder stays. Links are removed, never followed.
+/// then the folder stays. Links are removed, never followed. What cannot be removed keeps nothing else, and is told at the end.
 pub(crate) fn remove_all(disk: &dyn Disk, folder: &Path) -> io::Result<()> {
     let names = match disk.list(folder) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Vec::new(),
         names => names?,
     };
+    let mut failed = None;
     for name in names {
         let path = folder.join(name);
-        if disk.read_link(&path).is_err() && disk.is_dir(&path) {
-            remove_all(disk, &path)?;
-            continue;
+        let removed = if disk.read_link(&path).is_err() && disk.is_dir(&path) {
+            remove_all(disk, &path)
+        } else {
+            disk.remove(&path).map_err(in_use)
+        };
+        if let Err(e) = removed
+            && e.kind() != io::ErrorKind::NotFound
+        {
+            failed.get_or_insert(e);
         }
-        match disk.remove(&path) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-            _ => {}
-        }
+    }
+    if let Some(failed) = failed {
+        return Err(failed);
     }
     match disk.remove_dir(folder) {
         Err(e) if !matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty) => return Err(e),
         _ => {}
     }
     sync_removals(disk, folder)
+}
+
+/// NFS keeps a file that was removed while a process of this node has it open, under another name that cannot be removed.
+fn in_use(error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::ResourceBusy => {
+            let why = "a process of this node has a file open, which NFS keeps until it is closed: try again then";
+            io::Error::new(io::ErrorKind::ResourceBusy, why)
+        }
+        _ => error,
+    }
 }
 
 /// Makes what was removed from a folder durable; one that is gone itself has its removal in the nearest one above that is there.

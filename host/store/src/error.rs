@@ -4,6 +4,8 @@ use std::io;
 
 use prism_model::{Classify, Kind};
 
+use crate::disk::is_gone;
+
 /// A failure of the store. Paths stand only in the source chain for logs, never in the message.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -175,10 +177,7 @@ impl StoreError {
 
     /// Sorts an error of reading what was listed: a name that is not there any more is settled by a new listing.
     pub(crate) fn read(doing: &'static str, source: io::Error) -> StoreError {
-        match source.kind() {
-            io::ErrorKind::NotFound => StoreError::Vanished(source),
-            _ => StoreError::io(doing, source),
-        }
+        if is_gone(&source) { StoreError::Vanished(source) } else { StoreError::io(doing, source) }
     }
 }
 

@@ -58,7 +58,7 @@ async fn st1_a_file_that_grows_while_it_is_read_is_not_damaged() {
     let mut most = 0;
     for len in 0..bytes + 1_000 {
         let early = move |file| Arc::new(EarlyFile { file, len, asked: AtomicBool::new(false) }) as Arc<dyn File>;
-        let snapshot = all(&Reader::open_on(Arc::new(Opened(early)), root.path()));
+        let snapshot = all(&Reader::open_on(Arc::new(Opened::new(early)), root.path()));
         assert!(snapshot.unreadable.is_empty(), "{len} bytes: {:?}", snapshot.unreadable);
         let found = numbers(&snapshot);
         assert_eq!(found, (0..found.len() as i64).collect::<Vec<_>>(), "{len} bytes");

@@ -23,6 +23,7 @@ use prism_store::seal::{self, SealEnv, SealOptions};
 use prism_store::warm::Blocks;
 use prism_store::{Reader, Store, StoreError, StoreOptions, Surroundings};
 use support::disk::SimDisk;
+use support::opened::Opened;
 use support::{NOW, all, cleared, numbered, numbers, tenant, try_numbers};
 
 fn keyring(root: &Path) -> Keyring {
@@ -532,4 +533,33 @@ async fn ke2_an_erasure_that_was_cut_off_is_finished() {
         }
         assert_eq!(needles(root.path(), &["acme", "NEEDLE"]), ["acme in control/erased/acme/00000000000000000001"]);
     }
+}
+
+/// A file that is still open on NFS stays, and is told; everything else goes, and it too when the erasure is begun anew.
+#[tokio::test]
+async fn ke2_what_cannot_be_removed_keeps_nothing_else() {
+    let root = tempfile::tempdir().unwrap();
+    fs::create_dir(root.path().join("objects")).unwrap();
+    let objects = Arc::new(LocalObjects::new(Arc::new(RealDisk), &root.path().join("objects"), 7));
+    let store = open(root.path(), keyring(root.path()), 1);
+    for window in 0..3 {
+        store.append(&tenant(), numbered(window, &[NOW - window * WINDOW_NANOS])).await.unwrap();
+    }
+    store.close().await;
+    objects.create("warm/acme/spans/0/1.x", b"NEEDLE".to_vec().into()).unwrap();
+    let open = segments(root.path()).remove(0);
+    fs::rename(&open, open.with_file_name(".nfs0001")).unwrap();
+    let busy =
+        Opened::new(|file| file).removing(|path| match path.file_name().is_some_and(|name| name == ".nfs0001") {
+            true => Err(io::ErrorKind::ResourceBusy.into()),
+            false => RealDisk.remove(path),
+        });
+    let erasure = Erasure::open_in(Arc::new(busy), root.path(), keyring(root.path()), objects.clone());
+    let error = erasure.erase(&tenant(), 9).unwrap_err();
+    let why = std::error::Error::source(&error).unwrap().to_string();
+    assert!(error.kind() == Kind::Retry && why.contains("until it is closed"), "{error}: {why}");
+    let left: Vec<_> = erasure.remains(&tenant()).unwrap().into_iter().map(|r| (r.place, r.files)).collect();
+    assert_eq!(left, [("hot".to_owned(), 1)]);
+    Erasure::new(root.path(), keyring(root.path()), objects).erase(&tenant(), 9).unwrap();
+    assert!(erasure.remains(&tenant()).unwrap().is_empty());
 }

@@ -79,7 +79,7 @@ async fn a_look_at_a_segment_that_grows_reads_what_is_new() {
     let read = Arc::new(AtomicU64::new(0));
     let counted = read.clone();
     let counting = move |file| Arc::new(CountedFile(file, counted.clone())) as Arc<dyn File>;
-    let other = open(root.path(), Arc::new(Opened(counting)), 2);
+    let other = open(root.path(), Arc::new(Opened::new(counting)), 2);
     let mut listener = other.listen(&tenant(), Signal::Spans, GRACE);
     let (mut quick, mut slow) = (Followed::default(), Followed::default());
     let follow = |followed: &mut Followed, asked_for: u128| -> BTreeSet<u128> {

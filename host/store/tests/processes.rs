@@ -1,5 +1,8 @@
 //! ST-1 with several processes on one folder: one is killed, one stands still past its lease, the others go on and end what
 //! those two left open. What was acknowledged is there once, whoever acknowledged it.
+//!
+//! `PRISM_TEST_NFS=/mnt/a:/mnt/b` names mounts of one export (each with its own cache: `nosharecache`): the processes are then as
+//! on nodes of their own.
 #![allow(clippy::unwrap_used, reason = "a test that fails here should say where")]
 
 mod support;
@@ -26,14 +29,21 @@ const ROWS: i64 = 30;
 /// Long enough for a busy machine, short enough to wait for.
 const LEASE_MS: u64 = 2_000;
 
+/// One on NFS may be behind by as much as the mount advice says.
 fn options() -> StoreOptions {
+    let listing_stale_ms = if mounts().is_empty() { 100 } else { StoreOptions::default().listing_stale_ms };
     StoreOptions {
         commit_delay_ms: 1,
         frame_rows: 100,
         lease_ms: LEASE_MS,
-        listing_stale_ms: 100,
+        listing_stale_ms,
         ..StoreOptions::default()
     }
+}
+
+/// Where nodes see the same folder.
+fn mounts() -> Vec<PathBuf> {
+    std::env::var("PRISM_TEST_NFS").map_or_else(|_| Vec::new(), |paths| std::env::split_paths(&paths).collect())
 }
 
 /// Not a test by itself: the body of a child process.
@@ -177,15 +187,25 @@ fn all_ended(root: &Path, writers: &BTreeSet<String>) -> bool {
 
 #[test]
 fn st1_of_killed_and_paused_processes_all_is_ended_and_what_they_refused_is_not_there() {
-    let root = tempfile::tempdir().unwrap();
-    let root = root.path();
+    let mounts = mounts();
+    let folder = match mounts.first() {
+        Some(mount) => tempfile::tempdir_in(mount).unwrap(),
+        None => tempfile::tempdir().unwrap(),
+    };
+    let root = folder.path();
+    let root_of = |number: usize| match mounts.get(number % mounts.len().max(1)) {
+        Some(mount) => mount.join(root.file_name().unwrap()),
+        None => root.to_owned(),
+    };
     let mut processes = Vec::new();
     let mut ids = Vec::new();
     for number in 0..3 {
         let before = writers(root);
-        let process = Process::start(root, number);
+        let process = Process::start(&root_of(number), number as i64);
         until("an acknowledgement", || process.kept() >= 10);
-        ids.push(writers(root).difference(&before).cloned().collect::<BTreeSet<_>>());
+        let new = || writers(root).difference(&before).cloned().collect::<BTreeSet<_>>();
+        until("the folder of a writer", || !new().is_empty());
+        ids.push(new());
         processes.push(process);
     }
     let [killed, paused, alive] = &mut processes[..] else { unreachable!("three") };

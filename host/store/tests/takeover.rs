@@ -183,8 +183,8 @@ fn roots() -> Vec<(PathBuf, Option<tempfile::TempDir>)> {
     let here = tempfile::tempdir().unwrap();
     let mut roots = vec![(here.path().to_owned(), Some(here))];
     match std::env::var("PRISM_TEST_NFS") {
-        Ok(path) => {
-            let there = tempfile::tempdir_in(path).unwrap();
+        Ok(paths) => {
+            let there = tempfile::tempdir_in(std::env::split_paths(&paths).next().unwrap()).unwrap();
             roots.push((there.path().to_owned(), Some(there)));
         }
         Err(_) => eprintln!("not run on a mount: PRISM_TEST_NFS names no folder of one"),

@@ -10,7 +10,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::disk::{Disk, File};
+use crate::disk::{Disk, File, is_gone};
 use crate::error::Damage;
 use crate::frame::crypt::{DataKey, WrappedKey};
 use crate::frame::decode::{FrameMeta, body_matches};
@@ -94,7 +94,7 @@ pub(crate) enum NoIndex {
 
 impl From<io::Error> for NoIndex {
     fn from(e: io::Error) -> NoIndex {
-        if e.kind() == io::ErrorKind::NotFound { NoIndex::Vanished } else { NoIndex::Io(e) }
+        if is_gone(&e) { NoIndex::Vanished } else { NoIndex::Io(e) }
     }
 }
 

@@ -155,14 +155,16 @@ impl Erasure {
     fn remove(&self, tenant: &TenantId) -> Result<(), StoreError> {
         let failed = |e| StoreError::io("removed what a tenant left", e);
         self.keys.forget(tenant)?;
+        // One that cannot be removed keeps no other.
+        let mut done = Ok(());
         for (_, folder) in self.folders(tenant) {
-            remove_all(&*self.disk, &folder).map_err(failed)?;
+            done = done.and(remove_all(&*self.disk, &folder).map_err(failed));
         }
         for top in self.tops()? {
             let folder = format!("{top}/{tenant}");
-            self.each_object(&folder, 0, true, &mut |object| self.objects.delete(&object.name))?;
+            done = done.and(self.each_object(&folder, 0, true, &mut |object| self.objects.delete(&object.name)));
         }
-        Ok(())
+        done
     }
 
     /// Visits the objects in a folder and below. `tidy`: folders that are empty afterwards go.

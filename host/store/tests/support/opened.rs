@@ -1,4 +1,4 @@
-//! The real disk, with other files than it opens: for tests that count or change what is read.
+//! The real disk, with other files than it opens, or that cannot remove some: for tests that count or change what is read.
 
 use std::io;
 use std::path::Path;
@@ -8,7 +8,21 @@ use std::time::Duration;
 use prism_store::disk::{Disk, File, RealDisk};
 
 /// Opens each file as the function gives it; all else is the real disk's.
-pub struct Opened<F>(pub F);
+pub struct Opened<F> {
+    open: F,
+    remove: fn(&Path) -> io::Result<()>,
+}
+
+impl<F> Opened<F> {
+    pub fn new(open: F) -> Opened<F> {
+        Opened { open, remove: |path| RealDisk.remove(path) }
+    }
+
+    /// Removes files so.
+    pub fn removing(self, remove: fn(&Path) -> io::Result<()>) -> Opened<F> {
+        Opened { remove, ..self }
+    }
+}
 
 impl<F: Fn(Arc<dyn File>) -> Arc<dyn File> + Send + Sync> Disk for Opened<F> {
     fn create_new(&self, path: &Path) -> io::Result<Arc<dyn File>> {
@@ -16,7 +30,7 @@ impl<F: Fn(Arc<dyn File>) -> Arc<dyn File> + Send + Sync> Disk for Opened<F> {
     }
 
     fn open(&self, path: &Path) -> io::Result<Arc<dyn File>> {
-        Ok((self.0)(RealDisk.open(path)?))
+        Ok((self.open)(RealDisk.open(path)?))
     }
 
     fn list(&self, path: &Path) -> io::Result<Vec<String>> {
@@ -44,7 +58,7 @@ impl<F: Fn(Arc<dyn File>) -> Arc<dyn File> + Send + Sync> Disk for Opened<F> {
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
-        RealDisk.remove(path)
+        (self.remove)(path)
     }
 
     fn remove_dir(&self, path: &Path) -> io::Result<()> {
