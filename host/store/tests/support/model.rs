@@ -243,7 +243,9 @@ impl Model {
                 *(if *time < after.expires { &mut old } else { &mut young }) += times.min(1);
             }
             let all = sent.times.iter().filter(|time| **time >= after.expires).count();
-            let known = before.batches.get(first).map_or(Known::Sent, |b| b.known);
+            // One that was sent again since the snapshot began may be there whatever was said of it before.
+            let same = |before: &&Sent| before.at == sent.at;
+            let known = before.batches.get(first).filter(same).map_or(Known::Sent, |b| b.known);
             let fits = match known {
                 Known::Refused => old + young == 0,
                 _ if erased => true,
