@@ -25,12 +25,14 @@ struct Coded {
 /// Codes of one key's values. 0 stands for a missing value.
 #[derive(Debug)]
 struct KeyCodes {
-    /// Codes by the hash of their values, from a random seed, so that nobody can send values that collide.
+    /// Codes of short values by these themselves ([`short`]): one look into memory instead of three.
+    by_short: Map<u128>,
+    /// Codes of others by the hash of their values, from a random seed, so that nobody can send values that collide.
     by_bytes: HashTable<Coded>,
     seed: u64,
     /// The same codes for ints, which are most times: without bytes.
     by_int: Map<i64>,
-    /// Encoded values one after the other, and by code the hash of each and where it ends.
+    /// Encoded values one after the other, and by code where each ends and, of those that are not short, the hash.
     bytes: Vec<u8>,
     ends: Vec<usize>,
     hashes: Vec<u64>,
@@ -39,6 +41,7 @@ struct KeyCodes {
 impl KeyCodes {
     fn new() -> KeyCodes {
         KeyCodes {
+            by_short: Map::default(),
             by_bytes: HashTable::new(),
             seed: foldhash::fast::RandomState::default().hash_one(0u8),
             by_int: Map::default(),
@@ -69,6 +72,14 @@ impl KeyCodes {
 
     /// The code of a value that is encoded as its kind and its bytes.
     fn of_parts(&mut self, kind: u8, rest: &[u8]) -> u32 {
+        if let Some(value) = short(kind, rest) {
+            if let Some(code) = self.by_short.get(&value) {
+                return *code;
+            }
+            let code = self.push(kind, rest, 0);
+            self.by_short.insert(value, code);
+            return code;
+        }
         let hash = xxh3_64_with_seed(rest, self.seed ^ u64::from(kind));
         let part = hash as u32;
         let same = |coded: &Coded| {
@@ -78,13 +89,19 @@ impl KeyCodes {
         if let Some(coded) = self.by_bytes.find(hash, same) {
             return coded.code;
         }
+        let code = self.push(kind, rest, hash);
+        let hashes = &self.hashes;
+        self.by_bytes.insert_unique(hash, Coded { hash: part, code }, |coded| hashes[coded.code as usize]);
+        code
+    }
+
+    /// The code of a value that has none yet.
+    fn push(&mut self, kind: u8, rest: &[u8], hash: u64) -> u32 {
         let code = self.ends.len() as u32;
         self.bytes.push(kind);
         self.bytes.extend_from_slice(rest);
         self.ends.push(self.bytes.len());
         self.hashes.push(hash);
-        let hashes = &self.hashes;
-        self.by_bytes.insert_unique(hash, Coded { hash: part, code }, |coded| hashes[coded.code as usize]);
         code
     }
 
@@ -101,8 +118,31 @@ impl KeyCodes {
 
     /// Bytes in memory, about.
     fn memory_bytes(&self) -> usize {
-        self.bytes.capacity() + self.by_bytes.capacity() * 10 + self.ends.capacity() * 16 + self.by_int.capacity() * 17
+        let tables = self.by_short.capacity() * 33 + self.by_bytes.capacity() * 10 + self.by_int.capacity() * 17;
+        self.bytes.capacity() + tables + self.ends.capacity() * 16
     }
+}
+
+/// The longest value that is short.
+const SHORT_BYTES_MAX: usize = 14;
+
+/// A value of few bytes as a number that no other value has: its bytes, then its kind and its length.
+fn short(kind: u8, bytes: &[u8]) -> Option<u128> {
+    let len = bytes.len();
+    // The bytes behind the first eight, or four, are the upper ones of the last eight, or four.
+    let word = if let (Some(first), Some(last)) = (bytes.first_chunk::<8>(), bytes.last_chunk::<8>()) {
+        if len > SHORT_BYTES_MAX {
+            return None;
+        }
+        let last = u64::from_le_bytes(*last).checked_shr(8 * (16 - len as u32)).unwrap_or_default();
+        u128::from(u64::from_le_bytes(*first)) | u128::from(last) << 64
+    } else if let (Some(first), Some(last)) = (bytes.first_chunk::<4>(), bytes.last_chunk::<4>()) {
+        let last = u32::from_le_bytes(*last).checked_shr(8 * (8 - len as u32)).unwrap_or_default();
+        u128::from(u32::from_le_bytes(*first)) | u128::from(last) << 32
+    } else {
+        bytes.iter().rev().fold(0, |word, byte| word << 8 | u128::from(*byte))
+    };
+    Some(word | u128::from(kind) << 112 | (len as u128) << 120)
 }
 
 /// The groups seen so far.
@@ -276,6 +316,30 @@ fn text_codes(codes: &mut KeyCodes, text: &Text, out: &mut [u32]) {
                 *code = if values.is_valid(value) { code_of(values.value(value)) } else { 0 };
             }
             rows().for_each(|(row, value)| out[row] = of_value[value]);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// Values are equal where their codes are, whatever their lengths.
+        #[test]
+        fn each_value_has_a_code_of_its_own(values in proptest::collection::vec((0u8..3, "[\\x00ab]{0,18}"), 0..200)) {
+            let (mut codes, mut known) = (KeyCodes::new(), HashMap::new());
+            for (kind, text) in &values {
+                let code = codes.of_parts(*kind, text.as_bytes());
+                let next = known.len() as u32 + 1;
+                prop_assert_eq!(code, *known.entry((*kind, text)).or_insert(next));
+                prop_assert_eq!(codes.value(code).split_first(), Some((kind, text.as_bytes())));
+            }
+            prop_assert_eq!(codes.len(), known.len() + 1);
         }
     }
 }
