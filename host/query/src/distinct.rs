@@ -42,16 +42,18 @@ pub(crate) fn by_values(scan: &Scan, frame: &Frame, sink: &mut Sink) -> Result<b
 
 /// Whether dictionaries may answer for all rows of a frame.
 pub(crate) fn may_tell(plan: &Plan, frame: &Frame) -> bool {
-    frame.skips() && all_asked(plan, frame).is_some()
+    all_asked(plan, frame).is_some()
 }
 
 /// By accumulator, the column whose distinct values it asks for, and `None` for those that count rows; `None` where some asks for
-/// anything else, or none for values.
+/// anything else or for what the frame does not tell by value, or none for values.
 fn all_asked(plan: &Plan, frame: &Frame) -> Option<Vec<Option<ColumnId>>> {
     let Shape::Groups { spec, .. } = &plan.shape else { return None };
     let plain = plan.level == Level::Row && plan.structure.is_none() && spec.keys.is_empty() && spec.time.is_none();
     let asked: Option<Vec<_>> = spec.accumulators.iter().map(|of| asked(of, plan, frame)).collect();
-    asked.filter(|asked| plain && asked.iter().any(Option::is_some))
+    let asked = asked.filter(|asked| plain && asked.iter().any(Option::is_some))?;
+    // One that does not tell its values would have them all read again.
+    asked.iter().flatten().all(|column| frame.tells_values(column)).then_some(asked)
 }
 
 /// The column whose distinct values an accumulator asks for, `None` where it counts rows; `None` for any other.

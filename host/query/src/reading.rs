@@ -9,7 +9,7 @@ use arrow::array::{ArrayRef, UInt32Array};
 use arrow::buffer::BooleanBuffer;
 use prism_model::window::TimeRange;
 use prism_model::{AttrType, Batch, ColumnId, Intrinsic, TableKind};
-use prism_store::{Frame, Numbered, ReadCost};
+use prism_store::{Exact, Frame, Numbered, ReadCost};
 
 use crate::bind::query::Plan;
 use crate::cost::add;
@@ -60,14 +60,28 @@ pub(crate) fn is_interned(plan: &Plan, frame: &Frame, node: &Node) -> bool {
     })
 }
 
-/// The column of the items and the text that a condition asks it for, where no other column can fulfil it.
-fn text_asked<'n>(condition: &'n Node, fields: &[Field], frame: &Frame) -> Option<(ColumnId, &'n str)> {
+/// The column of the items and the text or integer that a condition asks it for, where no other column can fulfil it.
+fn exactly_asked<'n>(plan: &Plan, condition: &'n Node, frame: &Frame) -> Option<(ColumnId, Exact<'n>)> {
     let Node::Compare { op: CompareOp::Eq, left, right } = condition else { return None };
-    let (Node::Field(field), Node::Const(Scalar::Str(text))) = (&**left, &**right) else { return None };
-    match <[_; 1]>::try_from(fields.get(*field)?.plain_columns(frame)?) {
-        Ok([(TableKind::Items, column @ ColumnId::Attr { ty: AttrType::Str, .. })]) => Some((column, text)),
-        _ => None,
-    }
+    let (Node::Field(field), Node::Const(value)) = (&**left, &**right) else { return None };
+    let [(TableKind::Items, column)] = <[_; 1]>::try_from(plan.fields.get(*field)?.plain_columns(frame)?).ok()? else {
+        return None;
+    };
+    let ColumnId::Attr { ty, .. } = &column else { return None };
+    let value = match (ty, value) {
+        (AttrType::Str, Scalar::Str(text)) => Exact::Bytes(text.as_bytes()),
+        (AttrType::Int, Scalar::Int(number)) => Exact::Int(*number),
+        _ => return None,
+    };
+    // Where no row can be skipped, the column would be read as a whole again for anything else.
+    (frame.skips() || uses(plan, *field) == 1).then_some((column, value))
+}
+
+/// How often a query asks for a field.
+fn uses(plan: &Plan, field: usize) -> usize {
+    let mut uses = 0;
+    plan.nodes().for_each(|node| node.fields(&mut |other| uses += usize::from(other == field)));
+    uses
 }
 
 /// Which rows of a frame fulfil the conditions.
@@ -377,20 +391,20 @@ impl Reading<'_> {
         self.asking(&guests, mask)
     }
 
-    /// The rows that fulfil a condition which asks for one text, where the frame finds them for less than its column costs.
+    /// The rows that fulfil a condition which asks for one text or integer, where the frame finds them for less than its column costs.
     fn sought(&mut self, condition: &Node) -> Result<Option<BooleanBuffer>, QueryError> {
         let plan = &self.scan.plan;
-        if plan.level != Level::Row || !self.frame.skips() {
+        if plan.level != Level::Row {
             return Ok(None);
         }
-        let Some((column, text)) = text_asked(condition, &plan.fields, self.frame) else { return Ok(None) };
+        let Some((column, value)) = exactly_asked(plan, condition, self.frame) else { return Ok(None) };
         // What is here already, or not there at all, is decided without the frame.
         let here = |column| self.have.get(&TableKind::Items).is_some_and(|have| have.contains(column));
         let there = self.frame.columns(TableKind::Items).iter().any(|known| known.id == column);
         if here(&column) || !there {
             return Ok(None);
         }
-        let Some((rows, cost)) = self.frame.rows_of(&column, text.as_bytes())? else { return Ok(None) };
+        let Some((rows, cost)) = self.frame.rows_of(&column, value)? else { return Ok(None) };
         add(&self.scan.counters.cells, self.frame.rows() as u64);
         self.count(cost)?;
         Ok(Matching::Some(rows).mask(self.frame.rows()))

@@ -7,7 +7,7 @@ use std::time::Instant;
 use arrow::array::{Array, AsArray, UInt32Array};
 use arrow::row::{RowConverter, SortField};
 use prism_model::{Batch, ColumnId, Intrinsic, Signal, TableKind, TenantId};
-use prism_store::{Frame, Reader, StoreError};
+use prism_store::{Exact, Frame, Reader, StoreError};
 
 use crate::answer::{Partial, Stats, TierStats};
 use crate::engine::{Engine, blocking, nanos};
@@ -93,7 +93,8 @@ fn of_frame(
     stats.frames_read += 1;
     stats.tiers[frame.tier() as usize].frames_read += 1;
     stats.rows_scanned += frame.rows() as u64;
-    let found = if superseded.touches(frame) { None } else { frame.rows_of(&Intrinsic::TraceId.into(), id)? };
+    let found =
+        if superseded.touches(frame) { None } else { frame.rows_of(&Intrinsic::TraceId.into(), Exact::Bytes(id))? };
     let rows = match found {
         Some((rows, cost)) => {
             stats.read(frame.tier(), cost);

@@ -261,36 +261,87 @@ async fn qu2_rows_answer_alike_in_every_tier() {
         for part in 0..3 {
             moved.add(prism_model::samples::batch(Signal::Spans, 120, NOW - 600 * SECOND, seed * 31 + part)).await;
         }
-        let engine = moved.engine();
-        let mut found = Vec::new();
-        for tier in 0..3 {
-            match tier {
-                1 => moved.seal(Signal::Spans),
-                2 => moved.promote(Signal::Spans),
-                _ => {}
-            }
-            let mut answers = Vec::new();
-            for text in OF_ROWS {
-                let mut query = prism_dsl::parse_text(text).unwrap_or_else(|error| panic!("{text}: {error}"));
-                query.range = Some(Range::Between { from: i64::MIN, to: i64::MAX });
-                let explained = explained(&engine, &query).await;
-                let answer = engine.run(&tenant(), &query, NOW, RunOptions::default()).await.unwrap();
-                assert_within(&explained, &answer, &format!("seed {seed}, tier {tier}: {text}"));
-                let whole = RunOptions { without_pruning: true, without_rollups: true, ..RunOptions::default() };
-                let whole = engine.run(&tenant(), &query, NOW, whole).await.unwrap();
-                assert_eq!(cells(&answer), cells(&whole), "seed {seed}, tier {tier}: {text}");
-                // All of it lies where it was moved to.
-                let parts = whole.stats.tiers.map(|of| of.parts > 0);
-                assert_eq!(parts, std::array::from_fn(|at| at == tier), "{:?}", whole.stats);
-                answers.push(cells(&answer));
-            }
-            found.push(answers);
-        }
-        for (n, text) in OF_ROWS.iter().enumerate() {
-            assert_eq!(found[0][n], found[1][n], "seed {seed}, sealed: {text}");
-            assert_eq!(found[0][n], found[2][n], "seed {seed}, promoted: {text}");
-        }
+        answer_alike_in_every_tier(&moved, &OF_ROWS, &format!("seed {seed}")).await;
     }
+}
+
+/// What may be told without a row being made.
+const OF_COLUMNS: [&str; 9] = [
+    "from spans where code = 503 select count()",
+    "from spans where code = 503 and method = 'GET' select count(), count_distinct(user.id)",
+    "from spans where code = 503 by code select count()",
+    "from spans where code = 503 select code, user.id order user.id, code limit 20",
+    "from spans where code = 77 select count()",
+    "from spans where mixed = 1 select count()",
+    "from spans select exact(count_distinct(trace_id)), exact(count_distinct(user.id)), count()",
+    "from spans select exact(count_distinct(method)), exact(count_distinct(request.id))",
+    "from spans by user.id select count() order user.id limit 500",
+];
+
+/// Frames of so many rows that their columns are read one by one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn qu2_columns_tell_what_their_rows_do() {
+    let moved = Moved::new();
+    let mut expected = 0;
+    for part in 0..2 {
+        let r = &mut Random(part + 5);
+        let row = |r: &mut Random| {
+            let mut attributes = vec![
+                ("user.id", str(&format!("user-{}", r.below(300)))),
+                ("method", str(pick(r, &["GET", "POST"]))),
+                ("request.id", str(&format!("{:x}", r.number()))),
+                ("mixed", if part == 0 || r.one_in(2) { Value::Int(r.below(3) as i64) } else { str("1") }),
+            ];
+            if !r.one_in(3) {
+                attributes.push(("code", Value::Int(pick(r, &[200, 200, 404, 503]))));
+            }
+            let fixed = vec![
+                (I::Time, Value::Int(NOW - 600 * SECOND + r.below(1_000) as i64 * MS)),
+                (I::TraceId, Value::Bytes((r.below(200) as u128 + 1).to_be_bytes().to_vec())),
+            ];
+            Row { fixed, attributes, ..Row::default() }
+        };
+        let rows: Vec<Row> = (0..3_000).map(|_| row(r)).collect();
+        expected += rows.iter().filter(|row| row.attributes.contains(&("code", Value::Int(503)))).count();
+        moved.add(support::batch(Signal::Spans, &[], &[], &rows)).await;
+    }
+    let answers = answer_alike_in_every_tier(&moved, &OF_COLUMNS, "columns").await;
+    assert_eq!(answers[0], [expected.to_string()]);
+    assert_eq!(answers[6], ["200 | 300 | 6000"]);
+}
+
+/// The same with pruning and without it, within what explain says, hot, sealed and promoted; gives the answers.
+async fn answer_alike_in_every_tier(moved: &Moved, questions: &[&str], label: &str) -> Vec<Vec<String>> {
+    let engine = moved.engine();
+    let mut found = Vec::new();
+    for tier in 0..3 {
+        match tier {
+            1 => moved.seal(Signal::Spans),
+            2 => moved.promote(Signal::Spans),
+            _ => {}
+        }
+        let mut answers = Vec::new();
+        for text in questions {
+            let mut query = prism_dsl::parse_text(text).unwrap_or_else(|error| panic!("{text}: {error}"));
+            query.range = Some(Range::Between { from: i64::MIN, to: i64::MAX });
+            let explained = explained(&engine, &query).await;
+            let answer = engine.run(&tenant(), &query, NOW, RunOptions::default()).await.unwrap();
+            assert_within(&explained, &answer, &format!("{label}, tier {tier}: {text}"));
+            let whole = RunOptions { without_pruning: true, without_rollups: true, ..RunOptions::default() };
+            let whole = engine.run(&tenant(), &query, NOW, whole).await.unwrap();
+            assert_eq!(cells(&answer), cells(&whole), "{label}, tier {tier}: {text}");
+            // All of it lies where it was moved to.
+            let parts = whole.stats.tiers.map(|of| of.parts > 0);
+            assert_eq!(parts, std::array::from_fn(|at| at == tier), "{:?}", whole.stats);
+            answers.push(cells(&answer));
+        }
+        found.push(answers);
+    }
+    for (n, text) in questions.iter().enumerate() {
+        assert_eq!(found[0][n], found[1][n], "{label}, sealed: {text}");
+        assert_eq!(found[0][n], found[2][n], "{label}, promoted: {text}");
+    }
+    found.swap_remove(0)
 }
 
 #[tokio::test]

@@ -1,8 +1,10 @@
 //! Frames (`host/adr/0002-frames.md`) as units of a snapshot, in a segment's file or a block's object alike: only the stretches
 //! that are asked for are read.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 
+use arrow::array::{ArrayRef, StringArray, UInt32Array};
 use prism_model::window::Window;
 use prism_model::{Batch, ColumnId, Origin, Signal, TableKind};
 
@@ -11,12 +13,37 @@ use crate::disk::File;
 use crate::error::{Damage, StoreError};
 use crate::frame::decode::{Blooms, FrameMeta, TokenFilter, TraceFilter};
 use crate::frame::stats::ColumnMeta;
-use crate::unit::{Frame, FrameStats, ReadCost, Tier, Unit};
+use crate::unit::{Exact, Frame, FrameStats, ReadCost, Tier, Unit};
 
 /// Bytes of remembered filters of trace ids: about as many frames as headers are remembered of.
 const TRACE_CACHE_BYTES: usize = 8 << 20;
 /// Bytes of remembered filters of keys and values, which take some 20 KB of a frame.
 const TOKEN_CACHE_BYTES: usize = 32 << 20;
+
+/// Buffers that a thread keeps for its next reads, and bytes of each at most.
+const SPARE_BUFFERS: usize = 4;
+const SPARE_BYTES_MAX: usize = 1 << 20;
+
+thread_local! {
+    // A fresh one is filled with zeros, and often by the kernel too, for each frame of a scan.
+    static SPARE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A buffer of so many bytes, whatever they are.
+fn spare(len: usize) -> Vec<u8> {
+    let mut buffer = SPARE.with_borrow_mut(Vec::pop).unwrap_or_default();
+    buffer.resize(len, 0);
+    buffer
+}
+
+/// Keeps a buffer for the next read.
+fn keep(buffer: Vec<u8>) {
+    SPARE.with_borrow_mut(|spare| {
+        if spare.len() < SPARE_BUFFERS && buffer.capacity() <= SPARE_BYTES_MAX {
+            spare.push(buffer);
+        }
+    });
+}
 
 /// What frames lie in.
 pub(crate) trait Source: Send + Sync {
@@ -95,11 +122,24 @@ impl Framed {
         let file = self.source.open()?;
         let from = self.at + self.meta.header.payload_at();
         let read = |(offset, len): (u64, u64)| {
-            let mut bytes = vec![0; len as usize];
+            let mut bytes = spare(len as usize);
             let n = file.read_at(&mut bytes, from + offset).map_err(|e| StoreError::read("read a frame", e))?;
             if n < bytes.len() { Err(Damage::Short("frame").into()) } else { Ok((offset, bytes)) }
         };
         stretches.into_iter().map(read).collect()
+    }
+
+    /// The values of a column of the items that stand in the statistics.
+    fn few_values(&self, column: &ColumnId) -> Option<&[Arc<str>]> {
+        let columns = self.meta.columns(TableKind::Items);
+        columns.iter().find(|known| known.id == *column)?.dictionary.as_deref()
+    }
+
+    /// One stretch of the payload.
+    fn stretch(&self, stretch: (u64, u64)) -> Result<(Vec<u8>, ReadCost), StoreError> {
+        let (_, bytes) = self.payload(vec![stretch])?.pop().ok_or(Damage::Short("frame"))?;
+        let cost = ReadCost { bytes: bytes.len() as u64, reads: 1 };
+        Ok((bytes, cost))
     }
 }
 
@@ -146,13 +186,50 @@ impl Unit for Framed {
         let stretches = self.payload(self.meta.stretches(want)?)?;
         let bytes = stretches.iter().map(|(_, bytes)| bytes.len() as u64).sum();
         let cost = ReadCost { bytes, reads: stretches.len() as u64 };
-        Ok((self.meta.rows_of(want, &stretches)?, cost))
+        let rows = self.meta.rows_of(want, &stretches)?;
+        stretches.into_iter().for_each(|(_, bytes)| keep(bytes));
+        Ok((rows, cost))
+    }
+
+    fn rows_of(&self, column: &ColumnId, value: Exact<'_>) -> Result<Option<(UInt32Array, ReadCost)>, StoreError> {
+        // Texts are compared by dictionary as they are decoded, which takes as long.
+        let Exact::Int(number) = value else { return Ok(None) };
+        let Some(stretch) = self.meta.column_stretch(column)? else { return Ok(None) };
+        let (bytes, cost) = self.stretch(stretch)?;
+        let rows = self.meta.rows_of_int(column, number, &bytes)?;
+        keep(bytes);
+        Ok(rows.map(|rows| (rows.into(), cost)))
+    }
+
+    fn tells_values(&self, column: &ColumnId) -> bool {
+        self.few_values(column).is_some() || matches!(self.meta.values_stretch(column), Ok(Some(_)))
+    }
+
+    fn values_of(&self, column: &ColumnId) -> Result<Option<(ArrayRef, ReadCost)>, StoreError> {
+        if let Some(values) = self.few_values(column) {
+            let values: ArrayRef = Arc::new(StringArray::from_iter_values(values.iter()));
+            return Ok(Some((values, ReadCost::default())));
+        }
+        let Some(stretch) = self.meta.values_stretch(column)? else { return Ok(None) };
+        let (bytes, cost) = self.stretch(stretch)?;
+        let values = self.meta.values_of(column, &bytes)?;
+        keep(bytes);
+        Ok(values.map(|values| (values, cost)))
     }
 
     fn cost(&self, want: &dyn Fn(TableKind, &ColumnId) -> bool) -> ReadCost {
         // A directory that is damaged costs the read that finds it out.
         let stretches = self.meta.stretches(want).unwrap_or_default();
         ReadCost { bytes: stretches.iter().map(|(_, len)| len).sum(), reads: stretches.len() as u64 }
+    }
+
+    fn cost_apart(&self, want: &dyn Fn(TableKind, &ColumnId) -> bool) -> ReadCost {
+        let mut cost = self.cost(want);
+        let columns = self.columns(TableKind::Items).iter().filter(|column| want(TableKind::Items, &column.id));
+        for (_, len) in columns.filter_map(|column| self.meta.column_stretch(&column.id).ok().flatten()) {
+            cost += ReadCost { bytes: len, reads: 1 };
+        }
+        cost
     }
 
     fn origins(&self) -> Result<Vec<Origin>, StoreError> {

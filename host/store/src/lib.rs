@@ -44,4 +44,4 @@ pub use objects::Objects;
 pub use options::StoreOptions;
 pub use place::Token;
 pub use read::{Found, READ_GRACE, Reader, Rolled, Snapshot, Tiers, Unreadable, Used};
-pub use unit::{Frame, FrameStats, Numbered, ReadCost, Tier};
+pub use unit::{Exact, Frame, FrameStats, Numbered, ReadCost, Tier};

@@ -32,6 +32,15 @@ impl Tier {
     }
 }
 
+/// A value that rows are looked for by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exact<'v> {
+    /// An id or a text, by its bytes.
+    Bytes(&'v [u8]),
+    /// An integer.
+    Int(i64),
+}
+
 /// What is known about a frame as a whole.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FrameStats {
@@ -84,8 +93,12 @@ pub(crate) trait Unit: Send + Sync {
 
     fn origins(&self) -> Result<Vec<Origin>, StoreError>;
 
-    fn rows_of(&self, _column: &ColumnId, _value: &[u8]) -> Result<Option<(UInt32Array, ReadCost)>, StoreError> {
+    fn rows_of(&self, _column: &ColumnId, _value: Exact<'_>) -> Result<Option<(UInt32Array, ReadCost)>, StoreError> {
         Ok(None)
+    }
+
+    fn tells_values(&self, _column: &ColumnId) -> bool {
+        false
     }
 
     fn values_of(&self, _column: &ColumnId) -> Result<Option<(ArrayRef, ReadCost)>, StoreError> {
@@ -210,13 +223,18 @@ impl Frame {
         self.0.read_rows(want, rows)
     }
 
-    /// The items that have a value (bytes of an id or of a text) in a column, ascending, where they are found for less than it costs
+    /// The items that have exactly a value in a column, ascending, where they are found for less than it costs
     /// to read the column, and what that cost; `None` where they are not. Blocks on the disk.
     ///
     /// # Errors
     /// As [`Frame::read`].
-    pub fn rows_of(&self, column: &ColumnId, value: &[u8]) -> Result<Option<(UInt32Array, ReadCost)>, StoreError> {
+    pub fn rows_of(&self, column: &ColumnId, value: Exact<'_>) -> Result<Option<(UInt32Array, ReadCost)>, StoreError> {
         self.0.rows_of(column, value)
+    }
+
+    /// Whether [`Frame::values_of`] has an answer, unless bytes are damaged. Nothing is read.
+    pub fn tells_values(&self, column: &ColumnId) -> bool {
+        self.0.tells_values(column)
     }
 
     /// Each value (texts or ids) that some item has in a column, once, where they are known for less than it costs to read the column,

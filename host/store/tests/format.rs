@@ -7,7 +7,7 @@ mod support;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow::array::{Float64Builder, Int64Array, Int64Builder, ListBuilder};
+use arrow::array::{FixedSizeBinaryArray, Float64Builder, Int64Array, Int64Builder, ListBuilder};
 use arrow::datatypes::{DataType, Field};
 use prism_model::samples::{batch, texts};
 use prism_model::window::{TimeRange, Window};
@@ -98,7 +98,43 @@ async fn segments_of_version_1_read() {
     }
 }
 
-/// The same spans encrypted: the segment, and the key that it was written with.
+/// A segment with a frame of version 2, whose trace ids are kept by value.
+#[tokio::test]
+async fn segments_with_frames_of_version_2_read() {
+    let (segment, text) = (fixture("segment-v2.seg"), fixture("segment-v2.txt"));
+    if std::env::var_os("PRISM_WRITE_FIXTURES").is_some() && !segment.exists() {
+        let root = tempfile::tempdir().unwrap();
+        let around =
+            Surroundings { disk: Arc::new(RealDisk), clock: Arc::new(|| NOW), writer: 1, keys: Keyring::default() };
+        let store = Store::open_in(root.path(), StoreOptions { commit_delay_ms: 0, ..StoreOptions::default() }, around);
+        store.append(&tenant(), cleared(traced(2_000))).await.unwrap();
+        store.close().await;
+        std::fs::copy(root.path().join(place(Signal::Spans)), &segment).unwrap();
+        std::fs::write(&text, rows(root.path(), Signal::Spans)).unwrap();
+    }
+    let version = std::fs::read(&segment).unwrap()[256 + 4..256 + 6].to_vec();
+    assert_eq!(version, [2, 0]);
+    let root = tempfile::tempdir().unwrap();
+    let place = root.path().join(place(Signal::Spans));
+    std::fs::create_dir_all(place.parent().unwrap()).unwrap();
+    std::fs::copy(segment, place).unwrap();
+    assert!(rows(root.path(), Signal::Spans) == std::fs::read_to_string(text).unwrap());
+}
+
+/// Spans of which every seventh has no trace, and ten of the others one.
+fn traced(rows: usize) -> Batch {
+    let ids =
+        (0..rows as u128).map(|row| (!row.is_multiple_of(7)).then(|| (row / 10 * 0x9e37_79b9_7f4a_7c15).to_be_bytes()));
+    let ids = FixedSizeBinaryArray::try_from_sparse_iter_with_size(ids, 16).unwrap();
+    let columns = vec![
+        Column { id: Intrinsic::Time.into(), array: Arc::new(Int64Array::from_value(NOW, rows)) },
+        Column { id: Intrinsic::TraceId.into(), array: Arc::new(ids) },
+    ];
+    let items = Table::try_new(TableKind::Items, rows, columns).unwrap();
+    Batch::try_new(Signal::Spans, Vec::new(), vec![items]).unwrap()
+}
+
+/// The spans of version 1 encrypted: the segment, and the key that it was written with.
 #[tokio::test]
 async fn encrypted_segments_of_version_1_read() {
     let (segment, key) = (fixture("segment-v1-encrypted.seg"), fixture("segment-v1-encrypted.key"));

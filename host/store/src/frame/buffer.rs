@@ -9,6 +9,11 @@ use super::header::{FRAME_BYTES_MAX, FrameHeader};
 use super::wire::{Put as _, Take};
 use crate::error::{Damage, StoreError};
 
+/// Numbers of few values repeat by the handful everywhere: to say that takes longer, to write and to read, than to say the numbers,
+/// and more bytes.
+const NUMBERS_MATCH_BYTES_MIN: u32 = 7;
+/// What the level chooses.
+const MATCH_BYTES_MIN: u32 = 0;
 /// Shorter buffers are stored as they are: a zstd frame needs about 15 bytes by itself.
 const COMPRESS_BYTES_MIN: usize = 48;
 
@@ -34,6 +39,10 @@ thread_local! {
 
 /// Appends `raw` compressed; `false` (and nothing appended) where that would not be smaller.
 pub(crate) fn compress(raw: &[u8], level: i32, out: &mut Vec<u8>) -> Result<bool, StoreError> {
+    compress_matching(raw, level, MATCH_BYTES_MIN, out)
+}
+
+fn compress_matching(raw: &[u8], level: i32, match_min: u32, out: &mut Vec<u8>) -> Result<bool, StoreError> {
     if raw.len() < COMPRESS_BYTES_MIN {
         return Ok(false);
     }
@@ -46,6 +55,7 @@ pub(crate) fn compress(raw: &[u8], level: i32, out: &mut Vec<u8>) -> Result<bool
             *slot = Some((level, fresh));
         }
         let Some((_, compressor)) = slot else { return Ok(false) };
+        compressor.set_parameter(zstd::zstd_safe::CParameter::MinMatch(match_min)).map_err(failed)?;
         let before = out.len();
         out.reserve(zstd::zstd_safe::compress_bound(raw.len()));
         let mut end = Cursor::new(&mut *out);
@@ -96,12 +106,21 @@ impl Sink {
 
     /// Appends a buffer, and its line to the directory.
     pub(super) fn push(&mut self, raw: &[u8], directory: &mut Vec<u8>) -> Result<(), StoreError> {
+        self.push_matching(raw, MATCH_BYTES_MIN, directory)
+    }
+
+    /// The same of numbers.
+    pub(super) fn push_numbers(&mut self, raw: &[u8], directory: &mut Vec<u8>) -> Result<(), StoreError> {
+        self.push_matching(raw, NUMBERS_MATCH_BYTES_MIN, directory)
+    }
+
+    fn push_matching(&mut self, raw: &[u8], match_min: u32, directory: &mut Vec<u8>) -> Result<(), StoreError> {
         let before = self.begin(raw.len(), directory)?;
         if self.whole {
             self.payload.extend_from_slice(raw);
             return Ok(());
         }
-        let packed = compress(raw, self.level, &mut self.payload)?;
+        let packed = compress_matching(raw, self.level, match_min, &mut self.payload)?;
         if !packed {
             self.payload.extend_from_slice(raw);
         }

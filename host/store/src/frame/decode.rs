@@ -1,5 +1,7 @@
 //! A frame's bytes become what can be asked without its payload ([`FrameMeta`]), and rows.
 
+mod values;
+
 use std::borrow::Cow;
 use std::sync::Arc;
 

@@ -12,7 +12,7 @@ use super::buffer::{Sink, compress, unpack};
 use super::column::{self, Encoder};
 use super::crypt::{Blocks, Crypt, Place, TAG_BYTES};
 use super::decode::FrameMeta;
-use super::header::{FRAME_BYTES_MAX, FRAME_HEADER, FrameHeader};
+use super::header::{FIRST_FRAME_VERSION, FRAME_BYTES_MAX, FRAME_HEADER, FrameHeader};
 use super::origins;
 use super::schema::TableColumn;
 use super::stats;
@@ -30,6 +30,8 @@ pub(crate) struct Encoded {
     pub(crate) rows: u32,
     pub(crate) time_min: i64,
     pub(crate) time_max: i64,
+    /// What reads it.
+    version: u16,
     whole: bool,
     meta: Vec<u8>,
     meta_raw: u32,
@@ -56,6 +58,7 @@ pub(crate) fn encode_joined(batch: &Batch, level: i32, again: &[StoredValues]) -
     let whole = batch.rows() < WHOLE_ROWS_MAX;
     let mut sink = Sink::new(whole, level, batch.memory_bytes() / 3);
     let (mut meta, mut columns) = (Vec::with_capacity(8 << 10), Vec::new());
+    let mut version = FIRST_FRAME_VERSION;
     let (mut tokens, mut traces, mut scratch, mut numbers) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     meta.u8(batch.signal as u8);
     sink.push(&origins::encode(&batch.origins), &mut meta)?;
@@ -75,6 +78,7 @@ pub(crate) fn encode_joined(batch: &Batch, level: i32, again: &[StoredValues]) -
                 traces: &mut traces,
                 scratch: &mut scratch,
                 numbers: &mut numbers,
+                version: &mut version,
             };
             let column_meta = column::encode(&c.id, &c.array, &mut encoder)?;
             stats::put(&column_meta, &mut meta);
@@ -113,6 +117,7 @@ pub(crate) fn encode_joined(batch: &Batch, level: i32, again: &[StoredValues]) -
         rows: batch.rows() as u32,
         time_min,
         time_max,
+        version,
         whole,
         meta,
         meta_raw,
@@ -160,6 +165,7 @@ impl Encoded {
             rows: header.rows,
             time_min: header.time_min,
             time_max: header.time_max,
+            version: header.version,
             whole: header.whole,
             meta: blocks.take(Place::Meta, part(meta_at, header.meta_len.into())?)?.into_owned(),
             meta_raw: header.meta_raw,
@@ -177,6 +183,7 @@ impl Encoded {
     pub(crate) fn place(&self, schema: &[u8], at: &Position<'_>) -> Result<([u8; FRAME_HEADER], Vec<u8>), StoreError> {
         let tag = if at.crypt.is_some() { TAG_BYTES } else { 0 };
         let mut header = FrameHeader {
+            version: self.version,
             whole: self.whole,
             split: at.split,
             close: false,

@@ -20,7 +20,15 @@ const SEGMENT_MAGIC: &[u8; 8] = b"PRISMSEG";
 const FRAME_MAGIC: &[u8; 4] = b"PFRM";
 /// What stands in a header's place while its frame is only claimed: no reader takes it for a frame.
 const CLAIM_MAGIC: &[u8; 4] = b"PCLM";
-const VERSION: u16 = 1;
+/// The version of a segment's header.
+const SEGMENT_VERSION: u16 = 1;
+/// The newest version of a frame. Each frame has the lowest that tells it, so that a neighbour that is a release older reads what
+/// it can.
+const FRAME_VERSION: u16 = 2;
+/// What any reader knows.
+pub(crate) const FIRST_FRAME_VERSION: u16 = 1;
+/// Ids may be kept by value (`super::column`).
+pub(crate) const IDS_FRAME_VERSION: u16 = 2;
 
 /// Whose segment a file is. It stands in the file (ST-2), so that a file in the wrong folder is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,7 +58,7 @@ impl SegmentHeader {
     pub(crate) fn with_key(&self, key: Option<&WrappedKey>) -> [u8; SEGMENT_HEADER] {
         let mut out = Vec::with_capacity(SEGMENT_HEADER);
         out.extend_from_slice(SEGMENT_MAGIC);
-        out.u16(VERSION);
+        out.u16(SEGMENT_VERSION);
         out.u16(if self.late { LATE } else { 0 } | if key.is_some() { ENCRYPTED_SEGMENT } else { 0 });
         out.u32(self.shard);
         out.i64(self.window.number());
@@ -77,7 +85,7 @@ impl SegmentHeader {
         if take.array::<8>()? != *SEGMENT_MAGIC {
             return Err(Damage::Bounds("segment magic"));
         }
-        Damage::version("segment", take.u16()?, VERSION)?;
+        Damage::version("segment", take.u16()?, SEGMENT_VERSION)?;
         let flags = take.u16()?;
         if flags & !(LATE | ENCRYPTED_SEGMENT) != 0 {
             return Err(Damage::Bounds("segment flags"));
@@ -103,6 +111,8 @@ impl SegmentHeader {
 /// What a frame's header says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct FrameHeader {
+    /// Of its own format.
+    pub(crate) version: u16,
     /// The payload is one zstd frame; else each buffer is on its own.
     pub(crate) whole: bool,
     /// The frame's group has frames in other segments: it counts only with them.
@@ -150,7 +160,7 @@ impl FrameHeader {
         let flag = |on: bool, bit: u16| if on { bit } else { 0 };
         let mut out = Vec::with_capacity(FRAME_HEADER);
         out.extend_from_slice(FRAME_MAGIC);
-        out.u16(VERSION);
+        out.u16(self.version);
         out.u16(
             flag(self.whole, WHOLE)
                 | flag(self.split, SPLIT)
@@ -190,12 +200,14 @@ impl FrameHeader {
         if take.array::<4>()? != *FRAME_MAGIC {
             return Err(Damage::Bounds("frame magic"));
         }
-        Damage::version("frame", take.u16()?, VERSION)?;
+        let version = take.u16()?;
+        Damage::version("frame", version, FRAME_VERSION)?;
         let flags = take.u16()?;
         if flags & !(WHOLE | SPLIT | CLOSE | ENCRYPTED) != 0 {
             return Err(Damage::Bounds("frame flags"));
         }
         let header = FrameHeader {
+            version,
             whole: flags & WHOLE != 0,
             split: flags & SPLIT != 0,
             close: flags & CLOSE != 0,

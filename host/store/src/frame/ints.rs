@@ -3,6 +3,8 @@
 //! `base` is subtracted and what remains takes `width` bytes; for ascending numbers (times, parents) the same is done with
 //! the differences. zstd then finds what repeats. Widths are whole bytes: packing bits would hide repetition from zstd.
 
+use arrow::buffer::BooleanBuffer;
+
 use super::wire::{Put as _, Take};
 use crate::error::Damage;
 
@@ -159,6 +161,37 @@ pub(super) fn decode<T: Number>(form: IntForm, count: usize, bytes: &[u8]) -> Re
     numbers.into_iter().map(narrow).collect()
 }
 
+/// Which of `count` numbers are `number`, as their bytes tell; `None` where these are differences.
+pub(super) fn equal(form: IntForm, count: usize, bytes: &[u8], number: i64) -> Result<Option<BooleanBuffer>, Damage> {
+    fn of<const WIDTH: usize>(bytes: &[u8], packed: u64) -> BooleanBuffer {
+        let (numbers, _) = bytes.as_chunks::<WIDTH>();
+        let wanted = packed.to_le_bytes();
+        let wanted: [u8; WIDTH] = std::array::from_fn(|i| wanted[i]);
+        BooleanBuffer::collect_bool(numbers.len(), |i| numbers[i] == wanted)
+    }
+    if form.delta {
+        return Ok(None);
+    }
+    if bytes.len() != form.len(count) {
+        return Err(Damage::Bounds("length of numbers"));
+    }
+    let packed = number.wrapping_sub(form.base) as u64;
+    if width_of(packed) > form.width {
+        return Ok(Some(BooleanBuffer::new_unset(count)));
+    }
+    Ok(Some(match form.width {
+        0 => BooleanBuffer::new_set(count),
+        1 => of::<1>(bytes, packed),
+        2 => of::<2>(bytes, packed),
+        3 => of::<3>(bytes, packed),
+        4 => of::<4>(bytes, packed),
+        5 => of::<5>(bytes, packed),
+        6 => of::<6>(bytes, packed),
+        7 => of::<7>(bytes, packed),
+        _ => of::<8>(bytes, packed),
+    }))
+}
+
 /// Numbers out of the differences of each to the one before.
 fn summed(form: IntForm, count: usize, bytes: &[u8]) -> Vec<i64> {
     let mut current = form.base;
@@ -215,6 +248,11 @@ mod tests {
         let mut take = Take::new(&stored, "test");
         assert_eq!(IntForm::take(&mut take).unwrap(), form);
         assert_eq!(decode::<i64>(form, numbers.len(), &bytes).unwrap(), numbers, "{form:?}");
+        for number in numbers.iter().take(8).flat_map(|n| [*n, n.wrapping_add(1)]) {
+            if let Some(found) = equal(form, numbers.len(), &bytes, number).unwrap() {
+                assert!(found.iter().eq(numbers.iter().map(|n| *n == number)), "{form:?} {number}");
+            }
+        }
         // A narrower type holds them all, or damage is told.
         let narrow: Result<Vec<u8>, _> = numbers.iter().map(|n| u8::try_from(*n)).collect();
         assert_eq!(decode::<u8>(form, numbers.len(), &bytes).ok(), narrow.ok(), "{form:?}");

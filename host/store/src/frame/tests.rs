@@ -157,6 +157,40 @@ proptest! {
         }
     }
 
+    /// What is told without rows is what the rows have.
+    #[test]
+    fn values_and_rows_of_a_number_equal_those_of_a_full_read(
+        signal in 0..3usize, rows in 1..40usize, seed in any::<u64>(), large in proptest::bool::weighted(0.2), pick in any::<u64>(),
+    ) {
+        let batch = sample(signal, rows, seed, large);
+        let bytes = bytes_of(&encode(&batch, 1).unwrap());
+        let (meta, bytes) = open(&bytes, None).unwrap();
+        let payload = &bytes[meta.header.payload_at() as usize..];
+        let part = |(at, len): (u64, u64)| &payload[at as usize..(at + len) as usize];
+        for column in batch.items().columns() {
+            if let Some(stretch) = meta.values_stretch(&column.id).unwrap() {
+                let values = meta.values_of(&column.id, part(stretch)).unwrap().unwrap();
+                prop_assert_eq!(distinct(&values), distinct(&column.array), "{}", column.id);
+                prop_assert_eq!(values.len(), distinct(&values).len());
+            }
+            let (Some(stretch), DataType::Int64) = (meta.column_stretch(&column.id).unwrap(), column.array.data_type()) else {
+                continue;
+            };
+            let ints = arrow::array::AsArray::as_primitive::<arrow::datatypes::Int64Type>(&column.array);
+            let Some(some) = ints.iter().flatten().nth(pick as usize % ints.len()).or(ints.iter().flatten().next()) else {
+                continue;
+            };
+            for number in [some, some.wrapping_add(1), i64::MIN] {
+                let rows = (0..ints.len() as u32).filter(|row| {
+                    arrow::array::Array::is_valid(ints, *row as usize) && ints.value(*row as usize) == number
+                });
+                if let Some(found) = meta.rows_of_int(&column.id, number, part(stretch)).unwrap() {
+                    prop_assert_eq!(found, rows.collect::<Vec<_>>(), "{} = {}", column.id, number);
+                }
+            }
+        }
+    }
+
     #[test]
     fn qu2_filters_and_statistics_never_lose_a_row(signal in 0..3usize, rows in 1..40usize, seed in any::<u64>()) {
         let batch = sample(signal, rows, seed, false);
@@ -216,6 +250,47 @@ fn check_statistics(stats: &super::stats::ColumnMeta, array: &arrow::array::Arra
     }
 }
 
+/// The values of a column, each once, as their bytes.
+fn distinct(array: &arrow::array::ArrayRef) -> std::collections::BTreeSet<Vec<u8>> {
+    use arrow::array::AsArray;
+    let plain = match array.data_type() {
+        DataType::Dictionary(..) => arrow::compute::cast(array, &DataType::Utf8).unwrap(),
+        _ => array.clone(),
+    };
+    match plain.as_string_opt::<i32>() {
+        Some(texts) => texts.iter().flatten().map(|text| text.as_bytes().to_vec()).collect(),
+        None => plain.as_fixed_size_binary().iter().flatten().map(<[u8]>::to_vec).collect(),
+    }
+}
+
+/// Trace ids that come again are kept by value, in a frame that says so; a frame without such ones stays one that any version reads.
+#[test]
+fn ids_that_come_again_are_kept_by_value() {
+    use super::header::{FIRST_FRAME_VERSION, IDS_FRAME_VERSION};
+    let version = |bytes: &[u8]| header_of(bytes).version;
+    let id = ColumnId::from(Intrinsic::TraceId);
+    let size = |bytes: &[u8]| {
+        let (meta, _) = open(bytes, None).unwrap();
+        meta.column_stretch(&id).unwrap().unwrap().1
+    };
+    let again = samples::spans(4_000, NOW, 1);
+    let bytes = bytes_of(&encode(&again, 1).unwrap());
+    let distinct = trace_ids(&again).into_iter().collect::<std::collections::HashSet<_>>().len();
+    assert!(distinct * 2 <= 4_000);
+    assert_eq!(version(&bytes), IDS_FRAME_VERSION);
+    assert!(size(&bytes) < (distinct * 16 + 2 * 4_000 + 64) as u64, "{} bytes", size(&bytes));
+    let (back, _) = read(&bytes, ALL).unwrap();
+    assert!(texts(&back) == texts(&again));
+    // Each id once: nothing is gained.
+    let many = samples::spans(30_000, NOW, 2);
+    let mut seen = std::collections::HashSet::new();
+    let firsts = trace_ids(&many).into_iter().enumerate().filter(|(_, id)| seen.insert(*id)).map(|(row, _)| row as u32);
+    let unique = many.select(&firsts.collect::<Vec<_>>().into()).unwrap();
+    assert!(unique.rows() >= super::encode::WHOLE_ROWS_MAX);
+    assert_eq!(version(&bytes_of(&encode(&unique, 1).unwrap())), FIRST_FRAME_VERSION);
+    assert_eq!(version(&bytes_of(&encode(&samples::spans(20, NOW, 1), 1).unwrap())), FIRST_FRAME_VERSION);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
@@ -256,7 +331,7 @@ fn what_was_compressed_is_taken_over_where_frames_are_joined() {
     let joined = Batch::concat(&batches).unwrap();
     let (anew, again) = (encode(&joined, 1).unwrap(), encode_joined(&joined, 1, &stored).unwrap());
     let (anew, again) = (bytes_of(&anew), bytes_of(&again));
-    for id in [Intrinsic::TraceId.into(), Intrinsic::SpanId.into(), ColumnId::attr("url.path", AttrType::Str)] {
+    for id in [Intrinsic::SpanId.into(), ColumnId::attr("url.path", AttrType::Str)] {
         let pieces =
             stored.iter().map(|of| &of[&(TableKind::Items, id.clone())].bytes[..]).collect::<Vec<_>>().concat();
         assert!(memchr::memmem::find(&again, &pieces).is_some(), "{id}");

@@ -19,7 +19,7 @@ use prism_model::{Signal, TenantId};
 use crate::disk::{Disk, File, Made, begin_dirs};
 use crate::frame::crypt::{Crypt, DataKey};
 use crate::frame::encode::{Encoded, Position};
-use crate::frame::header::{FRAME_HEADER, FrameHeader, SEGMENT_HEADER, claim};
+use crate::frame::header::{FIRST_FRAME_VERSION, FRAME_HEADER, FrameHeader, SEGMENT_HEADER, claim};
 use crate::frame::schema::{SegmentSchema, Siblings};
 use crate::keys::{KeyError, Keyring};
 use crate::place::{END_SUFFIX, SegmentName};
@@ -351,6 +351,7 @@ impl SegmentWriter {
 
     fn mark(&self) -> io::Result<()> {
         let mark = FrameHeader {
+            version: FIRST_FRAME_VERSION,
             whole: false,
             split: false,
             close: true,

@@ -32,7 +32,7 @@ use crate::frame::bloom;
 use crate::frame::column::token_key;
 use crate::frame::stats::ColumnMeta;
 use crate::objects::Objects;
-use crate::unit::{Frame, FrameStats, Numbered, ReadCost, Tier, Unit};
+use crate::unit::{Exact, Frame, FrameStats, Numbered, ReadCost, Tier, Unit};
 
 /// Bytes of the end that are read at first: the footer of most files is within.
 const END_BYTES: u64 = 256 << 10;
@@ -601,8 +601,12 @@ impl Unit for Group {
         self.file.read_group(self.index, want, Some(rows))
     }
 
-    fn rows_of(&self, column: &ColumnId, value: &[u8]) -> Result<Option<(UInt32Array, ReadCost)>, StoreError> {
+    fn rows_of(&self, column: &ColumnId, value: Exact<'_>) -> Result<Option<(UInt32Array, ReadCost)>, StoreError> {
         self.file.rows_of(self.index, column, value)
+    }
+
+    fn tells_values(&self, column: &ColumnId) -> bool {
+        self.file.tells_values(self.index, column)
     }
 
     fn values_of(&self, column: &ColumnId) -> Result<Option<(ArrayRef, ReadCost)>, StoreError> {

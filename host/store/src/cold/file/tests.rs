@@ -16,6 +16,7 @@ use crate::cold::delta::Scalar;
 use crate::control::Create;
 use crate::disk::RealDisk;
 use crate::objects::{LocalObjects, Objects};
+use crate::unit::Exact;
 
 const NOW: i64 = 1_800_000_000_000_000_000;
 
@@ -392,7 +393,7 @@ proptest! {
             let _ = frame.may_contain_token("http.route", "a");
             let rows = frame.rows() as u32;
             let few = |row: u32| Ok(frame.read_rows(&|_, _| true, &UInt32Array::from(vec![row]))?.0);
-            let of_trace = |id: &[u8; 16]| Ok(frame.rows_of(&Intrinsic::TraceId.into(), id)?.map_or(0, |(rows, _)| rows.len()));
+            let of_trace = |id: &[u8; 16]| Ok(frame.rows_of(&Intrinsic::TraceId.into(), Exact::Bytes(id))?.map_or(0, |(rows, _)| rows.len()));
             let read = (|| {
                 let alone: Vec<Batch> = (0..rows).map(few).collect::<Result<_, StoreError>>()?;
                 let found: usize = ids.iter().map(of_trace).sum::<Result<_, StoreError>>()?;
@@ -587,7 +588,7 @@ proptest! {
             let distinct = ids.iter().flatten().copied().chain([[7; 16]]).collect::<BTreeSet<[u8; 16]>>();
             for id in distinct.into_iter().filter(|_| signal == Signal::Spans) {
                 let rows = (0..ids.len() as u32).filter(|row| ids[*row as usize] == Some(id));
-                let found = frame.rows_of(&Intrinsic::TraceId.into(), &id).unwrap().map(|(rows, _)| rows.values().to_vec());
+                let found = frame.rows_of(&Intrinsic::TraceId.into(), Exact::Bytes(&id)).unwrap().map(|(rows, _)| rows.values().to_vec());
                 prop_assert_eq!(found, Some(rows.collect::<Vec<u32>>()));
             }
             for column in [Intrinsic::TraceId, Intrinsic::SpanId, Intrinsic::ParentId] {
@@ -604,7 +605,7 @@ proptest! {
                 let distinct: BTreeSet<&str> = texts.iter().flatten().copied().filter(|text| !text.is_empty()).collect();
                 for text in distinct.into_iter().take(40).chain(["none has this"]) {
                     let rows = (0..texts.len() as u32).filter(|row| texts[*row as usize] == Some(text));
-                    let found = frame.rows_of(&column.id, text.as_bytes()).unwrap().map(|(rows, _)| rows.values().to_vec());
+                    let found = frame.rows_of(&column.id, Exact::Bytes(text.as_bytes())).unwrap().map(|(rows, _)| rows.values().to_vec());
                     prop_assert_eq!(found, Some(rows.collect::<Vec<u32>>()), "{} = {:?}", column.id, text);
                 }
                 let distinct: BTreeSet<&str> = texts.iter().flatten().copied().collect();

@@ -6,7 +6,7 @@
 mod write;
 mod read;
 
-pub(super) use read::decode;
+pub(super) use read::{decode, rows_of_int, values, values_buffer};
 pub(super) use write::{Encoder, encode};
 pub(crate) use write::{double_range, token_key};
 
@@ -25,6 +25,8 @@ const BYTES: u8 = 5;
 const DICTIONARY: u8 = 6;
 const INT_LISTS: u8 = 7;
 const DOUBLE_LISTS: u8 = 8;
+/// From version 2 of a frame on.
+const FIXED_DICTIONARY: u8 = 9;
 
 /// Values of all lists of a column that are written and believed: as many as there are in the largest buffer.
 const LIST_VALUES_MAX: usize = FRAME_BYTES_MAX as usize / 8;
@@ -44,7 +46,7 @@ pub(crate) struct ColumnDir {
     values: u32,
     /// Lengths of a dictionary's values, or the numbers in lists.
     values_form: Option<IntForm>,
-    /// Lengths and bytes of the values of a dictionary; the values of lists.
+    /// Lengths and bytes of the values of a dictionary, or the bytes of ids; the values of lists.
     third: Option<Buffer>,
 }
 
@@ -89,7 +91,7 @@ pub(super) fn take(take: &mut Take<'_>, lines: &mut Lines, rows: usize) -> Resul
     if nulls > 0 {
         dir.validity = Some(lines.take(take)?);
     }
-    if matches!(layout, INTS | BYTES | DICTIONARY | INT_LISTS | DOUBLE_LISTS) {
+    if matches!(layout, INTS | BYTES | DICTIONARY | INT_LISTS | DOUBLE_LISTS | FIXED_DICTIONARY) {
         dir.form = Some(IntForm::take(take)?);
     }
     dir.main = Some(lines.take(take)?);
@@ -99,6 +101,10 @@ pub(super) fn take(take: &mut Take<'_>, lines: &mut Lines, rows: usize) -> Resul
         DICTIONARY => {
             dir.values = take.var_max(rows - nulls as usize)? as u32;
             dir.values_form = Some(IntForm::take(take)?);
+            dir.third = Some(lines.take(take)?);
+        }
+        FIXED_DICTIONARY => {
+            dir.values = take.var_max(rows - nulls as usize)? as u32;
             dir.third = Some(lines.take(take)?);
         }
         INT_LISTS | DOUBLE_LISTS => {

@@ -13,7 +13,9 @@ use prism_model::ColumnId;
 
 use super::super::buffer::Buffer;
 use super::super::ints;
-use super::{BOOLS, BYTES, ColumnDir, DICTIONARY, DOUBLE_LISTS, DOUBLES, FIXED, INT_LISTS, INTS, NULLS};
+use super::{
+    BOOLS, BYTES, ColumnDir, DICTIONARY, DOUBLE_LISTS, DOUBLES, FIXED, FIXED_DICTIONARY, INT_LISTS, INTS, NULLS,
+};
 use crate::error::Damage;
 
 /// The column out of its buffers. `fetch` gives the raw bytes of one.
@@ -37,6 +39,7 @@ pub(in crate::frame) fn decode<'a>(
     let main = fetch(dir.main.as_ref().ok_or_else(bad)?)?;
     let form = || dir.form.ok_or_else(bad);
     let numbers = || ints::decode::<i64>(form()?, count, &main);
+    let lengths = || ints::decode::<u32>(form()?, count, &main).map_err(|_| Damage::Bounds("lengths"));
     let array: ArrayRef = match (dir.layout, &data_type) {
         (BOOLS, DataType::Boolean) => {
             let dense = bits(&main, count)?;
@@ -71,23 +74,29 @@ pub(in crate::frame) fn decode<'a>(
         }
         (FIXED, DataType::FixedSizeBinary(width)) => fixed(main, *width, count, rows, validity)?,
         (BYTES, DataType::Utf8 | DataType::Binary) => {
-            let offsets = offsets(&numbers()?, validity.as_ref(), rows)?;
-            let data = fetch(dir.second.as_ref().ok_or_else(bad)?)?;
-            bytes_array(&data_type, offsets, data.into_owned(), validity)?
+            let offsets = offsets(&lengths()?, validity.as_ref(), rows)?;
+            bytes_array(&data_type, offsets, fetch(dir.second.as_ref().ok_or_else(bad)?)?, validity)?
         }
         (DICTIONARY, DataType::Utf8) => {
             let keys = scatter(ints::decode(form()?, count, &main)?, validity.as_ref()).into();
             let keys = UInt32Array::try_new(keys, validity).map_err(broken)?;
-            let lengths_form = dir.values_form.ok_or_else(bad)?;
-            let count = dir.values as usize;
-            let stored = fetch(dir.third.as_ref().ok_or_else(bad)?)?;
-            let (lengths, data) = stored.split_at_checked(lengths_form.len(count)).ok_or_else(bad)?;
-            let offsets = offsets(&ints::decode(lengths_form, count, lengths)?, None, count)?;
-            let values = bytes_array(&DataType::Utf8, offsets, data.to_vec(), None)?;
+            let values = values(dir, fetch(dir.third.as_ref().ok_or_else(bad)?)?)?;
             Arc::new(DictionaryArray::try_new(keys, values).map_err(broken)?)
         }
+        (FIXED_DICTIONARY, DataType::FixedSizeBinary(16)) => {
+            let numbers = ints::decode::<u32>(form()?, count, &main)?;
+            let stored = fetch(dir.third.as_ref().ok_or_else(bad)?)?;
+            let (ids, rest) = stored.as_chunks::<16>();
+            if ids.len() != dir.values as usize || !rest.is_empty() {
+                return Err(Damage::Bounds("ids"));
+            }
+            let id = |number: u32| ids.get(number as usize).copied().ok_or(Damage::Bounds("number of an id"));
+            let dense = numbers.into_iter().map(id).collect::<Result<Vec<_>, _>>()?;
+            let values = scatter(dense, validity.as_ref()).into_flattened();
+            Arc::new(FixedSizeBinaryArray::try_new(16, values.into(), validity).map_err(broken)?)
+        }
         (layout @ (INT_LISTS | DOUBLE_LISTS), DataType::List(item)) => {
-            let offsets = offsets(&numbers()?, validity.as_ref(), rows)?;
+            let offsets = offsets(&lengths()?, validity.as_ref(), rows)?;
             let count = dir.values as usize;
             // Before the values are made: a damaged count would make too many of them.
             if offsets[rows] as usize != count {
@@ -106,6 +115,45 @@ pub(in crate::frame) fn decode<'a>(
         _ => return Err(Damage::Bounds("layout of a column")),
     };
     Ok(array)
+}
+
+/// The values of a dictionary, each of which some row has, out of the buffer that holds them alone.
+pub(in crate::frame) fn values(dir: &ColumnDir, stored: Cow<'_, [u8]>) -> Result<ArrayRef, Damage> {
+    let count = dir.values as usize;
+    if dir.layout == FIXED_DICTIONARY {
+        if stored.len() != 16 * count {
+            return Err(Damage::Bounds("ids"));
+        }
+        return fixed(stored, 16, count, count, None);
+    }
+    let bad = || Damage::Bounds("column");
+    let form = dir.values_form.ok_or_else(bad)?;
+    let (lengths, data) = stored.split_at_checked(form.len(count)).ok_or_else(bad)?;
+    let lengths = ints::decode::<u32>(form, count, lengths).map_err(|_| Damage::Bounds("lengths"))?;
+    bytes_array(&DataType::Utf8, offsets(&lengths, None, count)?, Cow::Borrowed(data), None)
+}
+
+/// The buffer that holds the values of a dictionary alone; `None` where the column has none.
+pub(in crate::frame) fn values_buffer(dir: &ColumnDir) -> Option<Buffer> {
+    if matches!(dir.layout, DICTIONARY | FIXED_DICTIONARY) { dir.third } else { None }
+}
+
+/// The rows that have a number, ascending; `None` where the column must be decoded to tell.
+pub(in crate::frame) fn rows_of_int<'a>(
+    dir: &ColumnDir,
+    rows: usize,
+    number: i64,
+    fetch: impl Fn(&Buffer) -> Result<Cow<'a, [u8]>, Damage>,
+) -> Result<Option<Vec<u32>>, Damage> {
+    let (INTS, Some(form), Some(main)) = (dir.layout, dir.form, &dir.main) else { return Ok(None) };
+    let count = rows - dir.nulls as usize;
+    let Some(found) = ints::equal(form, count, &fetch(main)?, number)? else { return Ok(None) };
+    let Some(buffer) = &dir.validity else {
+        return Ok(Some(found.set_indices().map(|row| row as u32).collect()));
+    };
+    let there = validity(&fetch(buffer)?, rows, dir.nulls as usize)?;
+    let with = there.valid_indices().zip(found.iter()).filter(|(_, found)| *found);
+    Ok(Some(with.map(|(row, _)| row as u32).collect()))
 }
 
 fn doubles(bytes: &[u8], count: usize) -> Result<Vec<f64>, Damage> {
@@ -165,24 +213,23 @@ fn fixed(
 }
 
 /// Offsets out of the lengths of the values that are there.
-fn offsets(lengths: &[i64], validity: Option<&NullBuffer>, rows: usize) -> Result<OffsetBuffer<i32>, Damage> {
+fn offsets(lengths: &[u32], validity: Option<&NullBuffer>, rows: usize) -> Result<OffsetBuffer<i32>, Damage> {
+    let total: u64 = lengths.iter().map(|length| u64::from(*length)).sum();
+    if i32::try_from(total).is_err() {
+        return Err(Damage::Bounds("lengths"));
+    }
     let mut offsets = Vec::with_capacity(rows + 1);
-    let mut end = 0i32;
+    let mut end = 0;
     offsets.push(0);
-    let mut push = |length: i64| {
-        end = i32::try_from(length)
-            .ok()
-            .filter(|l| *l >= 0)
-            .and_then(|l| end.checked_add(l))
-            .ok_or(Damage::Bounds("lengths"))?;
+    let mut push = |length: u32| {
+        end += length as i32;
         offsets.push(end);
-        Ok(())
     };
     match validity {
-        None => lengths.iter().try_for_each(|l| push(*l))?,
+        None => lengths.iter().for_each(|length| push(*length)),
         Some(v) => {
             let mut next = lengths.iter();
-            v.iter().try_for_each(|there| push(if there { next.next().copied().unwrap_or(0) } else { 0 }))?;
+            v.iter().for_each(|there| push(if there { next.next().copied().unwrap_or(0) } else { 0 }));
         }
     }
     Ok(OffsetBuffer::new(offsets.into()))
@@ -191,14 +238,14 @@ fn offsets(lengths: &[i64], validity: Option<&NullBuffer>, rows: usize) -> Resul
 fn bytes_array(
     data_type: &DataType,
     offsets: OffsetBuffer<i32>,
-    data: Vec<u8>,
+    data: Cow<'_, [u8]>,
     validity: Option<NullBuffer>,
 ) -> Result<ArrayRef, Damage> {
     if offsets[offsets.len() - 1] as usize != data.len() {
         return Err(Damage::Bounds("text"));
     }
     let broken = |e: arrow::error::ArrowError| Damage::Rows(e.to_string());
-    let data = ArrowBuffer::from(data);
+    let data = ArrowBuffer::from(data.into_owned());
     Ok(if *data_type == DataType::Utf8 {
         Arc::new(StringArray::try_new(offsets, data, validity).map_err(broken)?)
     } else {

@@ -1,6 +1,7 @@
 //! Columns to buffers.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 
 use arrow::array::{Array, ArrayRef, AsArray, DictionaryArray, FixedSizeBinaryArray, ListArray, StringArray};
 use arrow::buffer::{BooleanBuffer, NullBuffer, OffsetBuffer};
@@ -11,11 +12,17 @@ use prism_model::{ColumnId, Intrinsic, TableKind};
 use super::super::again::{self, StoredValues};
 use super::super::bloom;
 use super::super::buffer::Sink;
+use super::super::header::IDS_FRAME_VERSION;
 use super::super::ints;
 use super::super::stats::{ColumnMeta, Range, SMALL_DICTIONARY, TextRange};
 use super::super::wire::Put as _;
-use super::{BOOLS, BYTES, DICTIONARY, DOUBLE_LISTS, DOUBLES, FIXED, INT_LISTS, INTS, LIST_VALUES_MAX, NULLS};
+use super::{
+    BOOLS, BYTES, DICTIONARY, DOUBLE_LISTS, DOUBLES, FIXED, FIXED_DICTIONARY, INT_LISTS, INTS, LIST_VALUES_MAX, NULLS,
+};
 use crate::error::StoreError;
+
+/// Ids of a column that tell whether the others are worth a table.
+const IDS_LOOKED_AT: usize = 2_048;
 
 /// What [`encode`] needs besides the column.
 pub(in crate::frame) struct Encoder<'a> {
@@ -28,6 +35,8 @@ pub(in crate::frame) struct Encoder<'a> {
     pub(in crate::frame) traces: &'a mut Vec<u64>,
     pub(in crate::frame) scratch: &'a mut Vec<u8>,
     pub(in crate::frame) numbers: &'a mut Vec<i64>,
+    /// The version of frames that knows all layouts so far.
+    pub(in crate::frame) version: &'a mut u16,
 }
 
 impl Encoder<'_> {
@@ -44,7 +53,7 @@ impl Encoder<'_> {
         self.scratch.clear();
         let (form, range) = ints::encode(self.numbers, self.scratch);
         form.put(self.directory);
-        self.sink.push(self.scratch, self.directory)?;
+        self.sink.push_numbers(self.scratch, self.directory)?;
         Ok(range)
     }
 }
@@ -91,12 +100,14 @@ pub(in crate::frame) fn encode(
         DataType::List(item) if *item.data_type() == DataType::Float64 => DOUBLE_LISTS,
         other => return Err(StoreError::Rows(format!("column `{id}` has type {other}"))),
     };
+    let validity = array.nulls().filter(|n| n.null_count() > 0);
+    let by_value = if layout == FIXED { ids_by_value(id, &array, to) } else { None };
+    let layout = if by_value.is_some() { FIXED_DICTIONARY } else { layout };
     to.directory.u8(layout);
     to.directory.var(nulls as u64);
     if layout == NULLS {
         return Ok(meta);
     }
-    let validity = array.nulls().filter(|n| n.null_count() > 0);
     if let Some(validity) = validity {
         to.sink.push(&bitmap(validity.inner()), to.directory)?;
     }
@@ -122,7 +133,10 @@ pub(in crate::frame) fn encode(
             meta.range = double_range(values.iter().copied());
             to.sink.push(to.scratch, to.directory)?;
         }
-        DataType::FixedSizeBinary(_) => put_fixed(id, array.as_fixed_size_binary(), to)?,
+        DataType::FixedSizeBinary(_) => match by_value {
+            Some(ids) => put_ids(&ids, to)?,
+            None => put_fixed(id, array.as_fixed_size_binary(), to)?,
+        },
         DataType::Binary => {
             let values = array.as_binary::<i32>();
             put_bytes(id, values.offsets(), values.value_data(), validity, to)?;
@@ -186,6 +200,53 @@ fn put_fixed(id: &ColumnId, array: &FixedSizeBinaryArray, to: &mut Encoder<'_>) 
         }
     }
     to.push_values(id, &values)
+}
+
+/// The ids that are there by number, and each once in the order in which they come.
+struct IdsByValue {
+    numbers: Vec<i64>,
+    ids: Vec<[u8; 16]>,
+}
+
+/// The trace ids of a column, where they come again often enough: a number takes less to write and to read than zstd takes to find
+/// the sixteen bytes again. Not where all buffers are compressed together, which shows zstd the ids anyway.
+fn ids_by_value(id: &ColumnId, array: &ArrayRef, to: &Encoder<'_>) -> Option<IdsByValue> {
+    if to.sink.is_whole() || *id != ColumnId::Intrinsic(Intrinsic::TraceId) {
+        return None;
+    }
+    let array = array.as_fixed_size_binary();
+    let (all, _) = array.value_data().as_chunks::<16>();
+    let rows = dense(all.get(..array.len())?, array.nulls().filter(|n| n.null_count() > 0));
+    let count = array.len() - array.null_count();
+    let mut known: HashMap<[u8; 16], u32, foldhash::fast::RandomState> = HashMap::default();
+    let (mut numbers, mut ids) = (Vec::with_capacity(count), Vec::new());
+    let mut last = None;
+    for (row, id) in rows.iter().copied().enumerate() {
+        // The spans of a trace may stand together.
+        let number = match last {
+            Some((same, number)) if same == id => number,
+            _ => *known.entry(id).or_insert_with(|| {
+                ids.push(id);
+                ids.len() as u32 - 1
+            }),
+        };
+        last = Some((id, number));
+        numbers.push(i64::from(number));
+        // Whether they come again shows early: traces are short beside a frame.
+        if row == IDS_LOOKED_AT && ids.len() * 8 > row * 7 {
+            return None;
+        }
+    }
+    (ids.len() * 2 <= count).then_some(IdsByValue { numbers, ids })
+}
+
+fn put_ids(of: &IdsByValue, to: &mut Encoder<'_>) -> Result<(), StoreError> {
+    *to.version = (*to.version).max(IDS_FRAME_VERSION);
+    to.traces.extend(of.ids.iter().map(|id| bloom::trace_hash(id)));
+    to.numbers.clone_from(&of.numbers);
+    to.push_numbers()?;
+    to.directory.var(of.ids.len() as u64);
+    to.sink.push(of.ids.as_flattened(), to.directory)
 }
 
 fn put_bytes(

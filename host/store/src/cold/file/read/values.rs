@@ -16,7 +16,7 @@ use super::super::{damaged, pages};
 use super::ColdFile;
 use crate::cold::schema::Outside;
 use crate::error::{Damage, StoreError};
-use crate::unit::{Numbered, ReadCost};
+use crate::unit::{Exact, Numbered, ReadCost};
 
 /// A column of a row group, and its pages.
 struct Flat<'f> {
@@ -40,8 +40,9 @@ impl ColdFile {
         &self,
         index: usize,
         column: &ColumnId,
-        value: &[u8],
+        value: Exact<'_>,
     ) -> Result<Option<(UInt32Array, ReadCost)>, StoreError> {
+        let Exact::Bytes(value) = value else { return Ok(None) };
         let Some(flat) = self.flat(index, column) else { return Ok(None) };
         let chunk = flat.chunk;
         let mut sought = match (chunk.column_type(), value.first_chunk::<16>()) {
@@ -71,6 +72,11 @@ impl ColdFile {
         let columns = self.columns(index, vec![flat.leaf], data, Some(&picked))?;
         let texts = columns.into_values().next().ok_or(Damage::Bounds("a column"))?;
         Ok(picked.equal(&texts, value).map(|rows| (rows, cost)))
+    }
+
+    /// See [`Frame::tells_values`].
+    pub(super) fn tells_values(&self, index: usize, column: &ColumnId) -> bool {
+        self.flat(index, column).is_some_and(|flat| flat.has_dictionary() && is_dictionary(flat.chunk))
     }
 
     /// See [`Frame::values_of`]: a dictionary has no value that no row of its chunk has.

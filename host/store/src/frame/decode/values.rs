@@ -1,0 +1,62 @@
+//! What a column tells without its rows being made: its distinct values, and which rows have one.
+
+use std::borrow::Cow;
+
+use arrow::array::ArrayRef;
+use prism_model::{ColumnId, TableKind};
+
+use super::super::buffer::{self, Buffer};
+use super::super::column::{self, ColumnDir};
+use super::FrameMeta;
+use crate::error::Damage;
+
+impl FrameMeta {
+    /// The stretch of the payload (offset, length) that holds each value of a column of the items once, and nothing else; `None` where
+    /// they do not stand by themselves.
+    pub(crate) fn values_stretch(&self, id: &ColumnId) -> Result<Option<(u64, u64)>, Damage> {
+        let Some(dir) = self.item(id)? else { return Ok(None) };
+        Ok(column::values_buffer(&dir).map(|buffer| (buffer.offset, buffer.stored.into())))
+    }
+
+    /// The values out of the bytes of [`FrameMeta::values_stretch`].
+    pub(crate) fn values_of(&self, id: &ColumnId, stored: &[u8]) -> Result<Option<ArrayRef>, Damage> {
+        let Some(dir) = self.item(id)? else { return Ok(None) };
+        let Some(buffer) = column::values_buffer(&dir) else { return Ok(None) };
+        let bytes = buffer::open(&buffer, stored, false, &self.blocks()?)?;
+        column::values(&dir, bytes).map(Some)
+    }
+
+    /// The stretch of the payload (offset, length) of a column of the items.
+    pub(crate) fn column_stretch(&self, id: &ColumnId) -> Result<Option<(u64, u64)>, Damage> {
+        let Some(dir) = self.item(id)? else { return Ok(None) };
+        let mut buffers = dir.buffers().filter(|buffer| buffer.stored > 0);
+        let Some(first) = buffers.next() else { return Ok(None) };
+        let end = |buffer: Buffer| buffer.offset + u64::from(buffer.stored);
+        let end = buffers.last().map_or(end(first), end);
+        Ok(Some((first.offset, end - first.offset)))
+    }
+
+    /// The items that have a number in a column, ascending, out of the bytes of [`FrameMeta::column_stretch`]; `None` where the column
+    /// must be decoded to tell.
+    pub(crate) fn rows_of_int(&self, id: &ColumnId, number: i64, stored: &[u8]) -> Result<Option<Vec<u32>>, Damage> {
+        let Some(dir) = self.item(id)? else { return Ok(None) };
+        let Some(begin) = dir.buffers().next().map(|buffer| buffer.offset) else { return Ok(None) };
+        let blocks = self.blocks()?;
+        let fetch = |buffer: &Buffer| -> Result<Cow<'_, [u8]>, Damage> {
+            let from = (buffer.offset - begin) as usize;
+            let bytes = stored.get(from..from + buffer.stored as usize).ok_or(Damage::Short("payload"))?;
+            buffer::open(buffer, bytes, false, &blocks)
+        };
+        column::rows_of_int(&dir, self.rows(TableKind::Items), number, fetch)
+    }
+
+    /// Where the buffers of a column of the items are; `None` where it has none, or shares them with all others.
+    fn item(&self, id: &ColumnId) -> Result<Option<ColumnDir>, Damage> {
+        if self.header.whole {
+            return Ok(None);
+        }
+        let Some(items) = self.tables.iter().find(|table| table.kind == TableKind::Items) else { return Ok(None) };
+        let place = items.columns.iter().position(|column| column.id == *id);
+        place.map(|place| self.dir(items, place)).transpose()
+    }
+}
