@@ -240,12 +240,6 @@ pub(crate) fn make_dirs(disk: &dyn Disk, dir: &Path) -> io::Result<()> {
     disk.sync_dir(parent)
 }
 
-/// Makes what somebody else wrote durable: a file, its name, and those of the folders above it up to `root`.
-pub(crate) fn make_durable(disk: &dyn Disk, root: &Path, path: &Path) -> io::Result<()> {
-    disk.open(path)?.sync_data()?;
-    path.ancestors().skip(1).take_while(|dir| dir.starts_with(root)).try_for_each(|dir| disk.sync_dir(dir))
-}
-
 /// Creates a folder and those above it, down from `root`, which exists; each name is durable when this returns.
 pub(crate) fn create_dirs(
     disk: &dyn Disk,

@@ -220,12 +220,6 @@ fn seed_1500_keys_go_for_nothing_but_a_tombstone() {
     run(1_500);
 }
 
-/// A copy that its dead writer had synced, but not its name, was called stored, and lost with the power.
-#[test]
-fn seed_4028_a_copy_is_durable_before_it_is_called_stored() {
-    run(4_028);
-}
-
 #[test]
 fn a_seed_replays_and_seeds_have_all_that_can_happen() {
     let mut left: Vec<(&str, &str)> = vec![

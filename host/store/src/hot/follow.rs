@@ -24,7 +24,7 @@ use prism_model::{BatchId, Origin, Signal, TenantId};
 use tokio::time::Instant;
 
 use crate::cache::Cache;
-use crate::disk::{Disk, make_durable};
+use crate::disk::Disk;
 use crate::error::StoreError;
 use crate::framed::{Filters, Framed, Source};
 use crate::hot::lease::{parse_writer, writers_dir};
@@ -304,7 +304,7 @@ impl Follower {
         let mut last = BTreeMap::from([(*name, entry.meta.header.number as usize)]);
         last.extend(siblings(name, entry).map(|(other, frame)| (other, frame as usize)));
         for other in last.keys() {
-            match make_durable(&*self.disk, &self.root, &self.path(wanted, other)) {
+            match self.disk.open(&self.path(wanted, other)).and_then(|file| file.sync_data()) {
                 Ok(()) => {}
                 Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
                 Err(e) => return Err(NoIndex::Io(e)),

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use prism_model::{Signal, TenantId};
 
-use crate::disk::{Disk, make_durable};
+use crate::disk::Disk;
 use crate::frame::header::SEGMENT_HEADER;
 use crate::hot::lease::{fence_token, is_fence, lease_name, parse_lease, parse_writer, writer_dir, writers_dir};
 use crate::hot::list::{end_of, marked, names, of_writers, siblings};
@@ -306,6 +306,12 @@ impl Lane<'_> {
         }
     }
 
+    fn make_durable(&self, path: &Path) -> io::Result<()> {
+        self.disk.open(path)?.sync_data()?;
+        let above = path.ancestors().skip(1).take_while(|dir| dir.starts_with(self.root));
+        above.into_iter().try_for_each(|dir| self.disk.sync_dir(dir))
+    }
+
     /// Ends a segment of a fenced writer behind its last frame that stands.
     fn end(&self, name: &SegmentName) -> io::Result<Ending> {
         let path = self.path(name);
@@ -329,7 +335,7 @@ impl Lane<'_> {
                 Err(NoIndex::Io(e)) => return Err(e),
             };
             // What stands now must stand after lost power too: the writer died perhaps before it synced.
-            make_durable(self.disk, self.root, &path)?;
+            self.make_durable(&path)?;
             let link = end_link(&path);
             match self.disk.symlink(&valid.to_string(), &link) {
                 Ok(()) => {
@@ -378,7 +384,7 @@ impl Lane<'_> {
             match self.read(&other) {
                 Ok(index) if index.frames.len() > number as usize => {
                     if other > *name {
-                        make_durable(self.disk, self.root, &self.path(&other))?;
+                        self.make_durable(&self.path(&other))?;
                     }
                 }
                 Ok(index) if index.fault.as_ref().is_some_and(|f| f.lost) => return Ok(None),
