@@ -24,7 +24,7 @@ const CLAIM_MAGIC: &[u8; 4] = b"PCLM";
 const SEGMENT_VERSION: u16 = 1;
 /// The newest version of a frame. Each frame has the lowest that tells it, so that a neighbour that is a release older reads what
 /// it can.
-const FRAME_VERSION: u16 = 2;
+const FRAME_VERSION: u16 = IDS_FRAME_VERSION;
 /// What any reader knows.
 pub(crate) const FIRST_FRAME_VERSION: u16 = 1;
 /// Ids may be kept by value (`super::column`).

@@ -101,7 +101,7 @@ pub(in crate::frame) fn encode(
         other => return Err(StoreError::Rows(format!("column `{id}` has type {other}"))),
     };
     let validity = array.nulls().filter(|n| n.null_count() > 0);
-    let by_value = if layout == FIXED { ids_by_value(id, &array, to) } else { None };
+    let by_value = if layout == FIXED { ids_by_value(id, &array, validity, to) } else { None };
     let layout = if by_value.is_some() { FIXED_DICTIONARY } else { layout };
     to.directory.u8(layout);
     to.directory.var(nulls as u64);
@@ -134,7 +134,7 @@ pub(in crate::frame) fn encode(
             to.sink.push(to.scratch, to.directory)?;
         }
         DataType::FixedSizeBinary(_) => match by_value {
-            Some(ids) => put_ids(&ids, to)?,
+            Some(ids) => put_ids(ids, to)?,
             None => put_fixed(id, array.as_fixed_size_binary(), to)?,
         },
         DataType::Binary => {
@@ -210,13 +210,18 @@ struct IdsByValue {
 
 /// The trace ids of a column, where they come again often enough: a number takes less to write and to read than zstd takes to find
 /// the sixteen bytes again. Not where all buffers are compressed together, which shows zstd the ids anyway.
-fn ids_by_value(id: &ColumnId, array: &ArrayRef, to: &Encoder<'_>) -> Option<IdsByValue> {
+fn ids_by_value(
+    id: &ColumnId,
+    array: &ArrayRef,
+    validity: Option<&NullBuffer>,
+    to: &Encoder<'_>,
+) -> Option<IdsByValue> {
     if to.sink.is_whole() || *id != ColumnId::Intrinsic(Intrinsic::TraceId) {
         return None;
     }
     let array = array.as_fixed_size_binary();
     let (all, _) = array.value_data().as_chunks::<16>();
-    let rows = dense(all.get(..array.len())?, array.nulls().filter(|n| n.null_count() > 0));
+    let rows = dense(all.get(..array.len())?, validity);
     let count = array.len() - array.null_count();
     let mut known: HashMap<[u8; 16], u32, foldhash::fast::RandomState> = HashMap::default();
     let (mut numbers, mut ids) = (Vec::with_capacity(count), Vec::new());
@@ -240,10 +245,10 @@ fn ids_by_value(id: &ColumnId, array: &ArrayRef, to: &Encoder<'_>) -> Option<Ids
     (ids.len() * 2 <= count).then_some(IdsByValue { numbers, ids })
 }
 
-fn put_ids(of: &IdsByValue, to: &mut Encoder<'_>) -> Result<(), StoreError> {
+fn put_ids(of: IdsByValue, to: &mut Encoder<'_>) -> Result<(), StoreError> {
     *to.version = (*to.version).max(IDS_FRAME_VERSION);
     to.traces.extend(of.ids.iter().map(|id| bloom::trace_hash(id)));
-    to.numbers.clone_from(&of.numbers);
+    *to.numbers = of.numbers;
     to.push_numbers()?;
     to.directory.var(of.ids.len() as u64);
     to.sink.push(of.ids.as_flattened(), to.directory)

@@ -32,6 +32,11 @@ impl Flat<'_> {
     fn has_dictionary(&self) -> bool {
         self.map[self.leaf].dictionary.is_some()
     }
+
+    /// Whether its dictionary has the values of all rows.
+    fn is_by_value(&self) -> bool {
+        self.has_dictionary() && is_dictionary(self.chunk)
+    }
 }
 
 impl ColdFile {
@@ -76,7 +81,7 @@ impl ColdFile {
 
     /// See [`Frame::tells_values`].
     pub(super) fn tells_values(&self, index: usize, column: &ColumnId) -> bool {
-        self.flat(index, column).is_some_and(|flat| flat.has_dictionary() && is_dictionary(flat.chunk))
+        self.flat(index, column).is_some_and(|flat| flat.is_by_value())
     }
 
     /// See [`Frame::values_of`]: a dictionary has no value that no row of its chunk has.
@@ -86,7 +91,7 @@ impl ColdFile {
         column: &ColumnId,
     ) -> Result<Option<(ArrayRef, ReadCost)>, StoreError> {
         let Some(flat) = self.flat(index, column) else { return Ok(None) };
-        if !flat.has_dictionary() || !is_dictionary(flat.chunk) {
+        if !flat.is_by_value() {
             return Ok(None);
         }
         let dictionary = self.pages(index, &[flat.leaf], flat.map, &[])?;
@@ -104,7 +109,7 @@ impl ColdFile {
     ) -> Result<Option<(Numbered, ReadCost)>, StoreError> {
         let Some(flat) = self.flat(index, column) else { return Ok(None) };
         let ids = flat.chunk.column_type() == Type::FIXED_LEN_BYTE_ARRAY;
-        if !ids || !flat.has_dictionary() || !is_dictionary(flat.chunk) {
+        if !ids || !flat.is_by_value() {
             return Ok(None);
         }
         let data = self.pages(index, &[flat.leaf], flat.map, std::slice::from_ref(&(0..flat.rows)))?;
