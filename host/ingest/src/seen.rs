@@ -167,8 +167,8 @@ impl Seen {
         let _counted_and_logged = read.await;
     }
 
-    /// Learns what the frames of a lane tell since the look before. `asked_for` are batches that are told even where nothing
-    /// confirms their frames yet; gives those of them that others are about to store.
+    /// Learns what the frames of a lane tell since the look before. Gives those of `asked_for` that others are about to store, or
+    /// may take back.
     fn look(
         &self,
         store: &Store,

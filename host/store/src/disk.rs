@@ -20,10 +20,14 @@ pub trait File: Send + Sync {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize>;
     /// Makes the content durable (fdatasync).
     fn sync_data(&self) -> io::Result<()>;
+    /// Whether nodes see each other's writes to the file only when it is synced or closed.
+    fn shows_late(&self) -> bool {
+        false
+    }
     /// Makes what was written visible to whoever opens the file on another node. Free where nodes see each other's writes at
     /// once, or where there is one node only.
     fn show(&self) -> io::Result<()> {
-        Ok(())
+        if self.shows_late() { self.sync_data() } else { Ok(()) }
     }
     /// Reserves room up to `len` bytes, so that later writes do not run out of disk. A file system that cannot is no error.
     fn reserve(&self, offset: u64, len: u64) -> io::Result<()>;
@@ -127,11 +131,11 @@ impl File for RealFile {
         self.0.sync_data()
     }
 
-    fn show(&self) -> io::Result<()> {
+    fn shows_late(&self) -> bool {
         // What cannot be told is synced: that is right everywhere.
         #[allow(clippy::unnecessary_cast, reason = "its width differs by machine")]
         let coherent = rustix::fs::fstatfs(&self.0).is_ok_and(|of| COHERENT.contains(&(of.f_type as i64)));
-        if coherent { Ok(()) } else { self.0.sync_data() }
+        !coherent
     }
 
     fn reserve(&self, offset: u64, len: u64) -> io::Result<()> {

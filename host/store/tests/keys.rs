@@ -35,21 +35,34 @@ fn open(root: &Path, keys: Keyring, writer: u64) -> Arc<Store> {
     Store::open_in(root, options, Surroundings { disk: Arc::new(RealDisk), clock: Arc::new(|| NOW), writer, keys })
 }
 
-/// Every file below a folder with its bytes; links with their text.
+/// Every file below a folder with its bytes; links with their text. Stores may work there: what goes meanwhile is not told.
 fn files(root: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let mut found = Vec::new();
     let mut folders = vec![root.to_owned()];
     while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder).unwrap() {
+        let entries = match fs::read_dir(&folder) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+            entries => entries.unwrap(),
+        };
+        for entry in entries {
             let path = entry.unwrap().path();
-            let kind = fs::symlink_metadata(&path).unwrap();
+            let kind = match fs::symlink_metadata(&path) {
+                Ok(kind) => kind,
+                Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+                Err(e) => panic!("{}: {e}", path.display()),
+            };
             if kind.is_dir() {
                 folders.push(path);
-            } else if kind.is_symlink() {
-                let text = fs::read_link(&path).unwrap().into_os_string().into_encoded_bytes();
-                found.push((path, text));
-            } else {
-                found.push((path.clone(), fs::read(&path).unwrap()));
+                continue;
+            }
+            let bytes = match kind.is_symlink() {
+                true => fs::read_link(&path).map(|text| text.into_os_string().into_encoded_bytes()),
+                false => fs::read(&path),
+            };
+            match bytes {
+                Ok(bytes) => found.push((path, bytes)),
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                Err(e) => panic!("{}: {e}", path.display()),
             }
         }
     }

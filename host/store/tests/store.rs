@@ -5,14 +5,19 @@
 mod support;
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use prism_model::samples::texts;
 use prism_model::window::{TimeRange, WINDOW_NANOS, Window};
-use prism_model::{Classify as _, Kind, Signal};
-use prism_store::disk::RealDisk;
-use prism_store::{Followed, Reader, Store, StoreOptions, Surroundings, Token};
+use prism_model::{BatchId, Classify as _, Kind, Signal};
+use prism_store::disk::{File, RealDisk};
+use prism_store::{Followed, READ_GRACE, Reader, Store, StoreOptions, Stored, Surroundings, Token};
+use support::opened::Opened;
 use support::{NOW, all, cleared, numbered, numbers, tenant};
+use tokio::sync::oneshot;
 
 const SECOND: i64 = 1_000_000_000;
 
@@ -83,31 +88,127 @@ async fn batches_of_the_last_while_are_told_whoever_wrote_them_and_wherever_thei
 }
 
 #[tokio::test]
-async fn what_others_store_is_told_once_and_what_nothing_confirms_to_who_asks_for_it() {
+async fn what_others_store_is_told_once_as_soon_as_it_is_acknowledged() {
     let root = tempfile::tempdir().unwrap();
     let stores = [1, 2].map(|writer| open(root.path(), quick(), writer));
     let (mut followed, since) = (Followed::default(), NOW - 1_800 * SECOND);
     let mut look = |asked_for: &[u128]| looked(&stores[0], since, asked_for, &mut followed);
     assert_eq!(look(&[]), [0u128; 0]);
     stores[1].append(&tenant(), numbered(1, &[NOW])).await.unwrap();
-    // Its writer knows that the frame stays; others know when they made it durable themselves.
-    assert_eq!(look(&[]), [0u128; 0]);
-    assert_eq!(look(&[9]), [0u128; 0]);
-    assert_eq!(look(&[1]), [1]);
+    assert_eq!(look(&[9]), [1]);
+    assert_eq!(look(&[1]), [0u128; 0]);
     stores[1].append(&tenant(), numbered(2, &[NOW, NOW - WINDOW_NANOS])).await.unwrap();
-    assert_eq!(look(&[]), [1], "confirmed by what follows it");
-    assert_eq!(look(&[2]), [2]);
+    assert_eq!(look(&[]), [2]);
     // What one has written oneself is no news.
     stores[0].append(&tenant(), numbered(3, &[NOW])).await.unwrap();
     stores[1].close().await;
-    assert_eq!(look(&[3]), [2]);
     assert_eq!(look(&[1, 2, 3]), [0u128; 0]);
     // A writer that comes later.
     let third = open(root.path(), quick(), 3);
     third.append(&tenant(), numbered(4, &[NOW])).await.unwrap();
-    assert_eq!(look(&[]), [0u128; 0]);
-    third.close().await;
     assert_eq!(look(&[]), [4]);
+    third.close().await;
+    assert_eq!(look(&[]), [0u128; 0]);
+}
+
+/// A file whose syncs are counted, and the next of which, where that is wanted, stands still until it is let go, and fails.
+struct Slow(Arc<dyn File>, Arc<Syncs>);
+
+#[derive(Default)]
+struct Syncs {
+    begun: AtomicUsize,
+    /// Says when it stands still, and is told when to fail.
+    next: Mutex<Option<(oneshot::Sender<()>, oneshot::Receiver<()>)>>,
+    /// As files of a network file system.
+    shows_late: bool,
+}
+
+impl File for Slow {
+    fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.0.write_all_at(bytes, offset)
+    }
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.0.read_at(buf, offset)
+    }
+    fn sync_data(&self) -> io::Result<()> {
+        self.1.begun.fetch_add(1, Relaxed);
+        let Some((stands, fails)) = self.1.next.lock().unwrap().take() else { return self.0.sync_data() };
+        stands.send(()).unwrap();
+        fails.blocking_recv().unwrap();
+        Err(io::Error::other("injected"))
+    }
+    fn shows_late(&self) -> bool {
+        self.1.shows_late
+    }
+    fn reserve(&self, offset: u64, len: u64) -> io::Result<()> {
+        self.0.reserve(offset, len)
+    }
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+    fn identity(&self) -> io::Result<(u64, u64)> {
+        self.0.identity()
+    }
+}
+
+fn slow(root: &std::path::Path, syncs: &Arc<Syncs>) -> Arc<Store> {
+    let counted = syncs.clone();
+    let disk = Opened::new(move |file| Arc::new(Slow(file, counted.clone())) as Arc<dyn File>);
+    let around = Surroundings { disk: Arc::new(disk), clock: Arc::new(|| NOW), writer: 1, keys: Default::default() };
+    Store::open_in(root, quick(), around)
+}
+
+/// Who answered "stored already" by a copy that its writer takes back would have lost the batch.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_its_writer_may_take_back_is_told_to_nobody() {
+    let root = tempfile::tempdir().unwrap();
+    let syncs = Arc::<Syncs>::default();
+    let (busy, other) = (slow(root.path(), &syncs), open(root.path(), quick(), 2));
+    let mut listener = other.listen(&tenant(), Signal::Spans, READ_GRACE);
+    let mut followed = Followed::default();
+    let mut look = |number: u128| {
+        let (mut stored, asked) = (Vec::new(), |id: &BatchId| *id == number.to_le_bytes());
+        let visit = &mut |of: Stored| stored.push(u128::from_le_bytes(of.origin.batch_id));
+        let others = other.follow(&tenant(), Signal::Spans, 0, &asked, &mut followed, visit).unwrap();
+        (stored, others.under_way.into_iter().map(u128::from_le_bytes).collect::<Vec<_>>())
+    };
+    busy.append(&tenant(), numbered(1, &[NOW])).await.unwrap();
+    assert_eq!(look(1), (vec![1], vec![]));
+    let (stands, stood) = oneshot::channel();
+    let (fail, fails) = oneshot::channel();
+    *syncs.next.lock().unwrap() = Some((stands, fails));
+    let second = tokio::spawn({
+        let busy = busy.clone();
+        async move { busy.append(&tenant(), numbered(2, &[NOW])).await }
+    });
+    stood.await.unwrap();
+    // Its header is there, and readers see it.
+    assert_eq!(numbers(&all(&other.reader())), [1, 2]);
+    assert_eq!(look(2), (vec![], vec![2]));
+    assert_eq!(listener.look().unwrap().frames.len(), 1);
+    fail.send(()).unwrap();
+    assert_eq!(second.await.unwrap().unwrap_err().kind(), Kind::Retry);
+    assert_eq!(look(2), (vec![], vec![]));
+    assert!(listener.look().unwrap().frames.is_empty());
+    assert_eq!(numbers(&all(&other.reader())), [1]);
+    busy.append(&tenant(), numbered(2, &[NOW])).await.unwrap();
+    assert_eq!(look(2), (vec![2], vec![]));
+    assert_eq!(listener.look().unwrap().frames.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_others_see_what_is_synced_the_last_group_is_shown_soon() {
+    for (shows_late, expected) in [(false, 1), (true, 2)] {
+        let root = tempfile::tempdir().unwrap();
+        let syncs = Arc::new(Syncs { shows_late, ..Syncs::default() });
+        let store = slow(root.path(), &syncs);
+        store.append(&tenant(), numbered(1, &[NOW])).await.unwrap();
+        assert_eq!(syncs.begun.load(Relaxed), 1);
+        // Not again and again: once, when nothing followed.
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        assert_eq!(syncs.begun.load(Relaxed), expected);
+        store.close().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -32,6 +32,10 @@ impl SegmentIndex {
             if header.segment != fingerprint || header.number as usize != number {
                 return Ok(Err(unclear()));
             }
+            // The end behind what is acknowledged: nothing comes now.
+            if header.close {
+                break;
+            }
             let read = |from: u64, len: u64| {
                 let mut bytes = vec![0; len as usize];
                 let n = file.read_at(&mut bytes, from)?;

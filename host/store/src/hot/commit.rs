@@ -154,6 +154,16 @@ impl LaneFiles {
         }
     }
 
+    /// Whether other nodes do not see yet that the last group was acknowledged.
+    pub(crate) fn hides(&self) -> bool {
+        self.open.values().any(SegmentWriter::hides)
+    }
+
+    /// Lets them see it. Where that fails the next group does, or the end of the segment.
+    pub(crate) fn show(&mut self) {
+        self.open.values_mut().filter(|segment| segment.hides()).for_each(|segment| drop(segment.show()));
+    }
+
     /// The segment that was idle longest.
     pub(crate) fn idlest(&self) -> Option<(Instant, Slot)> {
         self.open.iter().filter(|(_, s)| !s.is_pending()).map(|(slot, s)| (s.used, *slot)).min()

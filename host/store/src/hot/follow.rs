@@ -1,9 +1,10 @@
 //! What other writers stored of a tenant's signal, told once: what makes a request known to every process.
 //!
 //! A look lists the windows that may hold new rows and goes on in each file where the one before ended, so that it costs what
-//! others wrote since. Told are only frames that cannot be undone any more: a later header or the end of their segment
-//! confirms them. One that nothing confirms yet is made durable by whoever asks for a batch in it, and told if it still stands.
-//! What another writer claims ([`super::segment`]) is told as under way to whoever asks for it.
+//! others wrote since. Told are only frames that cannot be undone any more: what stands behind them, or the end of their segment,
+//! says that they are acknowledged or were ended as whole by an observer. One of which nothing says so yet is told as under way to
+//! whoever asks for it, as is what another writer claims ([`super::segment`]): its writer is about to sync it, or to take it
+//! back, and died where neither comes, so that an observer ends its segment.
 //!
 //! Where no other writer has a lease nothing is listed but the leases, for a second at a time: a batch that a process stored which
 //! began and ended within that second is told at its end.
@@ -55,7 +56,7 @@ pub struct Followed {
     segments: BTreeMap<SegmentName, Told>,
     /// The last look. At the first one the own segments are told too, of which nothing new is to be learnt after.
     looked: Option<Instant>,
-    /// Whether no other writer had a lease when its segments were looked at last.
+    /// Whether no other writer had a lease when its segments were looked at last, and nothing of another was left to be told.
     alone: bool,
     /// By shard the last block that was told.
     blocks: BTreeMap<u32, u64>,
@@ -66,6 +67,8 @@ struct Told {
     frames: usize,
     /// The segment is ended and all of it told: it is not opened again.
     done: bool,
+    /// Frames stand in it that nothing confirms yet.
+    waits: bool,
 }
 
 /// A batch that is stored.
@@ -106,7 +109,7 @@ pub(crate) struct Wanted<'a> {
     pub(crate) writer: u64,
     /// Which windows may hold new rows; told whether they are of late rows.
     pub(crate) window: &'a dyn Fn(Window, bool) -> bool,
-    /// Batches that are told even where nothing confirms them yet.
+    /// Batches that are told as under way where others claim them, or nothing confirms them yet.
     pub(crate) batch: &'a dyn Fn(&BatchId) -> bool,
 }
 
@@ -137,7 +140,7 @@ impl Follower {
         }
         let names = self.segments(wanted, followed.looked.is_none())?;
         followed.segments.retain(|name, _| (wanted.window)(name.window, name.late));
-        let mut others = Others::default();
+        let (mut others, mut waits) = (Others::default(), false);
         for name in names {
             let told = followed.segments.entry(name).or_default();
             if told.done {
@@ -146,6 +149,7 @@ impl Follower {
             let error = match self.segment(wanted, name, told, visit) {
                 Ok(claimed) => {
                     others.under_way.extend(claimed);
+                    waits |= told.waits && name.writer != wanted.writer;
                     continue;
                 }
                 Err(NoIndex::Absent | NoIndex::Vanished) => continue,
@@ -166,6 +170,8 @@ impl Follower {
         {
             others.unread += sealed(blocks, wanted, followed, visit)?;
         }
+        // A dead writer may have no lease and yet frames whose fate is open.
+        followed.alone &= !waits && others.unread == 0;
         followed.looked = Some(now);
         Ok(others)
     }
@@ -243,28 +249,21 @@ impl Follower {
     ) -> Result<Vec<BatchId>, NoIndex> {
         let source: Arc<dyn Source> = Arc::new(self.file(wanted, &name, index.inode));
         let mut under_way = Vec::new();
+        told.waits = false;
         for number in told.frames..index.count() {
             let Some(entry) = index.frame(number) else { break };
             let settled = entry.end() <= index.confirmed;
             let frame = Framed::frame(&source, &self.filters, entry.at, name.window, entry.meta.clone());
             let origins = frame.origins().map_err(broken)?;
             if !settled {
-                let asked_for: Vec<BatchId> =
-                    origins.iter().map(|origin| origin.batch_id).filter(|id| (wanted.batch)(id)).collect();
-                // Those behind it are not confirmed either, but one of them may be what was asked for.
-                if asked_for.is_empty() {
-                    continue;
-                }
-                if !self.settle(wanted, &name, entry)? {
-                    under_way.extend(asked_for);
-                    continue;
-                }
+                // Those behind it are not confirmed either, but one of them may be what is asked for.
+                told.waits = true;
+                under_way.extend(origins.iter().map(|origin| origin.batch_id).filter(|id| (wanted.batch)(id)));
+                continue;
             }
             let token = || Token { signal: wanted.signal, frames: frames_of(&name, number, entry) };
             origins.into_iter().for_each(|origin| visit(Stored { origin, token: token() }));
-            if settled {
-                told.frames = number + 1;
-            }
+            told.frames = number + 1;
         }
         Ok(under_way)
     }
@@ -295,29 +294,6 @@ impl Follower {
         let bytes = kept.memory_bytes();
         self.indexes.put(path, kept, bytes);
         Ok((index, valid.is_some()))
-    }
-
-    /// Makes the group of a frame durable that nothing confirms yet; whether it stands after that. Its writer can undo it only
-    /// where its own sync failed, and then does so before anybody is answered; a dead one undoes nothing.
-    pub(super) fn settle(&self, wanted: &Wanted<'_>, name: &SegmentName, entry: &Entry) -> Result<bool, NoIndex> {
-        // In the order of their names: what is done to the disk is to be the same each time.
-        let mut last = BTreeMap::from([(*name, entry.meta.header.number as usize)]);
-        last.extend(siblings(name, entry).map(|(other, frame)| (other, frame as usize)));
-        for other in last.keys() {
-            match self.disk.open(&self.path(wanted, other)).and_then(|file| file.sync_data()) {
-                Ok(()) => {}
-                Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
-                Err(e) => return Err(NoIndex::Io(e)),
-            }
-        }
-        for (other, frame) in &last {
-            match self.index(wanted, other, *frame) {
-                Ok((index, _)) if index.count() > *frame => {}
-                Ok(_) | Err(NoIndex::Absent | NoIndex::Vanished) => return Ok(false),
-                Err(e) => return Err(e),
-            }
-        }
-        Ok(true)
     }
 
     fn path(&self, wanted: &Wanted<'_>, name: &SegmentName) -> PathBuf {

@@ -1,8 +1,8 @@
 //! What stands in a segment file: its frames, found by walking their headers, and remembered so that the next walk begins
 //! where this one ended.
 //!
-//! A frame is accepted while all checks hold; the first failure ends the segment. Frames of which a later header (or the end
-//! mark) says that they were acknowledged need no hash of their payload here: their buffers are checked when they are read.
+//! A frame is accepted while all checks hold; the first failure ends the segment. Frames of which a later header (a claimed one or
+//! the end mark too) says that they were acknowledged need no hash of their payload here: their buffers are checked when read.
 //! The few that nothing confirms yet are hashed as a whole once, since a crash may have torn them.
 //! Not here: what is remembered where only the newest frames are asked for ([`super::newest`]).
 
@@ -14,7 +14,7 @@ use crate::disk::{Disk, File, is_gone};
 use crate::error::Damage;
 use crate::frame::crypt::{DataKey, WrappedKey};
 use crate::frame::decode::{FrameMeta, body_matches};
-use crate::frame::header::{FRAME_HEADER, FrameHeader, SEGMENT_HEADER, SegmentHeader, is_claim};
+use crate::frame::header::{FRAME_HEADER, FrameHeader, SEGMENT_HEADER, SegmentHeader, claimed, is_claim};
 use crate::frame::schema::{Siblings, TableColumn};
 use crate::hot::list::end_of;
 use crate::hot::newest::Mark;
@@ -312,10 +312,21 @@ impl<'a> Walk<'a> {
 
     /// One frame; `false` where none was written yet.
     fn frame(&mut self, index: &mut SegmentIndex) -> Result<Result<bool, Damage>, NoIndex> {
-        let at = index.next;
+        let (at, own) = (index.next, (self.fingerprint, self.epoch));
         let head = self.bytes(at, FRAME_HEADER)?;
         let Some(head) = head.first_chunk::<FRAME_HEADER>() else { return Ok(Err(Damage::Short("frame header"))) };
-        if head[..8] == [0; 8] || is_claim(head) {
+        if head[..8] == [0; 8] {
+            return Ok(Ok(false));
+        }
+        if is_claim(head) {
+            // Whoever claims what comes next says what was acknowledged before it.
+            if let Ok(claim) = claimed(head)
+                && (claim.segment, claim.epoch) == own
+                && claim.number as usize == index.count()
+                && claim.confirmed <= at
+            {
+                index.confirmed = index.confirmed.max(claim.confirmed);
+            }
             return Ok(Ok(false));
         }
         let header = match FrameHeader::from_bytes(head) {
@@ -323,7 +334,7 @@ impl<'a> Walk<'a> {
             Err(damage) => return Ok(Err(damage)),
         };
         let in_order = header.number as usize == index.count() && header.schema_base as usize == index.columns.len();
-        if header.segment != self.fingerprint || header.epoch != self.epoch {
+        if (header.segment, header.epoch) != own {
             return Ok(Err(Damage::Foreign("frame")));
         }
         if !in_order || header.confirmed > at {
@@ -381,18 +392,21 @@ impl<'a> Walk<'a> {
         end_mark(self.file, self.len, self.fingerprint)
     }
 
-    /// Whether a whole header stands at `at` or behind and says that all below `confirmed` was acknowledged.
+    /// Whether a whole header, or the claim of one, stands at `at` or behind and says that all below `confirmed` was acknowledged.
     fn later_header(&self, at: u64, confirmed: u64) -> Result<bool, NoIndex> {
         let end = self.len.min(at.saturating_add(PROOF_BYTES_MAX));
+        // A claim is durable by chance: it proves only what it says of frames before it.
+        let claims = |head: &[u8; FRAME_HEADER]| claimed(head).ok().filter(|c| c.confirmed > SEGMENT_HEADER as u64);
         let mut chunk = vec![0; 1 << 20];
         let mut from = at;
         while from + (FRAME_HEADER as u64) <= end {
             let n = self.file.read_at(&mut chunk, from)?;
             let (mut i, bytes) = (0, &chunk[..n]);
             while i + FRAME_HEADER <= n {
-                if bytes[i..].starts_with(b"PFRM")
+                let magic = bytes[i..].starts_with(b"PFRM") || is_claim(&bytes[i..]);
+                if magic
                     && let Some(head) = bytes[i..].first_chunk::<FRAME_HEADER>()
-                    && let Ok(header) = FrameHeader::from_bytes(head)
+                    && let Some(header) = FrameHeader::from_bytes(head).ok().or_else(|| claims(head))
                     && header.segment == self.fingerprint
                     && header.confirmed >= confirmed
                 {

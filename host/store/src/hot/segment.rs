@@ -5,7 +5,8 @@
 //! ([`SegmentWriter::commit`]). A group that fails before its headers leaves nothing ([`SegmentWriter::retract`]); one that
 //! fails after ends its files before it ([`Limbo`]), and they are never written again, as no file is after a restart.
 //! Between the two a group whose batches nobody else may store is *claimed* ([`SegmentWriter::claim`]): other writers see
-//! which batches it is of.
+//! which batches it is of. Behind the last group that is acknowledged its end is claimed, which tells all others that the group
+//! stays.
 
 use std::collections::HashSet;
 use std::io;
@@ -95,6 +96,9 @@ pub(crate) struct SegmentWriter {
     claimed: bool,
     /// Headers of pending frames may stand in the file.
     published: bool,
+    /// Others see what is written when it is synced, and what was acknowledged last was not told since.
+    hides: bool,
+    shows_late: bool,
     before: Before,
     times: (i64, i64),
     /// When it had its last group.
@@ -192,6 +196,8 @@ impl SegmentWriter {
             name,
             path,
             disk,
+            hides: false,
+            shows_late: file.shows_late(),
             file,
             fingerprint: header.fingerprint(),
             key,
@@ -248,7 +254,8 @@ impl SegmentWriter {
         let span = ((FRAME_HEADER + body.len()) as u64).next_multiple_of(crate::frame::header::ALIGN);
         body.resize(span as usize - FRAME_HEADER, 0);
         body.extend_from_slice(&END_MARK);
-        self.reserve(self.end + span + END_MARK.len() as u64)?;
+        // With room for what is said behind it.
+        self.reserve(self.end + span + FRAME_HEADER as u64)?;
         self.file.write_all_at(&body, self.end + FRAME_HEADER as u64)?;
         self.pending.push(Pending { at: self.end, header });
         self.schema.define(new);
@@ -312,6 +319,25 @@ impl SegmentWriter {
         self.confirmed = self.end;
         self.before = Before { times: self.times, frames: self.frames, schema: self.schema.len() };
         self.used = now;
+        // Where this fails the next group tells it, or the end of the file.
+        self.hides = self.confirm().is_ok() && self.shows_late;
+    }
+
+    /// Claims the end of the file behind the last group, where the next one will be: so all others know that the group is
+    /// acknowledged and is never taken back. It need not survive lost power, and is written over.
+    fn confirm(&self) -> io::Result<()> {
+        self.file.write_all_at(&claim(&self.end_mark().to_bytes()), self.confirmed)
+    }
+
+    /// Whether nodes do not see yet what was acknowledged last.
+    pub(crate) fn hides(&self) -> bool {
+        self.hides
+    }
+
+    /// Lets them see it.
+    pub(crate) fn show(&mut self) -> io::Result<()> {
+        self.hides = false;
+        self.file.show()
     }
 
     /// Whether frames of a group that is not committed may be seen.
@@ -325,7 +351,8 @@ impl SegmentWriter {
     /// Where a claim cannot be taken back: the file must be ended before it.
     pub(crate) fn retract(&mut self) -> io::Result<()> {
         debug_assert!(!self.published);
-        if self.claimed {
+        let was_claimed = self.claimed;
+        if was_claimed {
             self.pending.iter().try_for_each(|p| self.file.write_all_at(&END_MARK, p.at))?;
             self.claimed = false;
         }
@@ -334,6 +361,10 @@ impl SegmentWriter {
         self.end = self.confirmed;
         self.times = self.before.times;
         self.pending.clear();
+        if was_claimed && self.frames > 0 {
+            // The claim stood in its place. As behind a commit, nothing rests on this.
+            self.hides = self.confirm().is_ok() && self.shows_late;
+        }
         Ok(())
     }
 
@@ -350,7 +381,14 @@ impl SegmentWriter {
     }
 
     fn mark(&self) -> io::Result<()> {
-        let mark = FrameHeader {
+        self.file.set_len(self.end + FRAME_HEADER as u64)?;
+        self.file.write_all_at(&self.end_mark().to_bytes(), self.end)?;
+        self.file.sync_data()
+    }
+
+    /// What stands behind the last frame of a file that is ended.
+    fn end_mark(&self) -> FrameHeader {
+        FrameHeader {
             version: FIRST_FRAME_VERSION,
             whole: false,
             split: false,
@@ -376,10 +414,7 @@ impl SegmentWriter {
             hash: 0,
             group: 0,
             nonce: None,
-        };
-        self.file.set_len(self.end + FRAME_HEADER as u64)?;
-        self.file.write_all_at(&mark.to_bytes(), self.end)?;
-        self.file.sync_data()
+        }
     }
 }
 

@@ -43,6 +43,9 @@ const LANE_ITEMS_MAX: usize = 4_096;
 const GROUP_ITEMS_MAX: usize = 1_024;
 /// Rows of one group, in frames: a group is encoded by one thread.
 const GROUP_FRAMES_MAX: usize = 4;
+/// After so long without a group others are shown what was acknowledged, where a sync does that: nobody should have to send again
+/// for want of it, and a busy lane shows it with its next group.
+const SHOW_AFTER: Duration = Duration::from_millis(100);
 /// How often a lane looks for segments to close.
 const TICK: Duration = Duration::from_secs(5);
 /// Threads that wait for the disk; the runtime has 512 that may block.
@@ -372,8 +375,7 @@ impl Store {
 
     /// Visits the batches that were received since a time (unix nanoseconds): of all writers at the first look, then what other
     /// writers stored since the one before. Told are batches that stay: those of frames that nothing confirms yet come at a
-    /// later look, but for the ones that `asked_for` names, which are made durable; of those that others are about to store the
-    /// answer tells. A batch that was cut is visited for each of its frames. Reads no column, and per frame one stretch of the
+    /// later look; of those among them that `asked_for` names, and of what others are about to store, the answer tells. A batch that was cut is visited for each of its frames. Reads no column, and per frame one stretch of the
     /// disk. Blocks on the disk.
     ///
     /// # Errors
@@ -496,13 +498,18 @@ async fn run_lane(shared: Arc<Shared>, tenant: TenantId, signal: Signal, mut ite
     shared.open.register(&files);
     let mut looked = tokio::time::Instant::now();
     loop {
-        let quiet = match tokio::time::timeout(TICK, items.recv()).await {
+        let hides = files.lock().hides();
+        let quiet = match tokio::time::timeout(if hides { SHOW_AFTER } else { TICK }, items.recv()).await {
             Ok(Some(first)) => {
                 let group = gather(&shared, first, &mut items).await;
                 commit(&shared, &files, group).await;
                 false
             }
             Ok(None) => break,
+            Err(_quiet) if hides => {
+                let _shown_later_where_it_panicked = with_files(&shared, &files, |_, files| files.show()).await;
+                continue;
+            }
             Err(_quiet) => true,
         };
         let now = tokio::time::Instant::now();

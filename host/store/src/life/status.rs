@@ -1,6 +1,7 @@
 //! What of a tenant's signal lies where, how far each tier lags, and what comes next.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use prism_model::window::TimeRange;
 use prism_model::{Signal, TenantId};
@@ -9,12 +10,14 @@ use super::Storage;
 use super::metrics::Stage;
 use super::policy::Policy;
 use super::verify::MEND;
-use crate::cold::delta::others;
+use crate::cold::delta::{Pinned, others};
 use crate::cold::left;
 use crate::error::StoreError;
-use crate::hot::list::{Listed, segments};
-use crate::hot::scan::SegmentIndex;
+use crate::hot::list;
+use crate::hot::scan::{NoIndex, SegmentIndex};
+use crate::seal;
 use crate::unit::Tier;
+use crate::warm::Block;
 use crate::warm::name::BlockName;
 
 /// How far ahead a block may have been made by clocks that differ.
@@ -64,27 +67,45 @@ pub struct Status {
     pub unreadable: Vec<String>,
 }
 
-/// What is in hot and not in a block, and the blocks that the table does not cover.
-struct Ahead {
+/// What lies in which tier, of one moment.
+struct Tiers {
+    pinned: Pinned,
     /// Segments that no block covers.
-    hot: Vec<Listed>,
+    hot: Vec<list::Listed>,
     /// Segments that a block covers.
     covered: u64,
+    /// By shard all blocks, also those that the table covers.
+    blocks: Vec<(u32, seal::Listed)>,
 }
 
-fn ahead(storage: &Storage, tenant: &TenantId, signal: Signal) -> Result<Ahead, StoreError> {
-    // Hot before warm: what is sealed in between is told as hot, and nothing is missing.
-    let listed = segments(&*storage.disk, &storage.root, tenant, signal, &|_, _| true);
-    let listed = listed.map_err(|e| StoreError::io("listed segments", e))?;
-    let mut sealed = HashSet::new();
-    for shard in storage.blocks.shards(tenant, signal)? {
-        for found in storage.blocks.look(tenant, signal, shard, 0)? {
-            sealed.extend(found.block.iter().flat_map(|block| block.sources.iter().map(|source| source.name)));
-        }
+impl Tiers {
+    /// Looks in the order in which a snapshot is taken ([`crate::read`]), so that what moves meanwhile is in one of them.
+    fn look(storage: &Storage, tenant: &TenantId, signal: Signal, range: TimeRange) -> Result<Tiers, StoreError> {
+        let pinned = storage.tables.table(tenant, signal).pin(range)?;
+        let listed = list::segments(&*storage.disk, &storage.root, tenant, signal, &|_, _| true);
+        let listed = listed.map_err(|e| StoreError::io("listed segments", e))?;
+        let shards = storage.blocks.shards(tenant, signal)?;
+        let of = |shard| Ok((shard, seal::Listed::of(storage.blocks.look(tenant, signal, shard, 0)?)));
+        let blocks = shards.into_iter().map(of).collect::<Result<Vec<_>, StoreError>>()?;
+        let through = |shard| pinned.covered.get(shard).copied().unwrap_or(0);
+        let sealed: HashSet<_> = blocks.iter().flat_map(|(shard, of)| of.sealed(through(shard))).collect();
+        let all = listed.len();
+        let hot: Vec<_> = listed.into_iter().filter(|segment| !sealed.contains(&segment.name)).collect();
+        Ok(Tiers { covered: (all - hot.len()) as u64, hot, blocks, pinned })
     }
-    let all = listed.len();
-    let hot: Vec<Listed> = listed.into_iter().filter(|segment| !sealed.contains(&segment.name)).collect();
-    Ok(Ahead { covered: (all - hot.len()) as u64, hot })
+
+    /// The blocks of a shard whose rows the table has, or has not.
+    fn in_table<'a>(&self, shard: u32, of: &'a seal::Listed, wanted: bool) -> impl Iterator<Item = &'a Arc<Block>> {
+        let through = self.pinned.covered.get(&shard).copied().unwrap_or(0);
+        of.blocks.iter().filter(move |block| (block.seq <= through) == wanted)
+    }
+
+    /// When the first segment is to be sealed, and the first block promoted.
+    fn next(&self, storage: &Storage, policy: &Policy, now: i64) -> (Option<i64>, Option<i64>) {
+        let hot = self.hot.iter().map(|segment| storage.sealable_at(policy, segment.name.window.end_nanos())).min();
+        let warm = self.blocks.iter().flat_map(|(shard, of)| self.in_table(*shard, of, false));
+        (hot, warm.filter_map(|block| promoted_at(policy, now, block.created)).min())
+    }
 }
 
 /// For how many milliseconds the oldest segment could have been sealed, and the oldest block be promoted.
@@ -95,14 +116,25 @@ pub(crate) fn lags(
     policy: &Policy,
     now: i64,
 ) -> Result<(u64, u64), StoreError> {
-    let since = |at: Option<i64>| at.map_or(0, |at| u64::try_from(now.saturating_sub(at) / 1_000_000).unwrap_or(0));
-    let hot = ahead(storage, tenant, signal)?.hot;
-    let unsealed = hot.iter().map(|segment| storage.sealable_at(policy, segment.name.window.end_nanos())).min();
-    Ok((since(unsealed), since(promotable(storage, tenant, signal, policy, now)?)))
+    // Of no time: which blocks the table covers is enough.
+    let nothing = TimeRange { from: 0, to: 0 };
+    let (hot, warm) = Tiers::look(storage, tenant, signal, nothing)?.next(storage, policy, now);
+    Ok((since(hot, now), since(warm, now)))
 }
 
-/// When the oldest block that the table does not cover is to be promoted. One that was made far in the future was made by a clock
-/// that was wrong: its age is unknown, and long enough.
+/// Milliseconds from then to now.
+fn since(then: Option<i64>, now: i64) -> u64 {
+    then.map_or(0, |then| u64::try_from(now.saturating_sub(then) / 1_000_000).unwrap_or(0))
+}
+
+/// When a block is to be promoted. One that was made far in the future was made by a clock that was wrong: its age is unknown, and
+/// long enough.
+fn promoted_at(policy: &Policy, now: i64, created: i64) -> Option<i64> {
+    let ahead = now.saturating_add(AHEAD_NANOS);
+    policy.cold_after.after(created).map(|at| if created > ahead { now } else { at })
+}
+
+/// When the oldest block that the table does not cover is to be promoted.
 pub(crate) fn promotable(
     storage: &Storage,
     tenant: &TenantId,
@@ -110,20 +142,19 @@ pub(crate) fn promotable(
     policy: &Policy,
     now: i64,
 ) -> Result<Option<i64>, StoreError> {
-    let ahead = now.saturating_add(AHEAD_NANOS);
-    let due = |created: i64| policy.cold_after.after(created).map(|at| if created > ahead { now } else { at });
     let mut first = None;
     for shard in storage.blocks.shards(tenant, signal)? {
         let covered = storage.covered(tenant, signal, shard)?;
         let blocks = storage.blocks.look(tenant, signal, shard, covered)?;
-        let due = blocks.iter().filter_map(|found| due(found.block.as_ref().ok()?.created)).min();
+        let created = blocks.iter().filter_map(|found| Some(found.block.as_ref().ok()?.created));
+        let due = created.filter_map(|created| promoted_at(policy, now, created)).min();
         first = first.into_iter().chain(due).min();
     }
     Ok(first)
 }
 
-/// What of a tenant's signal lies where at `now` (unix nanoseconds). Reads headers, footers and the log, and one frame of each
-/// tier. Blocks on disk and store.
+/// What of a tenant's signal lies where at `now` (unix nanoseconds), each row in one tier. Reads headers, footers and the log, and
+/// one frame of each tier. Blocks on disk and store.
 ///
 /// # Errors
 /// `Retry` where something cannot be listed.
@@ -134,6 +165,19 @@ pub fn status(
     policy: Policy,
     now: i64,
 ) -> Result<Status, StoreError> {
+    let (first, vanished) = look(storage, tenant, signal, policy, now)?;
+    // What was listed and is gone has moved on: as a snapshot does, once more.
+    if vanished { look(storage, tenant, signal, policy, now).map(|(second, _)| second) } else { Ok(first) }
+}
+
+/// The status, and whether something was listed and not there any more.
+fn look(
+    storage: &Storage,
+    tenant: &TenantId,
+    signal: Signal,
+    policy: Policy,
+    now: i64,
+) -> Result<(Status, bool), StoreError> {
     let tier = |tier| TierStatus {
         tier,
         rows: 0,
@@ -145,11 +189,11 @@ pub fn status(
         lag_ms: 0,
     };
     let [mut hot, mut warm, mut cold] = [tier(Tier::Hot), tier(Tier::Warm), tier(Tier::Cold)];
-    let (mut next, mut unreadable) = (Vec::new(), Vec::new());
+    let (mut next, mut unreadable, mut vanished) = (Vec::new(), Vec::new(), false);
 
-    let ahead = ahead(storage, tenant, signal)?;
-    hot.leaving = ahead.covered;
-    for segment in &ahead.hot {
+    let tiers = Tiers::look(storage, tenant, signal, TimeRange::ALL)?;
+    hot.leaving = tiers.covered;
+    for segment in &tiers.hot {
         let name = &segment.name;
         let path = storage.root.join(name.dir(tenant, signal)).join(name.file_name());
         let header = name.header(tenant, signal);
@@ -161,32 +205,29 @@ pub fn status(
                     hot.add(u64::from(header.rows), header.span(), header.time_min, header.time_max);
                 }
             }
-            Err(crate::hot::scan::NoIndex::Absent | crate::hot::scan::NoIndex::Vanished) => {}
+            Err(NoIndex::Absent) => {}
+            Err(NoIndex::Vanished) => vanished = true,
             Err(error) => unreadable.push(format!("segment {}: {error:?}", name.file_name())),
         }
     }
-    let sealable = ahead.hot.iter().map(|s| storage.sealable_at(&policy, s.name.window.end_nanos())).min();
-    next.extend(sealable.map(|at| (at, Stage::Seal)));
-
-    for shard in storage.blocks.shards(tenant, signal)? {
-        let covered = storage.covered(tenant, signal, shard)?;
-        for found in storage.blocks.look(tenant, signal, shard, 0)? {
-            match found.block {
-                Ok(_) if found.seq <= covered => warm.leaving += 1,
-                Ok(block) => {
-                    warm.parts += 1;
-                    warm.add(block.rows, block.bytes, block.time_min, block.time_max);
-                }
-                Err(error @ StoreError::Damaged(_)) => {
-                    unreadable.push(format!("block {} of shard {shard}: {error}; {MEND}", found.seq));
-                }
-                Err(error) => unreadable.push(format!("block {} of shard {shard}: {error}", found.seq)),
-            }
+    for (shard, of) in &tiers.blocks {
+        warm.leaving += tiers.in_table(*shard, of, true).count() as u64;
+        for block in tiers.in_table(*shard, of, false) {
+            warm.parts += 1;
+            warm.add(block.rows, block.bytes, block.time_min, block.time_max);
+        }
+        for (seq, error) in &of.unread {
+            vanished |= matches!(error, StoreError::Vanished(_));
+            let mend = if matches!(error, StoreError::Damaged(_)) { format!("; {MEND}") } else { String::new() };
+            unreadable.push(format!("block {seq} of shard {shard}: {error}{mend}"));
         }
     }
-    next.extend(promotable(storage, tenant, signal, &policy, now)?.map(|at| (at, Stage::Promote)));
+    let (sealed, promoted) = tiers.next(storage, &policy, now);
+    next.extend(sealed.map(|at| (at, Stage::Seal)));
+    next.extend(promoted.map(|at| (at, Stage::Promote)));
+    (hot.lag_ms, warm.lag_ms) = (since(sealed, now), since(promoted, now));
 
-    let pinned = storage.tables.table(tenant, signal).pin(TimeRange::ALL)?;
+    let pinned = &tiers.pinned;
     let mut oldest: Option<i64> = None;
     for file in &pinned.files {
         cold.parts += 1;
@@ -225,10 +266,9 @@ pub fn status(
     next.extend(of_oldest(policy.delete_after, Stage::Expire));
     next.sort_unstable();
 
-    (hot.lag_ms, warm.lag_ms) = lags(storage, tenant, signal, &policy, now)?;
     let mut tiers = [hot, warm, cold];
     tiers.iter_mut().for_each(|tier| tier.sample(storage, tenant, signal));
-    Ok(Status { signal, policy, tiers, next, unreadable })
+    Ok((Status { signal, policy, tiers, next, unreadable }, vanished))
 }
 
 impl TierStatus {

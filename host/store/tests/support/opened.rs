@@ -1,4 +1,5 @@
-//! The real disk, with other files than it opens, or that cannot remove some: for tests that count or change what is read.
+//! The real disk, with other files than it opens and makes, or that cannot remove some: for tests that count or change what is
+//! read and written.
 
 use std::io;
 use std::path::Path;
@@ -26,7 +27,7 @@ impl<F> Opened<F> {
 
 impl<F: Fn(Arc<dyn File>) -> Arc<dyn File> + Send + Sync> Disk for Opened<F> {
     fn create_new(&self, path: &Path) -> io::Result<Arc<dyn File>> {
-        RealDisk.create_new(path)
+        Ok((self.open)(RealDisk.create_new(path)?))
     }
 
     fn open(&self, path: &Path) -> io::Result<Arc<dyn File>> {
