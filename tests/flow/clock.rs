@@ -1,6 +1,6 @@
 //! Wall clocks that jump by an hour, back and ahead, while rows come in: nothing is lost, nothing is there twice, and leases go to
-//! whom they should (ST-1). Two real servers over one folder, each with a clock that the test sets. What a request is known by
-//! when it comes again counts for half an hour of the server's own clock, so that here it comes again between two jumps.
+//! whom they should (ST-1). Two real servers over one folder, each with a clock that the test sets. What comes again is known
+//! between two jumps, and across them by whom it was sent to.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
@@ -112,6 +112,12 @@ impl Sent {
     /// Sends to all nodes without a pause while a clock is set, until the node has noticed that it jumped and more came in.
     fn while_jumping(&self, nodes: &[&Node], jumps: &Node, to_seconds: i64) {
         let before = jumps.jumps();
+        let again = self.request();
+        let send_again = || {
+            let answer = jumps.server.send("traces", again.clone()).expect("an answer");
+            assert_eq!(answer.status, 200, "{}", answer.text());
+        };
+        send_again();
         let (stop, done) = (AtomicBool::new(false), nodes.iter().map(|_| AtomicU64::new(0)).collect::<Vec<_>>());
         std::thread::scope(|scope| {
             for (node, done) in nodes.iter().zip(&done) {
@@ -132,7 +138,10 @@ impl Sent {
             };
             more();
             jumps.clock.set(to_seconds).expect("sets");
+            // Before it is noticed, and after.
+            send_again();
             until("the jump is noticed", || jumps.jumps() > before);
+            send_again();
             more();
             drop(ends);
         });

@@ -16,7 +16,7 @@ use clock::CpuTime;
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use prism_ingest::json::Format;
 use prism_ingest::sample::Sample;
-use prism_ingest::{Chains, Pipeline, PipelineOptions, Request, decode};
+use prism_ingest::{Chains, Clocks, Pipeline, PipelineOptions, Request, decode};
 use prism_model::{Batch, Limits, Signal, TenantId};
 use prism_plugin::{PluginHost, PluginOptions};
 use prism_store::{Store, StoreOptions};
@@ -44,7 +44,7 @@ impl Node {
         let host = PluginHost::new(PluginOptions::default()).unwrap();
         let chains = Chains::new(root.path().to_owned(), host, Arc::new(now));
         let options = PipelineOptions { tenant_bytes_max: 1 << 30, bytes_max: 1 << 30, ..PipelineOptions::default() };
-        let pipeline = Pipeline::new(store, chains, Limits::default(), options, Arc::new(now));
+        let pipeline = Pipeline::new(store, chains, Limits::default(), options, Clocks::of_one(Arc::new(now)));
         Node { runtime, pipeline, _root: root }
     }
 

@@ -11,10 +11,9 @@ use prism_model::{Classify, Kind, TenantId};
 use prism_plugin::{Binding, Chain, Functions, Plugin, PluginHost};
 
 use crate::bindings::{BindError, Ledger};
+use crate::clocks::Clock;
 use crate::follow::Followed;
 use crate::settings::{Document, SettingsError, TenantSettings};
-
-pub use crate::follow::Clock;
 
 /// How long a chain that cannot be built is not tried again: loading a plugin may cost seconds of compiling.
 const RETRY_NANOS: i64 = 5_000_000_000;

@@ -11,8 +11,7 @@ use parking_lot::Mutex;
 use prism_model::TenantId;
 use tokio::task::JoinError;
 
-/// Unix nanoseconds now.
-pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
+use crate::clocks::Clock;
 
 /// How long what is known is believed to be the latest.
 const FRESH_NANOS: i64 = 400_000_000;

@@ -10,6 +10,7 @@
 //! messages.
 
 mod metrics;
+pub mod clocks;
 pub mod sizes;
 mod queue;
 pub mod body;
@@ -29,5 +30,6 @@ pub mod recording;
 pub mod sample;
 
 pub use chains::Chains;
+pub use clocks::{Clock, Clocks};
 pub use metrics::{IngestMetrics, Labelled, SignalMetrics};
 pub use pipeline::{Accepted, IngestError, Pipeline, PipelineOptions, Request, Step, Steps};

@@ -16,7 +16,8 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::body::{self, BodyError};
-use crate::chains::{ChainError, Chains, Clock};
+use crate::chains::{ChainError, Chains};
+use crate::clocks::{Clocks, Now};
 use crate::decode::{self, DecodeError, Decoded, Rejected};
 use crate::json::{self, Format, JsonError};
 use crate::metrics::{IngestMetrics, SignalMetrics, add};
@@ -212,7 +213,7 @@ const AT_ONCE_BYTES_MAX: usize = 16 << 10;
 pub struct Pipeline {
     store: Arc<Store>,
     chains: Arc<Chains>,
-    clock: Clock,
+    clocks: Clocks,
     limits: Limits,
     options: PipelineOptions,
     queue: Arc<Queue>,
@@ -237,7 +238,7 @@ enum Worked {
 enum Done {
     /// Rows to be stored, the request's place in the queue, which it keeps until they are, and its turn and worker.
     Rows(Box<Rows>, Place, (OwnedSemaphorePermit, OwnedSemaphorePermit)),
-    /// The same was stored before; asked at this time.
+    /// The same was stored before; asked at this time of the steady clock.
     Duplicate(Identity, Stored, i64),
 }
 
@@ -252,13 +253,13 @@ struct Rows {
 }
 
 impl Pipeline {
-    /// A pipeline that ends in this store. The clock tells the time of receipt, in unix nanoseconds.
+    /// A pipeline that ends in this store.
     pub fn new(
         store: Arc<Store>,
         chains: Arc<Chains>,
         limits: Limits,
         options: PipelineOptions,
-        clock: Clock,
+        clocks: Clocks,
     ) -> Arc<Pipeline> {
         let metrics = Arc::new(IngestMetrics::default());
         let (tenant_turns, workers) = options.resolved_workers();
@@ -276,14 +277,14 @@ impl Pipeline {
         };
         let seen = Seen::new(seen, metrics.clone());
         Arc::new(Pipeline {
-            elsewhere: Arc::new(Elsewhere { seen: seen.clone(), store: store.clone(), clock: clock.clone() }),
+            elsewhere: Arc::new(Elsewhere { seen: seen.clone(), store: store.clone(), clocks: clocks.clone() }),
             seen,
             queue: Queue::new(bounds, metrics.clone()),
             workers: Arc::new(Semaphore::new(workers)),
             room: Room::new(options.columns_bytes_max),
             store,
             chains,
-            clock,
+            clocks,
             limits,
             options,
             metrics,
@@ -332,7 +333,7 @@ impl Pipeline {
         let decided = self.chains.of(tenant).await.inspect_err(|_| add(&self.metrics.chains_missing, 1))?;
         let once = self.seen.is_on() && decided.settings.duplicate_window.covers(request.idempotency_key.is_some());
         if once {
-            self.seen.recall(&self.store, tenant, signal, (self.clock)()).await;
+            self.seen.recall(&self.store, tenant, signal, self.clocks.now()).await;
         }
         // A thread that may block costs more than the work on a few items; but a guest may run long, and a compressed body hold
         // anything.
@@ -362,7 +363,7 @@ impl Pipeline {
         counts.request_bytes_decompressed.observe(&REQUEST_BYTES_BOUNDS, bytes as u64);
         counts.request_items.observe(&REQUEST_ITEMS_BOUNDS, stored + dropped + rejected.count);
         if bytes < SMALL_BYTES {
-            self.metrics.small_requests.add(tenant, (self.clock)());
+            self.metrics.small_requests.add(tenant, (self.clocks.wall)());
         }
         let waits = Instant::now();
         // With the worker in hand: while the disk does not keep up, nothing more is decoded.
@@ -374,7 +375,7 @@ impl Pipeline {
                 Ok(receipt) => receipt,
                 // Another process was first: its copy is found now.
                 Err(error @ StoreError::Stored) => {
-                    let (identity, now) = (right.identity(), (self.clock)());
+                    let (identity, now) = (right.identity(), (self.clocks.steady)());
                     return match self.seen.begin(tenant, signal, identity, now) {
                         Begun::Stored(stored) => Ok(self.repeat(&request, counts, identity, &stored, now)),
                         Begun::First(_) | Begun::UnderWay(_) => Err(error.into()),
@@ -405,13 +406,13 @@ impl Pipeline {
     async fn work(&self, mut place: Place, mut work: Work, at_once: bool) -> Result<Done, IngestError> {
         let mut identity = None;
         loop {
-            let now = (self.clock)();
+            let now = self.clocks.now();
             // Who has waited for another copy of the request asks again before any work is done twice.
             let mut first = None;
             if let Some(identity) = identity {
-                match self.seen.begin(&work.tenant, work.signal, identity, now) {
+                match self.seen.begin(&work.tenant, work.signal, identity, now.steady) {
                     Begun::First(right) => first = Some(right),
-                    Begun::Stored(stored) => return Ok(Done::Duplicate(identity, stored, now)),
+                    Begun::Stored(stored) => return Ok(Done::Duplicate(identity, stored, now.steady)),
                     Begun::UnderWay(other) => {
                         other.ended().await;
                         continue;
@@ -436,7 +437,7 @@ impl Pipeline {
             (worked, work, place, worker) = done;
             match worked? {
                 Worked::Rows(rows) => return Ok(Done::Rows(rows, place, worker)),
-                Worked::Duplicate(identity, stored) => return Ok(Done::Duplicate(identity, stored, now)),
+                Worked::Duplicate(identity, stored) => return Ok(Done::Duplicate(identity, stored, now.steady)),
                 Worked::UnderWay(of, other) => {
                     drop(worker);
                     other.ended().await;
@@ -517,13 +518,13 @@ struct Work {
 
 impl Work {
     /// Does it, for a request received now. `first` is the right to store it, where that was settled before.
-    fn run(&self, mut first: Option<First>, now: i64) -> Result<Worked, IngestError> {
+    fn run(&self, mut first: Option<First>, now: Now) -> Result<Worked, IngestError> {
         let Work { signal, request, limits, metrics, .. } = self;
         let started = Instant::now();
         let body = body::decompress(request.content_encoding.as_deref(), &request.body, limits.body_bytes_max)?;
         let identity = identity(&self.tenant, *signal, request.idempotency_key.as_deref(), &body);
         if let (Some(seen), None) = (&self.seen, &first) {
-            match seen.begin(&self.tenant, *signal, identity, now) {
+            match seen.begin(&self.tenant, *signal, identity, now.steady) {
                 Begun::First(right) => first = Some(right),
                 Begun::UnderWay(other) => return Ok(Worked::UnderWay(identity, other)),
                 Begun::Stored(stored) => return Ok(Worked::Duplicate(identity, stored)),
@@ -542,11 +543,11 @@ impl Work {
         drop(body);
         let decoded = Instant::now();
         add(&metrics.decode_nanos, nanos(decoded - started));
-        let batch = with_origin(batch, identity.id, now);
+        let batch = with_origin(batch, identity.id, now.wall);
         let [seed, ..] = *identity.id.as_chunks::<8>().0 else {
             return Err(IngestError::Broken("a batch id has 16 bytes"));
         };
-        let call = Call { now_unix_nanos: now, seed: u64::from_le_bytes(seed), batch_id: identity.id };
+        let call = Call { now_unix_nanos: now.wall, seed: u64::from_le_bytes(seed), batch_id: identity.id };
         let passed = self.chain.run(batch, &call).inspect_err(|_| add(&metrics.plugin_failures, 1))?;
         let cleared = Instant::now();
         add(&metrics.chain_nanos, nanos(cleared - decoded));

@@ -11,6 +11,8 @@
 //! acknowledged anywhere is known everywhere, and of two copies that are under way in two processes one gives way. Rows are
 //! never compared: a request is the same or it is not.
 //!
+//! How long ago something was is told by the steady clock (`clocks`): a wall clock that jumps makes nothing forgotten.
+//!
 //! A body is named by 128 bits of xxh3, which keep accidents away (for a thousand million requests: 1 in 10^21) but not
 //! intent. The index is each tenant's own, so who makes two bodies collide loses the second of its own.
 
@@ -24,7 +26,7 @@ use prism_model::{BatchId, Signal, TenantId};
 use prism_store::{Followed, Known, Once, Store, Token};
 use tokio::sync::{OnceCell, watch};
 
-use crate::chains::Clock;
+use crate::clocks::{Clocks, Now};
 use crate::metrics::{IngestMetrics, add};
 use kept::Kept;
 pub(crate) use kept::{Outcome, Stored};
@@ -88,17 +90,17 @@ struct Others {
 pub(crate) struct Elsewhere {
     pub(crate) seen: Arc<Seen>,
     pub(crate) store: Arc<Store>,
-    pub(crate) clock: Clock,
+    pub(crate) clocks: Clocks,
 }
 
 impl Once for Elsewhere {
     fn known(&self, tenant: &TenantId, signal: Signal, batches: &[BatchId]) -> Vec<Known> {
-        let (lane, now) = ((tenant.clone(), signal), (self.clock)());
+        let (lane, now) = ((tenant.clone(), signal), self.clocks.now());
         // Where others cannot be looked at the group is written: it would be worse to take nothing. It is counted.
         let under_way = self.seen.look(&self.store, &lane, now, batches).unwrap_or_default();
         let mut lanes = self.seen.lanes.lock();
         let kept = &lanes.lane(&lane).kept;
-        let known = |id: &BatchId| match kept.find(id, now, self.seen.bounds.window) {
+        let known = |id: &BatchId| match kept.find(id, now.steady, self.seen.bounds.window) {
             Some(_) => Known::Stored,
             None if under_way.contains(id) => Known::UnderWay,
             None => Known::Nothing,
@@ -150,10 +152,10 @@ impl Seen {
 
     /// Reads once what the frames of the window tell, also those of other processes and of one that crashed. Where they cannot
     /// be read the request goes on (it would be worse to take nothing), which is counted; the next one tries again.
-    pub(crate) async fn recall(self: &Arc<Self>, store: &Arc<Store>, tenant: &TenantId, signal: Signal, now: i64) {
+    pub(crate) async fn recall(self: &Arc<Self>, store: &Arc<Store>, tenant: &TenantId, signal: Signal, now: Now) {
         let others = {
             let mut lanes = self.lanes.lock();
-            self.sweep(&mut lanes, now);
+            self.sweep(&mut lanes, now.steady);
             lanes.lane(&(tenant.clone(), signal)).others.clone()
         };
         if others.recalled.initialized() {
@@ -173,16 +175,17 @@ impl Seen {
         &self,
         store: &Store,
         lane: &(TenantId, Signal),
-        now: i64,
+        now: Now,
         asked_for: &[BatchId],
     ) -> Result<Vec<BatchId>, ()> {
         let others = self.lanes.lock().lane(lane).others.clone();
         // One look at a time: the next one goes on where it ended.
         let mut followed = others.followed.lock();
         let mut found: HashMap<BatchId, (i64, Token)> = HashMap::new();
-        let since = now.saturating_sub(self.bounds.window);
+        // By what clocks told that have jumped since, or jump back again.
+        let since = now.wall.min(now.steady).saturating_sub(self.bounds.window);
         let visit = &mut |stored: prism_store::Stored| {
-            let received = stored.origin.received_unix_nanos;
+            let received = now.steadied(stored.origin.received_unix_nanos);
             let known = found.entry(stored.origin.batch_id).or_insert_with(|| (received, stored.token));
             known.0 = received.max(known.0);
         };
@@ -199,7 +202,7 @@ impl Seen {
         let mut lanes = self.lanes.lock();
         for (at, id, token) in found {
             // One that this process has stored itself, where an earlier look failed, tells more.
-            if lanes.lane(lane).kept.find(&id, now, self.bounds.window).is_none() {
+            if lanes.lane(lane).kept.find(&id, now.steady, self.bounds.window).is_none() {
                 let outcome = Outcome { token: token.to_string().into(), ..Outcome::default() };
                 self.keep(&mut lanes, lane, id, Stored { at, body: None, outcome: Arc::new(outcome) });
             }
@@ -207,7 +210,7 @@ impl Seen {
         Ok(others.under_way)
     }
 
-    /// What is known of a request. Whoever gets [`Begun::First`] has to store it.
+    /// What is known of a request at a time of the steady clock. Whoever gets [`Begun::First`] has to store it.
     pub(crate) fn begin(self: &Arc<Self>, tenant: &TenantId, signal: Signal, identity: Identity, now: i64) -> Begun {
         let key = (tenant.clone(), signal);
         let mut lanes = self.lanes.lock();

@@ -103,9 +103,12 @@ struct Oracle {
 type Node = (u32, u32);
 
 impl Oracle {
-    /// Where names fit spans of some kinds only, those stand for others of their id.
-    fn new(stored: &[Span], kinds: &[i64]) -> Oracle {
-        Oracle::of(stored, |span| kinds.contains(&span.kind))
+    /// Where names fit spans of some kinds only, those stand for others of their id; of a kind whose spans are rows and nothing
+    /// else, those in the range.
+    fn new(stored: &[Span], kinds: &[i64], rows: Option<i64>) -> Oracle {
+        Oracle::of(stored, |span| {
+            kinds.contains(&span.kind) && (rows != Some(span.kind) || (FROM..TO).contains(&span.start))
+        })
     }
 
     /// Without names, spans that may be rows stand for others of their id.
@@ -286,7 +289,8 @@ fn numbers(answer: &Answer) -> BTreeSet<i64> {
 
 /// Every question about one forest.
 async fn check(engine: &Asking, stored: &[Span], told: &str) {
-    let (two, three) = (Oracle::new(stored, &[1, 2]), Oracle::new(stored, &[1, 2, 3]));
+    let [two, two_of_a, two_of_both] = [Some(2), Some(1), None].map(|rows| Oracle::new(stored, &[1, 2], rows));
+    let three = Oracle::new(stored, &[1, 2, 3], Some(3));
     let (a, b, c) = (two.of_kind(1), two.of_kind(2), two.of_kind(3));
     let is = |rows: &[usize], at: usize| rows.contains(&at);
     for op in [">>", "<<", ">", "<", "~"] {
@@ -299,12 +303,16 @@ async fn check(engine: &Asking, stored: &[Span], told: &str) {
         assert_eq!(numbers(&ask(engine, &format!("{from} !{op} b) select row")).await), negated, "!{op} {told}");
         let not = format!("match (a: k = 1, b: k = 2 where not (a {op} b)) select row");
         assert_eq!(numbers(&ask(engine, &not).await), negated, "not {op} {told}");
-        let gives = |x: usize| b.iter().any(|y| o.lies(op, x, *y));
-        let union = o.numbers(|at| (is(&b, at) && has(at)) || (is(&a, at) && gives(at)));
+        let gives = |o: &Oracle, x: usize| b.iter().any(|y| o.lies(op, x, *y));
+        let o = &two_of_both;
+        let has = |x: usize| a.iter().any(|y| o.lies(op, *y, x));
+        let union = o.numbers(|at| (is(&b, at) && has(at)) || (is(&a, at) && gives(o, at)));
         assert_eq!(numbers(&ask(engine, &format!("{from} &{op} b) select row")).await), union, "&{op} {told}");
-        let left = o.numbers(|at| is(&a, at) && gives(at));
+        let o = &two_of_a;
+        let left = o.numbers(|at| is(&a, at) && gives(o, at));
         assert_eq!(numbers(&ask(engine, &format!("{from} {op} b) select row return a")).await), left, "{op} a {told}");
         // With conditions between the spans: of those of one id the first that fits stands for all.
+        let o = &two;
         let first = |at: &usize, of: &[usize]| {
             o.nodes[&o.node(*at)].iter().find(|row| of.contains(row)).is_some_and(|row| row == at)
         };

@@ -10,7 +10,7 @@ use anyhow::{Context as _, bail};
 use http::HeaderValue;
 use parking_lot::Mutex;
 use prism_dsl::{Query, Range};
-use prism_ingest::chains::Clock;
+use prism_ingest::clocks::{Clock, Clocks};
 use prism_ingest::{Accepted, Chains, Pipeline, Request};
 use prism_model::window::TimeRange;
 use prism_model::{Signal, TenantId};
@@ -118,9 +118,10 @@ impl App {
         let reload = Duration::from_millis(config.auth.reload_ms);
         let access = Access::new(log.clone(), config.auth.dev, reload, clock.clone(), Used::new(root));
         let host = PluginHost::new(config.plugin_options()).context("the plugin host cannot start")?;
-        let chains = Chains::new(root.clone(), host, clock.clone());
+        let clocks = Clocks::beside(clock);
+        let chains = Chains::new(root.clone(), host, clocks.steady.clone());
         let pipeline =
-            Pipeline::new(store.clone(), chains.clone(), config.limits.clone(), config.ingest.clone(), clock);
+            Pipeline::new(store.clone(), chains.clone(), config.limits.clone(), config.ingest.clone(), clocks);
         let engine = Engine::new(storage.reader.clone(), config.query.engine_options());
         let to_self = &config.telemetry.to_self;
         if !to_self.is_empty() && !access::read(&log)?.1.tenants.keys().any(|tenant| tenant.as_str() == to_self) {

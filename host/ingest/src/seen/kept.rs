@@ -19,7 +19,7 @@ pub(crate) struct Outcome {
 /// A request that was stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Stored {
-    /// When it was received, unix nanoseconds.
+    /// When it was received, in nanoseconds of the process's steady clock.
     pub(crate) at: i64,
     /// A hash of its body; `None` where only a frame tells of it and it had a key.
     pub(crate) body: Option<u64>,
@@ -40,7 +40,7 @@ impl Kept {
         self.by_id.len()
     }
 
-    /// The request of an id, where it was received within the window before (or, by another clock, after) now.
+    /// The request of an id, where it was received within the window before (or after) now.
     pub(crate) fn find(&self, id: &BatchId, now: i64, window: i64) -> Option<&Stored> {
         self.by_id.get(id).filter(|stored| is_within(stored.at, now, window))
     }
@@ -84,7 +84,7 @@ impl Kept {
     }
 }
 
-/// Clocks of processes differ, and a clock may be set back: what lies ahead counts as long as it is not further than the window.
+/// What lies ahead counts as long as it is not further than the window, so that no mistake lasts for ever.
 fn is_within(at: i64, now: i64, window: i64) -> bool {
     now.abs_diff(at) < window.unsigned_abs()
 }
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_is_set_back_or_differs_does_not_keep_a_request_for_ever() {
+    fn what_lies_ahead_is_not_kept_for_ever() {
         let mut kept = Kept::default();
         kept.insert(id(1), at(1_000));
         assert!(kept.find(&id(1), 950, 100).is_some(), "a little ahead");

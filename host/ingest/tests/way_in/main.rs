@@ -19,7 +19,7 @@ use opentelemetry_proto::tonic::metrics::v1::{
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
 use prism_ingest::bindings::{self, BindError, NewBinding};
-use prism_ingest::chains::Clock;
+use prism_ingest::clocks::{Clock, Clocks};
 use prism_ingest::json::Format;
 use prism_ingest::settings::{self, DuplicateWindow};
 use prism_ingest::{Accepted, Chains, IngestError, Pipeline, PipelineOptions, Request};
@@ -32,13 +32,15 @@ use prost::Message;
 
 const NOW: i64 = 1_790_000_000_000_000_000;
 
-/// A node of its own: store, plugins, pipeline, and a clock that stands still unless moved.
+/// A node of its own: store, plugins, pipeline, and clocks that stand still unless moved.
 struct Node {
     root: Arc<tempfile::TempDir>,
     host: Arc<PluginHost>,
     store: Arc<Store>,
     pipeline: Arc<Pipeline>,
     now: Arc<AtomicI64>,
+    /// By how much the wall clock is ahead of that.
+    jumped: Arc<AtomicI64>,
 }
 
 fn plugin_host() -> Arc<PluginHost> {
@@ -78,8 +80,12 @@ impl Node {
         let now = Arc::new(AtomicI64::new(NOW));
         let store = Store::open(root.path(), StoreOptions { commit_delay_ms: 0, ..StoreOptions::default() }).unwrap();
         let chains = Chains::new(root.path().to_owned(), host.clone(), clock(&now));
-        let pipeline = Pipeline::new(store.clone(), chains, Limits::default(), options, clock(&now));
-        Node { root, host, store, pipeline, now }
+        let jumped = Arc::<AtomicI64>::default();
+        let (steady, ahead) = (clock(&now), clock(&jumped));
+        let wall: Clock = Arc::new(move || steady() + ahead());
+        let clocks = Clocks { wall, steady: clock(&now) };
+        let pipeline = Pipeline::new(store.clone(), chains, Limits::default(), options, clocks);
+        Node { root, host, store, pipeline, now, jumped }
     }
 
     async fn send(&self, body: Vec<u8>) -> Result<Accepted, IngestError> {
@@ -108,6 +114,10 @@ impl Node {
 
     fn pass(&self, millis: i64) {
         self.now.fetch_add(millis * 1_000_000, Ordering::SeqCst);
+    }
+
+    fn jump(&self, millis: i64) {
+        self.jumped.fetch_add(millis * 1_000_000, Ordering::SeqCst);
     }
 }
 
@@ -393,6 +403,30 @@ async fn st_1_a_restarted_or_another_process_knows_what_the_frames_of_the_window
     assert!(!next.send(spans(&["old"])).await.unwrap().duplicate, "30 minutes ago");
     assert!(!next.send(spans(&["new"])).await.unwrap().duplicate);
     assert_eq!(next.names().len(), 3_005);
+}
+
+/// What is known of requests lasts as long where the wall clock jumps, also of those that another process stored.
+#[tokio::test]
+async fn st_1_a_request_that_comes_again_across_a_jump_of_the_clock_is_stored_once() {
+    for minutes in [60, -60] {
+        let node = Node::new(PipelineOptions::default());
+        let other = Node::on(node.root.clone(), PipelineOptions::default());
+        let again = async |node: &Node, name: &str| node.send(spans(&[name])).await.unwrap().duplicate;
+        assert!(!again(&node, "own").await && !again(&other, "met").await && again(&node, "met").await);
+        assert!(!again(&other, "not met").await);
+        node.pass(20 * 60_000);
+        node.jump(minutes * 60_000);
+        for name in ["own", "met", "not met"] {
+            assert!(again(&node, name).await, "{name}, {minutes} minutes");
+        }
+        assert!(!again(&node, "since").await && again(&node, "since").await);
+        if minutes > 0 {
+            assert!(again(&other, "since").await, "received an hour ahead of this clock");
+        }
+        node.pass(10 * 60_000);
+        assert!(!again(&node, "own").await, "half an hour is over, by any clock");
+        assert!(again(&node, "since").await);
+    }
 }
 
 #[tokio::test]

@@ -57,13 +57,11 @@ impl Task {
         let others = others || !ask.parent.is_empty();
         let all = ask.traces || own || critical || others || ways.iter().any(|way| far(*way));
         let direct = !ask.traces && !own && !critical && direct::able(&ask.alternatives, &targets);
-        // By start the first of several is told, where there may be several.
-        let several =
-            ask.alternatives.iter().any(|way| !way.alone.is_empty()) || ways.iter().any(|way| *way != Way::Parent);
         let needs = Needs {
             all,
-            // Where parents and children tell the matches, times are asked for once they turn out to matter.
-            times: !direct && (all || several),
+            // By start the first of several is told, also of those of one id. Where parents and children tell the matches, times
+            // are asked for once they turn out to matter.
+            times: !direct,
             // Else which traces a span is of is all that is asked.
             ids: !direct || others || !ways.is_empty() || targets.iter().any(|target| *target != Target::Row),
             errors: of_traces.contains(&OfTrace::Errors),

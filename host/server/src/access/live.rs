@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use prism_ingest::chains::Clock;
+use prism_ingest::Clock;
 use prism_store::control::Log;
 
 use super::directory::{Directory, Holder, KeyRecord};

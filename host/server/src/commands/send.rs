@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use prism_ingest::chains::Clock;
+use prism_ingest::clocks::Clocks;
 use prism_ingest::json::Format;
 use prism_ingest::recording::{self, Recorded};
 use prism_ingest::{Chains, Pipeline, Request};
@@ -318,9 +318,9 @@ impl Folder {
         let store = Store::open_with(root, config.store.clone(), config.keyring()?)
             .with_context(|| format!("the data folder `{}` cannot be opened", root.display()))?;
         let host = PluginHost::new(config.plugin_options()).context("the plugin host cannot start")?;
-        let clock: Clock = Arc::new(crate::app::now_unix_nanos);
-        let chains = Chains::new(root.to_owned(), host, clock.clone());
-        let pipeline = Pipeline::new(store.clone(), chains, config.limits.clone(), config.ingest.clone(), clock);
+        let clocks = Clocks::beside(Arc::new(crate::app::now_unix_nanos));
+        let chains = Chains::new(root.to_owned(), host, clocks.steady.clone());
+        let pipeline = Pipeline::new(store.clone(), chains, config.limits.clone(), config.ingest.clone(), clocks);
         drop(entered);
         Ok(Folder { runtime, store, pipeline, tenant: tenant.clone() })
     }
