@@ -45,17 +45,6 @@ impl Distinct {
         }
     }
 
-    /// Adds values by their hashes.
-    pub(crate) fn add_all(&mut self, mut hashes: impl Iterator<Item = u64>) {
-        while matches!(self, Distinct::Few(_)) {
-            let Some(hash) = hashes.next() else { return };
-            self.add(hash);
-        }
-        if let Distinct::Many(registers) = self {
-            hashes.for_each(|hash| raise(registers, hash));
-        }
-    }
-
     /// Adds all values of another.
     pub(crate) fn merge(&mut self, other: Distinct) {
         match other {

@@ -41,25 +41,39 @@ pub(super) fn hashes<H: Copy + Default>(vals: &Vals, hash: impl Fn(u8, &[u8]) ->
     }
 }
 
-/// Calls with the kind and the bytes of each value of a dictionary that some row has, once; false, and nothing is called, where the
-/// values are kept otherwise. `seen`: the rows that count, `None` for all; each of them has a value.
-pub(super) fn each_once(vals: &Vals, seen: Option<&BooleanBuffer>, mut of: impl FnMut(u8, &[u8])) -> bool {
-    let (1, Some(Text::Dict(dictionary))) = (vals.kinds(), &vals.str) else { return false };
+/// Calls with the kind and the bytes of each value that some row has: of a dictionary once, else row by row; false, and nothing is
+/// called, where the values are kept otherwise. `seen`: the rows that count, `None` for all; each of them has a value.
+pub(super) fn each_value(vals: &Vals, seen: Option<&BooleanBuffer>, mut of: impl FnMut(u8, &[u8])) -> bool {
+    let dictionary = match (vals.kinds(), &vals.str, &vals.id) {
+        (1, Some(Text::Dict(dictionary)), _) => dictionary,
+        (1, Some(Text::Plain(texts)), _) => {
+            each_row(vals.len, seen, |row| of(encode::STR, texts.value(row).as_bytes()));
+            return true;
+        }
+        (1, None, Some(ids)) => {
+            each_row(vals.len, seen, |row| of(encode::ID, ids.value(row)));
+            return true;
+        }
+        _ => return false,
+    };
     let values = dictionary.values().as_string::<i32>();
     let keys = dictionary.keys();
     let mut has = vec![false; values.len()];
-    let mut row_has = |row: usize| {
+    each_row(vals.len, seen, |row| {
         if keys.is_valid(row) {
             has[keys.value(row) as usize] = true;
         }
-    };
-    match seen {
-        Some(seen) => seen.set_indices().for_each(&mut row_has),
-        None => (0..vals.len).for_each(&mut row_has),
-    }
+    });
     let used = values.iter().zip(has).filter_map(|(value, has)| value.filter(|_| has));
     used.for_each(|value| of(encode::STR, value.as_bytes()));
     true
+}
+
+fn each_row(len: usize, seen: Option<&BooleanBuffer>, of: impl FnMut(usize)) {
+    match seen {
+        Some(seen) => seen.set_indices().for_each(of),
+        None => (0..len).for_each(of),
+    }
 }
 
 fn encode_of(vals: &Vals, row: usize, out: &mut Vec<u8>) {
@@ -96,14 +110,17 @@ mod tests {
             (0..vals.len).map(encoded).collect()
         };
         assert_eq!(hashes(&plain, hash), hashes(&by_value, hash));
-        let once = |vals: &Vals, seen: Option<&BooleanBuffer>| {
+        let each = |vals: &Vals, seen: Option<&BooleanBuffer>| {
             let mut found = Vec::new();
-            each_once(vals, seen, |kind, bytes| found.push(hash(kind, bytes))).then_some(found)
+            each_value(vals, seen, |kind, bytes| found.push(hash(kind, bytes))).then_some(found)
         };
         let all = hashes(&plain, hash);
-        assert_eq!(once(&plain, None), None);
-        assert_eq!(once(&by_value, None), Some(all[..2].to_vec()));
-        assert_eq!(once(&by_value, Some(&BooleanBuffer::from(vec![true, false, true]))), Some(all[..1].to_vec()));
+        let some = BooleanBuffer::from(vec![true, false, true]);
+        assert_eq!(each(&plain, None).as_ref(), Some(&all));
+        assert_eq!(each(&plain, Some(&some)), Some(vec![all[0], all[2]]));
+        assert_eq!(each(&by_value, None), Some(all[..2].to_vec()));
+        assert_eq!(each(&by_value, Some(&some)), Some(all[..1].to_vec()));
+        assert_eq!(each(&ids, None), Some(one_by_one(&ids)));
         for vals in [plain, by_value, ids] {
             assert_eq!(hashes(&vals, hash), one_by_one(&vals));
         }

@@ -16,7 +16,7 @@ use super::distinct::Distinct;
 use super::distribution::Distribution;
 use super::exemplars::Exemplars;
 use super::guest::Guest;
-use super::hashes::{each_once, hashes};
+use super::hashes::{each_value, hashes};
 use super::kept::Kept;
 use super::shape::{Values, heatmap, histograms};
 use super::to::To;
@@ -185,15 +185,12 @@ impl State {
                 let Some(arg) = arg else { return };
                 let hash = |kind: u8, bytes: &[u8]| xxh3_64_with_seed(bytes, u64::from(kind));
                 if let (None, [all]) = (to.groups, &mut distinct[..])
-                    && each_once(arg, to.seen, |kind, bytes| all.add(hash(kind, bytes)))
+                    && each_value(arg, to.seen, |kind, bytes| all.add(hash(kind, bytes)))
                 {
                     return;
                 }
                 let hashes = hashes(arg, hash);
-                match (to.groups, to.seen, &mut distinct[..]) {
-                    (None, None, [all]) => all.add_all(hashes.into_iter()),
-                    _ => to.each(|group, row| distinct[group].add(hashes[row])),
-                }
+                to.each(|group, row| distinct[group].add(hashes[row]));
             }
             State::DistinctExact(distinct) => {
                 let Some(arg) = arg else { return };
