@@ -75,8 +75,8 @@ impl Types {
 
 /// The columns that a frame has.
 pub(crate) trait Columns {
-    /// Ids of the columns of a table.
-    fn has(&self, table: TableKind, id: &ColumnId) -> bool;
+    /// The types of the columns of an attribute that a table has, in the order of [`AttrType::ALL`].
+    fn types(&self, table: TableKind, key: &str) -> Vec<AttrType>;
     /// The typed columns of attributes that a table has.
     fn attributes(&self, table: TableKind) -> Vec<ColumnId>;
     /// Whether the tail may hold this key; `false` only where that is certain.
@@ -128,22 +128,20 @@ impl Field {
         let mut layers = Vec::new();
         let exact_tail = columns.tail_may_hold(key);
         for &table in tables {
-            let has = |ty: &AttrType| columns.has(table, &ColumnId::Attr { key: key.clone(), ty: *ty });
-            let types: Vec<AttrType> = AttrType::ALL.into_iter().filter(has).collect();
+            let types = columns.types(table, key);
             if !types.is_empty() || exact_tail {
                 layers.push(Layer::Columns { table, key: key.clone(), types, tail: exact_tail });
             }
         }
-        for (dot, _) in key.match_indices('.').collect::<Vec<_>>().into_iter().rev() {
+        for (dot, _) in key.rmatch_indices('.') {
             let (front, path) = (&key[..dot], &key[dot + 1..]);
             if front.is_empty() || path.is_empty() {
                 continue;
             }
             let tail = columns.tail_may_hold(front);
             for &table in tables {
-                let front: Arc<str> = front.into();
-                if tail || columns.has(table, &ColumnId::Attr { key: front.clone(), ty: AttrType::Json }) {
-                    layers.push(Layer::Within { table, key: front, tail, path: path.to_owned() });
+                if tail || columns.types(table, front).contains(&AttrType::Json) {
+                    layers.push(Layer::Within { table, key: front.into(), tail, path: path.to_owned() });
                 }
             }
         }

@@ -8,7 +8,7 @@ use arrow::array::{Array, ArrayRef, UInt32Array};
 use arrow::buffer::BooleanBuffer;
 use arrow::compute::take;
 use arrow::error::ArrowError;
-use prism_model::{Batch, ColumnId, Intrinsic, Table, TableKind};
+use prism_model::{AttrType, Batch, ColumnId, Intrinsic, Table, TableKind};
 use prism_store::{ColumnMeta, Frame, Range};
 
 use crate::eval::node::Level;
@@ -18,8 +18,14 @@ use crate::joins::Joined;
 use crate::structure::Structure;
 
 impl Columns for Frame {
-    fn has(&self, table: TableKind, id: &ColumnId) -> bool {
-        self.columns(table).iter().any(|c| c.id == *id)
+    fn types(&self, table: TableKind, key: &str) -> Vec<AttrType> {
+        let of_key = |column: &ColumnMeta| match &column.id {
+            ColumnId::Attr { key: own, ty } if **own == *key => Some(*ty),
+            _ => None,
+        };
+        let mut types: Vec<AttrType> = self.columns(table).iter().filter_map(of_key).collect();
+        types.sort_unstable_by_key(|ty| AttrType::ALL.iter().position(|other| other == ty));
+        types
     }
 
     fn attributes(&self, table: TableKind) -> Vec<ColumnId> {

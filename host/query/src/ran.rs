@@ -27,6 +27,7 @@ use crate::finish;
 use crate::joins::Joined;
 use crate::names::{nearest, row_fields};
 use crate::prune;
+use crate::rollup;
 use crate::running::Superseded;
 use crate::scan::{Deadline, Scan};
 use crate::structure::{self, Left};
@@ -286,8 +287,11 @@ impl Engine {
         let unknown = unknown(&plan, &snapshot);
         let warnings = std::mem::take(&mut plan.warnings);
         let (holds, limit, tiers) = (snapshot.holds_until(), snapshot.grace(), snapshot.tiers);
-        let rolled =
-            if asked.options.without_rollups || plan.structure.is_some() { Vec::new() } else { snapshot.rolled };
+        let by_rows = asked.options.without_rollups || plan.structure.is_some();
+        if !by_rows && asked.explained.is_none() {
+            rollup::ask(&plan, &snapshot.frames, &snapshot.uncounted);
+        }
+        let rolled = if by_rows { Vec::new() } else { snapshot.rolled };
         let prune = !asked.options.without_pruning;
         let mut scan = Scan::new(plan, snapshot.frames, rolled, Arc::new(superseded), prune);
         scan.superseded.costs.iter().for_each(|(tier, cost)| scan.counters.read(*tier, *cost));

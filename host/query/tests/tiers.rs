@@ -13,8 +13,9 @@ use prism_dsl::{Query, Range};
 use prism_model::samples::Random;
 use prism_model::window::TimeRange;
 use prism_model::{Batch, ColumnId, Intrinsic as I, Signal, TableKind, Value};
-use prism_query::{Answer, FieldInfo, RunOptions};
-use support::{MS, NOW, Row, SECOND, assert_within, explained, str, tenant};
+use prism_query::{Answer, Engine, EngineOptions, FieldInfo, RunOptions};
+use prism_store::{CountOptions, Reader};
+use support::{MS, NOW, Row, SECOND, assert_within, cleared, explained, str, tenant};
 
 const MINUTE: i64 = 60 * SECOND;
 const DAY: i64 = 1_440 * MINUTE;
@@ -186,10 +187,20 @@ fn cells(answer: &Answer) -> Vec<String> {
 const STORES: u64 = 4;
 const QUERIES: usize = 60;
 
+/// Counts all of the hot tier that was asked for.
+fn count(reader: &Reader) {
+    while reader.count() {}
+}
+
+/// Whether rollups of segments answered.
+fn of_hot(answer: &Answer, expected: &Answer) -> bool {
+    answer.stats.tiers[0].frames_read < expected.stats.tiers[0].frames_read
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn qu4_rollups_answer_as_rows_do() {
     for signal in Signal::ALL {
-        let (mut from_rollups, mut from_both, mut of_cold) = (0, 0, 0);
+        let (mut from_rollups, mut from_both, mut of_cold, mut hot) = (0, 0, 0, 0);
         for seed in 0..STORES {
             let r = &mut Random(seed * 6_151 + 5);
             let moved = Moved::new();
@@ -211,8 +222,15 @@ async fn qu4_rollups_answer_as_rows_do() {
                     moved.promote(signal);
                 }
             }
-            let engine = moved.engine();
+            let reader = moved.reader();
+            reader.keep_counts(CountOptions::default());
+            let engine = Engine::new(reader.clone(), EngineOptions::default());
             for n in 0..QUERIES {
+                // Others come, and of those before all that queries asked for is counted.
+                if r.one_in(8) {
+                    moved.add(rows(r, signal, Odd::Nothing)).await;
+                }
+                count(&reader);
                 let query = question(r, signal);
                 let explained = explained(&engine, &query).await;
                 let answer = engine.run(&tenant(), &query, NOW, RunOptions::default()).await.unwrap();
@@ -223,6 +241,7 @@ async fn qu4_rollups_answer_as_rows_do() {
                 assert_eq!(answer.stats.rows_matched, expected.stats.rows_matched, "seed {seed}, query {n}: {query}");
                 assert_eq!(expected.stats.rollups_read, 0);
                 of_cold += u64::from(expected.stats.tiers[2].frames_read > 0);
+                hot += u64::from(of_hot(&answer, &expected));
                 from_rollups += u64::from(answer.stats.rollups_read > 0);
                 from_both += u64::from(answer.stats.rollups_read > 0 && answer.stats.rows_scanned > 0);
             }
@@ -230,8 +249,93 @@ async fn qu4_rollups_answer_as_rows_do() {
         // The test is of rollups, and of rollups beside rows.
         let queries = STORES * QUERIES as u64;
         assert!(from_rollups > queries / 3 && from_both > queries / 5, "{signal}: {from_rollups}, {from_both}");
-        assert!(of_cold > queries / 3, "{signal}: {of_cold}");
+        assert!(of_cold > queries / 3 && hot > queries / 4, "{signal}: {of_cold}, {hot}");
     }
+}
+
+/// Segments that grow between queries, of windows that are open and of late rows: what of them stands for ever is counted when it
+/// was asked for twice, and what came since is read.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn qu4_segments_that_grow_answer_as_their_rows_do() {
+    let options = CountOptions { frames_min: 2, ..CountOptions::default() };
+    for signal in Signal::ALL {
+        let (mut hot, mut queries) = (0, 0);
+        for seed in 0..STORES {
+            let r = &mut Random(seed * 7_919 + 3);
+            let moved = Moved::new();
+            let reader = moved.reader();
+            reader.keep_counts(options);
+            let engine = Engine::new(reader.clone(), EngineOptions::default());
+            let store = moved.store();
+            for n in 0..QUERIES {
+                let odd = match (signal, seed) {
+                    (Signal::Spans, 0) if r.one_in(20) => Odd::Running,
+                    (Signal::Spans, 1) if r.one_in(20) => Odd::Endless,
+                    (_, 2) if r.one_in(20) => Odd::OwnService,
+                    _ => Odd::Nothing,
+                };
+                store.append(&tenant(), cleared(rows(r, signal, odd))).await.unwrap();
+                if r.one_in(2) {
+                    count(&reader);
+                }
+                let query = question(r, signal);
+                let explained = explained(&engine, &query).await;
+                let answer = engine.run(&tenant(), &query, NOW, RunOptions::default()).await.unwrap();
+                let label = format!("seed {seed}, query {n}: {query}");
+                assert_within(&explained, &answer, &label);
+                let by_rows = RunOptions { without_rollups: true, without_pruning: true, ..RunOptions::default() };
+                let expected = engine.run(&tenant(), &query, NOW, by_rows).await.unwrap();
+                assert_eq!(cells(&answer), cells(&expected), "QU-4: {label}");
+                assert_eq!(answer.stats.rows_matched, expected.stats.rows_matched, "{label}");
+                let told: u64 = explained.scans.iter().map(|scan| scan.json["rollups"].as_u64().unwrap()).sum();
+                assert!(answer.stats.rollups_read <= told, "{label}");
+                hot += u64::from(answer.stats.rollups_read > 0);
+                queries += 1;
+            }
+            store.close().await;
+        }
+        assert!(hot > queries / 3, "{signal}: {hot} of {queries}");
+    }
+}
+
+/// What nobody asks for again is not counted, nor where there is no room; what is sealed is no segment's any more.
+#[tokio::test]
+async fn segments_are_counted_when_they_are_asked_for_again_and_there_is_room() {
+    let moved = Moved::new();
+    let r = &mut Random(11);
+    for _ in 0..3 {
+        moved.add(rows(r, Signal::Logs, Odd::Nothing)).await;
+    }
+    let mut query = prism_dsl::parse_text("from logs by service.name select count()").unwrap();
+    query.range = Some(Range::Between { from: i64::MIN, to: i64::MAX });
+    let asks = async |engine: &Engine, query: &Query| {
+        let answer = engine.run(&tenant(), query, NOW, RunOptions::default()).await.unwrap();
+        (answer.stats.rollups_read, answer.stats.rows_scanned, cells(&answer))
+    };
+    let reader = moved.reader();
+    let engine = Engine::new(reader.clone(), EngineOptions::default());
+    let (_, all, expected) = asks(&engine, &query).await;
+    assert!(all > 0);
+    for bytes_max in [0, 64, 64 << 20] {
+        reader.keep_counts(CountOptions { bytes_max, ..CountOptions::default() });
+        let enough = bytes_max > 64;
+        for n in 0..4 {
+            // What no rollup answers asks for none, nor does a dry run.
+            let mut other =
+                prism_dsl::parse_text("from logs where time > t'2000-01-01T00:00:00Z' select count()").unwrap();
+            other.range = query.range;
+            asks(&engine, &other).await;
+            explained(&engine, &query).await;
+            let (rollups, rows, cells) = asks(&engine, &query).await;
+            assert_eq!((rollups > 0, rows == 0), (enough && n > 1, enough && n > 1), "{bytes_max}, {n}");
+            assert_eq!(cells, expected);
+            count(&reader);
+            assert!(reader.counted_bytes() <= bytes_max);
+        }
+    }
+    moved.seal(Signal::Logs);
+    let sealed = engine.run(&tenant(), &query, NOW, RunOptions::default()).await.unwrap();
+    assert_eq!((cells(&sealed), sealed.stats.tiers.map(|of| of.parts)), (expected, [0, 1, 0]));
 }
 
 /// Questions of rows that have everything the model allows.
@@ -266,7 +370,7 @@ async fn qu2_rows_answer_alike_in_every_tier() {
 }
 
 /// What may be told without a row being made.
-const OF_COLUMNS: [&str; 9] = [
+const OF_COLUMNS: [&str; 11] = [
     "from spans where code = 503 select count()",
     "from spans where code = 503 and method = 'GET' select count(), count_distinct(user.id)",
     "from spans where code = 503 by code select count()",
@@ -275,6 +379,8 @@ const OF_COLUMNS: [&str; 9] = [
     "from spans where mixed = 1 select count()",
     "from spans select exact(count_distinct(trace_id)), exact(count_distinct(user.id)), count()",
     "from spans select exact(count_distinct(method)), exact(count_distinct(request.id))",
+    "from traces select span_count, duration order span_count desc, duration desc limit 300",
+    "from spans match (a: code = 503, b: code = 404) select count()",
     "from spans by user.id select count() order user.id limit 500",
 ];
 

@@ -17,7 +17,7 @@ use prism_model::{Signal, TenantId};
 use prism_plugin::PluginHost;
 use prism_query::{Engine, QueryError, RunOptions, Stats, TenantLimits, calls_plugins};
 use prism_store::life::{Storage, Worker};
-use prism_store::{Store, Token};
+use prism_store::{Counter, Store, Token};
 use tokio::sync::watch;
 
 use crate::access::{self, Access, Used};
@@ -86,6 +86,7 @@ pub(crate) struct App {
     storage: Arc<Storage>,
     /// Taken out to be stopped.
     worker: Mutex<Option<Worker>>,
+    counter: Mutex<Option<Counter>>,
     pipeline: Arc<Pipeline>,
     /// What each tenant has bound.
     chains: Arc<Chains>,
@@ -140,6 +141,7 @@ impl App {
             store,
             storage,
             worker: Mutex::new(None),
+            counter: Mutex::new(None),
             pipeline,
             chains,
             engine,
@@ -176,12 +178,13 @@ impl App {
         &self.engine
     }
 
-    /// Begins what goes on beside requests: moving data to its next tier.
+    /// Begins what goes on beside requests: moving data to its next tier, and counting what queries ask of the hot one.
     ///
     /// # Errors
     /// In words for the user: what cannot be begun.
     pub(crate) fn start(&self) -> anyhow::Result<()> {
         *self.worker.lock() = storage::work(&self.config, &self.storage)?;
+        *self.counter.lock() = storage::count(&self.config, &self.storage)?;
         Ok(())
     }
 
@@ -190,6 +193,9 @@ impl App {
         // It stops after the step that it is at, which may be abandoned anywhere: nobody waits for it.
         if let Some(worker) = &*self.worker.lock() {
             worker.stop();
+        }
+        if let Some(counter) = &*self.counter.lock() {
+            counter.stop();
         }
         if let Some(telemetry) = &self.telemetry {
             telemetry.close().await;
@@ -212,6 +218,11 @@ impl App {
             ("prism_query_frames_running", "Frames that queries work on.", load.frames_running),
             ("prism_query_frames_waiting", "Frames that wait for their query's turn.", load.frames_waiting),
             ("prism_query_memory_bytes", "Bytes that the groups of queries take.", load.memory_bytes),
+            (
+                "prism_query_hot_rollup_bytes",
+                "Bytes that rollups of rows that are not sealed take.",
+                self.storage.reader.counted_bytes(),
+            ),
         ] {
             text.one(name, Type::Gauge, help, value as f64);
         }

@@ -13,7 +13,7 @@ use prism_store::keys::Keyring;
 use prism_store::life::{Archive, Storage, Worker, WorkerOptions};
 use prism_store::objects::{LocalObjects, S3Objects, S3Options};
 use prism_store::warm::Blocks;
-use prism_store::{Objects, Reader};
+use prism_store::{CountOptions, Counter, Objects, Reader};
 
 use crate::app::now_unix_nanos;
 use crate::config::Config;
@@ -120,6 +120,17 @@ pub(crate) fn work(config: &Config, storage: &Arc<Storage>) -> anyhow::Result<Op
     let options = WorkerOptions { interval: Duration::from_millis(config.storage.interval_ms), id: random()? };
     let worker = Worker::start(storage.clone(), options, Arc::new(now_unix_nanos));
     Ok(Some(worker.context("no thread can be begun that moves data")?))
+}
+
+/// Begins to count in the background what queries ask of the hot tier, where that is on.
+///
+/// # Errors
+/// Where there is no thread to be had.
+pub(crate) fn count(config: &Config, storage: &Storage) -> anyhow::Result<Option<Counter>> {
+    let bytes_max = config.query.hot_rollup_bytes_max;
+    let counter =
+        (bytes_max > 0).then(|| Counter::start(&storage.reader, CountOptions { bytes_max, ..CountOptions::default() }));
+    counter.transpose().context("no thread can be begun that makes rollups")
 }
 
 /// What tells this process from every other.

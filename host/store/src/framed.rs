@@ -13,7 +13,7 @@ use crate::disk::File;
 use crate::error::{Damage, StoreError};
 use crate::frame::decode::{Blooms, FrameMeta, TokenFilter, TraceFilter};
 use crate::frame::stats::ColumnMeta;
-use crate::unit::{Exact, Frame, FrameStats, ReadCost, Tier, Unit};
+use crate::unit::{Exact, Frame, FrameStats, Numbered, ReadCost, Tier, Unit};
 
 /// Bytes of remembered filters of trace ids: about as many frames as headers are remembered of.
 const TRACE_CACHE_BYTES: usize = 8 << 20;
@@ -215,6 +215,17 @@ impl Unit for Framed {
         let values = self.meta.values_of(column, &bytes)?;
         keep(bytes);
         Ok(values.map(|values| (values, cost)))
+    }
+
+    fn numbers_of(&self, column: &ColumnId) -> Result<Option<(Numbered, ReadCost)>, StoreError> {
+        if !self.meta.has_numbers(column)? {
+            return Ok(None);
+        }
+        let Some(stretch) = self.meta.column_stretch(column)? else { return Ok(None) };
+        let (bytes, cost) = self.stretch(stretch)?;
+        let numbers = self.meta.numbers_of(column, &bytes)?;
+        keep(bytes);
+        Ok(numbers.map(|numbers| (numbers, cost)))
     }
 
     fn cost(&self, want: &dyn Fn(TableKind, &ColumnId) -> bool) -> ReadCost {

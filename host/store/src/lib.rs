@@ -43,5 +43,7 @@ pub use metrics::Metrics;
 pub use objects::Objects;
 pub use options::StoreOptions;
 pub use place::Token;
-pub use read::{Found, READ_GRACE, Reader, Rolled, Snapshot, Tiers, Unreadable, Used};
+pub use read::{
+    CountOptions, Counter, Found, READ_GRACE, Reader, Rolled, Snapshot, Tiers, Uncounted, Unreadable, Used,
+};
 pub use unit::{Exact, Frame, FrameStats, Numbered, ReadCost, Tier};

@@ -51,7 +51,7 @@ pub struct FrameStats {
     /// Largest event time, included.
     pub time_max: i64,
     /// Distinct `service.name`s; `None` where there are too many to list.
-    pub services: Option<Vec<Arc<str>>>,
+    pub services: Option<Arc<[Arc<str>]>>,
     /// Bytes on disk.
     pub bytes: u64,
 }

@@ -12,7 +12,7 @@ use prism_model::samples::Random;
 use prism_model::window::WINDOW_NANOS;
 use prism_model::{Signal, TenantId};
 use prism_store::keys::Scheme;
-use prism_store::{StoreError, StoreOptions};
+use prism_store::{CountOptions, StoreError, StoreOptions};
 use support::again::Remembers;
 use support::model::Model;
 use support::tiers::Step;
@@ -82,6 +82,8 @@ async fn work(node: Node, left: Arc<Vec<parking_lot::Mutex<usize>>>) {
     let varied = node.world.varied;
     let mut remembers = Remembers::open(&node, &options, &lanes);
     let (reader, tiers) = (node.reader(), node.tiers());
+    // Counts all that stands for ever whenever it looks.
+    reader.keep_counts(CountOptions { asked_min: 1, frames_min: 1, ..CountOptions::default() });
     loop {
         {
             let mut left = left[node.process.seat()].lock();
@@ -237,6 +239,7 @@ fn a_seed_replays_and_seeds_have_all_that_can_happen() {
         ("Promote", "still: [LeftFrame"),
         ("Promote", "LeftReport { rows: "),
         ("/left/", "is mended"),
+        ("finds ", "segments counted"),
     ];
     for seed in 0..40 {
         let (first, second) = (run(seed), run(seed));

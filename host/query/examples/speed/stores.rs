@@ -14,7 +14,7 @@ use prism_store::keys::Keyring;
 use prism_store::objects::LocalObjects;
 use prism_store::seal::{self, SealEnv, SealOptions};
 use prism_store::warm::Blocks;
-use prism_store::{Reader, Store, StoreOptions, Surroundings};
+use prism_store::{CountOptions, Reader, Store, StoreOptions, Surroundings};
 
 use crate::spans;
 
@@ -34,10 +34,12 @@ pub(crate) fn batches(spans: usize) -> u64 {
     spans.div_ceil(BATCH) as u64
 }
 
-/// An engine over one of the stores, on one thread.
-pub(crate) fn engine(folder: &Path, tier: &str) -> Engine {
+/// An engine over one of the stores, on one thread, and its reader, which counts what is asked for again, as a server does.
+pub(crate) fn engine(folder: &Path, tier: &str) -> (Engine, Reader) {
     let options = EngineOptions { threads: 1, ..EngineOptions::default() };
-    Engine::new(Reader::open(&folder.join(tier)), options)
+    let reader = Reader::open(&folder.join(tier));
+    reader.keep_counts(CountOptions::default());
+    (Engine::new(reader.clone(), options), reader)
 }
 
 pub(crate) async fn make(folder: &Path, spans: usize) -> Result<(), Box<dyn Error>> {

@@ -166,7 +166,10 @@ impl ScanExplained {
             );
         }
         if estimate.rollups > 0 {
-            text.push(format!("rollups of {} blocks and files answer instead of their rows", estimate.rollups));
+            text.push(format!(
+                "rollups of {} blocks, files and segments answer instead of their rows",
+                estimate.rollups
+            ));
         }
         if estimate.passes > 1 {
             let passes = estimate.passes;

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use prism_model::window::TimeRange;
-use prism_model::{Batch, ColumnId, TableKind};
+use prism_model::{AttrType, Batch, ColumnId, TableKind};
 use prism_store::rollup::{self, Cell};
 
 use crate::error::QueryError;
@@ -47,8 +47,10 @@ impl Cells {
 }
 
 impl Columns for Cells {
-    fn has(&self, table: TableKind, id: &ColumnId) -> bool {
-        self.batch[0].table(table).is_some_and(|table| table.column(id).is_some())
+    fn types(&self, table: TableKind, key: &str) -> Vec<AttrType> {
+        let table = self.batch[0].table(table);
+        let has = |ty: &AttrType| table.is_some_and(|table| table.column(&ColumnId::attr(key, *ty)).is_some());
+        AttrType::ALL.into_iter().filter(has).collect()
     }
 
     /// Of services alone, which no aggregate over cells asks for one by one.

@@ -12,7 +12,7 @@ mod cells;
 
 use prism_model::window::TimeRange;
 use prism_model::{AttrType, ColumnId, Intrinsic, Signal, TableKind};
-use prism_store::Frame;
+use prism_store::{Frame, Uncounted};
 
 pub(crate) use cells::Cells;
 
@@ -22,6 +22,7 @@ use crate::eval::vals::Scalar;
 use crate::field::{Columns as _, Field, From};
 use crate::group::{Accumulator, AccumulatorKind, GroupSpec};
 use crate::names::Fixed;
+use crate::prune;
 use crate::running::has_running;
 use crate::stack::with_room;
 
@@ -87,6 +88,21 @@ impl Fit {
                     plan.fields[*field].plain_columns(frame).is_some_and(|columns| columns.iter().all(of_resources))
                 })
         })
+    }
+}
+
+/// Asks for the rollups of what is not counted yet, where they would answer a query.
+pub(crate) fn ask(plan: &Plan, frames: &[Frame], uncounted: &[Uncounted]) {
+    if uncounted.is_empty() {
+        return;
+    }
+    let Some(fit) = Fit::of(plan) else { return };
+    let fulfils = |frame: &Frame| plan.conditions.iter().all(|of| prune::may_hold(of, &plan.fields, frame));
+    for segment in uncounted {
+        let frames = &frames[segment.frames.clone()];
+        if fit.holds(plan, frames) && frames.iter().any(fulfils) {
+            segment.ask();
+        }
     }
 }
 

@@ -57,14 +57,19 @@ impl Moved {
 
     /// Writes a batch to segments of its own, which are ended.
     pub async fn add(&self, batch: Batch) {
+        let store = self.store();
+        store.append(&tenant(), cleared(batch)).await.unwrap();
+        store.close().await;
+    }
+
+    /// Another process, which writes to segments of its own.
+    pub fn store(&self) -> Arc<Store> {
         self.writers.set(self.writers.get() + 1);
         let writer = self.writers.get();
         let around =
             Surroundings { disk: self.disk.clone(), clock: Arc::new(|| NOW), writer, keys: Keyring::default() };
         let options = StoreOptions { commit_delay_ms: 0, frame_rows: 64, ..StoreOptions::default() };
-        let store = Store::open_in(self.root(), options, around);
-        store.append(&tenant(), cleared(batch)).await.unwrap();
-        store.close().await;
+        Store::open_in(self.root(), options, around)
     }
 
     /// All segments become a block, and go.

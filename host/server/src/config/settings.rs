@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use prism_model::TenantId;
 use prism_query::{EngineOptions, TenantLimits};
+use prism_store::CountOptions;
 use prism_store::cold::ColdOptions;
 use prism_store::keys::{KeyService, Keyring, Kms, KmsOptions, Scheme};
 use prism_store::life::{Age, Policy};
@@ -358,6 +359,9 @@ section! {
         /// Other limits for some tenants, each as a budget: `["acme: bytes 10GB time 10s"]`. What `prism tenant set` says while
         /// servers run goes before them.
         tenants: Vec<String> = Vec::new(),
+        /// Bytes of memory for rollups of rows that are not sealed yet, which this server makes in the background once queries
+        /// that they answer are asked again; 0 for none: then rows answer. What is sealed has rollups of its own.
+        hot_rollup_bytes_max: usize = CountOptions::default().bytes_max,
         /// Rows that `fill` and functions over bins may make of one query's groups, before having, order and limit.
         fill_rows_max: usize = EngineOptions::default().fill_rows_max,
         /// Frames that all queries work on at once; 0 for the number of processors. Tenants take turns by the processor time

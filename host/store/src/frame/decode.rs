@@ -27,7 +27,7 @@ const TABLE_ROWS_MAX: usize = 1 << 26;
 pub(crate) struct FrameMeta {
     pub(crate) header: FrameHeader,
     pub(crate) signal: Signal,
-    pub(crate) services: Option<Vec<Arc<str>>>,
+    pub(crate) services: Option<Arc<[Arc<str>]>>,
     /// Its segment's, where that is encrypted.
     key: Option<Arc<DataKey>>,
     tables: Vec<TableMeta>,

@@ -110,6 +110,11 @@ impl SegmentIndex {
         self.closed
     }
 
+    /// Whether a file is still that of which this is the index, and its writer ended it: nothing else will be found in it.
+    pub(crate) fn is_all_of(&self, disk: &dyn Disk, path: &Path) -> Result<bool, NoIndex> {
+        Ok(self.closed && self.first == 0 && disk.open(path)?.identity()?.0 == self.inode)
+    }
+
     /// Walks the file, from where `before` ended if that was of the same file. `valid` is the length of an end link.
     pub(crate) fn read(
         disk: &dyn Disk,

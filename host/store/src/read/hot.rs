@@ -9,6 +9,8 @@ use std::sync::Arc;
 use prism_model::window::{TimeRange, Window};
 use prism_model::{Signal, TenantId};
 
+use super::counted::{Counted, Segment, Uncounted};
+use super::rolled::Rolled;
 use super::{Ask, Snapshot, Unreadable, moved_on};
 use crate::cache::Cache;
 use crate::disk::Disk;
@@ -32,6 +34,7 @@ pub(super) struct Hot {
     keys: Keyring,
     indexes: Cache<PathBuf, Arc<SegmentIndex>>,
     filters: Arc<Filters>,
+    pub(super) counted: Arc<Counted>,
 }
 
 /// One look at a tenant's signal: all of it is of one moment.
@@ -55,7 +58,7 @@ pub(super) enum Seen {
 
 impl Hot {
     pub(super) fn new(disk: Arc<dyn Disk>, root: PathBuf, keys: Keyring, filters: Arc<Filters>) -> Hot {
-        Hot { disk, root, keys, indexes: Cache::new(INDEX_CACHE_BYTES), filters }
+        Hot { disk, root, keys, indexes: Cache::new(INDEX_CACHE_BYTES), filters, counted: Arc::default() }
     }
 
     pub(super) fn look<'a>(
@@ -123,8 +126,11 @@ impl Look<'_> {
 
     /// Whether a late segment that was closed says that it has no row of the range: two small reads instead of a walk.
     fn outside(&self, name: &SegmentName, range: TimeRange) -> bool {
+        if !name.late {
+            return false;
+        }
         let path = self.path(name);
-        if !name.late || self.hot.indexes.get(&path).is_some() {
+        if self.hot.indexes.get(&path).is_some() {
             return false;
         }
         let mark = || -> Result<_, NoIndex> {
@@ -145,6 +151,12 @@ impl Look<'_> {
         let valid = self.hot.end_of(&path)?;
         let header = name.header(self.tenant, self.signal);
         let (disk, keys) = (&*self.hot.disk, &self.hot.keys);
+        if let Some(before) = before.as_ref().filter(|_| valid.is_none())
+            && before.is_all_of(disk, &path)?
+        {
+            self.seen.insert(*name, before.clone());
+            return Ok(before.clone());
+        }
         let index = Arc::new(SegmentIndex::read(disk, &path, &header, valid, before.as_deref(), keys)?);
         self.hot.indexes.put(path, index.clone(), index.memory_bytes());
         self.seen.insert(*name, index.clone());
@@ -209,8 +221,21 @@ impl Look<'_> {
         }
         let source: Arc<dyn Source> =
             Arc::new(HotFile { disk: self.hot.disk.clone(), path: path.clone(), inode: index.inode });
+        let segment = Segment {
+            path: path.clone(),
+            index: index.clone(),
+            source: source.clone(),
+            filters: self.hot.filters.clone(),
+            signal: self.signal,
+            window: name.window,
+        };
+        // Of some frames of a trace no rollup tells.
+        let (first, more) = if ask.trace.is_none() { self.hot.counted.of(&segment) } else { (None, false) };
+        let (counted, confirmed) = (first.as_ref().map_or(0, |first| first.frames), segment.confirmed());
+        // Frames of the snapshot among the counted and the confirmed ones.
+        let (mut told, mut settled) = (0, 0);
         let (mut frames, mut standing) = (Vec::new(), 0);
-        for entry in &index.frames {
+        for (number, entry) in index.frames.iter().enumerate() {
             let header = &entry.meta.header;
             if !ask.range.touches(header.time_min, header.time_max) {
                 standing += 1;
@@ -230,9 +255,18 @@ impl Look<'_> {
                 }
             }
             standing += 1;
+            told += usize::from(number < counted);
+            settled += usize::from(number < confirmed);
             frames.push(Framed::frame(&source, &self.hot.filters, entry.at, name.window, entry.meta.clone()));
         }
-        to.add(Tier::Hot, ask, frames, standing);
+        let from = to.add(Tier::Hot, ask, frames, standing).start;
+        if more && told < settled {
+            let (segment, counted) = (segment.clone(), self.hot.counted.clone());
+            to.uncounted.push(Uncounted { frames: from + told..from + settled, segment, counted });
+        }
+        if let Some(first) = first.filter(|_| told > 0) {
+            to.rolled.push(Rolled::segment(segment, first, from..from + told));
+        }
     }
 
     /// Whether the frame of a token stands.

@@ -11,6 +11,8 @@
 mod cold;
 mod hot;
 mod warm;
+mod counted;
+mod counter;
 mod rolled;
 mod used;
 
@@ -35,6 +37,8 @@ use crate::objects::{LocalObjects, Objects};
 use crate::place::{SegmentName, Token};
 use crate::unit::{Frame, Tier};
 use crate::warm::Blocks;
+pub use counted::{CountOptions, Uncounted};
+pub use counter::Counter;
 use hot::{Hot, Seen};
 use rolled::Cubes;
 pub use rolled::Rolled;
@@ -73,8 +77,10 @@ struct Shared {
 pub struct Snapshot {
     /// Cold, then warm, then hot: within a tier by window, then in the order in which each writer wrote.
     pub frames: Vec<Frame>,
-    /// The blocks and files among them that have rollups.
+    /// The blocks and files among them that have rollups, and what is counted of segments.
     pub rolled: Vec<Rolled>,
+    /// What of segments could be counted and is not yet.
+    pub uncounted: Vec<Uncounted>,
     /// Acknowledged rows that cannot be read: an answer without them is partial.
     pub unreadable: Vec<Unreadable>,
     /// What was found in each tier.
@@ -137,6 +143,7 @@ impl Snapshot {
         Snapshot {
             frames: Vec::new(),
             rolled: Vec::new(),
+            uncounted: Vec::new(),
             unreadable: Vec::new(),
             tiers: Tiers::default(),
             index_reads: 0,
@@ -298,6 +305,22 @@ impl Reader {
     /// What was noted since this was last called.
     pub fn take_used(&self) -> Used {
         self.0.uses.take()
+    }
+
+    /// From now on what queries ask for of segments ([`Uncounted::ask`]) is noted, and counted by [`Reader::count`].
+    pub fn keep_counts(&self, options: CountOptions) {
+        self.0.hot.counted.begin(options);
+    }
+
+    /// Counts some of what was asked for; `false` where there is nothing. Blocks on the disk. [`Counter`]
+    /// does it again and again.
+    pub fn count(&self) -> bool {
+        self.0.hot.counted.step()
+    }
+
+    /// Bytes of memory that the rollups of segments take.
+    pub fn counted_bytes(&self) -> usize {
+        self.0.hot.counted.bytes()
     }
 
     /// Whether a block covers a segment that is still there and of which `told` holds. Blocks on the disk.

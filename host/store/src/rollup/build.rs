@@ -29,7 +29,7 @@ const UNKNOWN: u32 = u32::MAX;
 pub struct CubeLimits {
     /// Cells, and calls between services.
     pub entries: usize,
-    /// Spans that are remembered for calls between services, some 60 bytes each; beyond that there are none.
+    /// Spans that are remembered for calls between services, some 60 bytes each; beyond that, and where it is 0, there are none.
     pub edge_spans: usize,
 }
 
@@ -147,7 +147,7 @@ impl CubeBuilder {
             rows: 0,
             running: 0,
             weighted: false,
-            edges: (signal == Signal::Spans).then(|| EdgeBuilder::new(limits.edge_spans)),
+            edges: (signal == Signal::Spans && limits.edge_spans > 0).then(|| EdgeBuilder::new(limits.edge_spans)),
             unfit: false,
         }
     }

@@ -15,7 +15,7 @@ use prism_model::window::TimeRange;
 use prism_model::{Signal, TenantId};
 use prism_store::disk::Disk as _;
 use prism_store::keys::{Keyring, Scheme};
-use prism_store::{READ_GRACE, Reader, Snapshot, Store, StoreError, StoreOptions, Surroundings};
+use prism_store::{READ_GRACE, Reader, Snapshot, Store, StoreError, StoreOptions, Surroundings, Tier, Uncounted};
 
 use super::again::Remembers;
 use super::bucket::Bucket;
@@ -338,6 +338,13 @@ impl Node {
         let before = self.world.model.before(tenant, *signal, self.process.time());
         let found = reader.snapshot(tenant, *signal, TimeRange::ALL).map_err(|e| e.to_string()).and_then(|snapshot| {
             told_of_damage(&snapshot)?;
+            counted(&snapshot)?;
+            snapshot.uncounted.iter().for_each(Uncounted::ask);
+            if reader.count() {
+                while reader.count() {}
+                let again = reader.snapshot(tenant, *signal, TimeRange::ALL).map_err(|e| e.to_string())?;
+                self.process.note(&format!("finds {} segments counted", counted(&again)?));
+            }
             try_numbers(&snapshot.frames).map_err(|e| e.to_string())
         });
         if self.process.is_dead() {
@@ -363,6 +370,25 @@ impl Node {
             self.world.turnstile.fail(&wrong);
         }
     }
+}
+
+/// What is counted of segments is what their rows are (QU-4). Tells how many are.
+fn counted(snapshot: &Snapshot) -> Result<usize, String> {
+    const MINUTE: i64 = 60_000_000_000;
+    let mut counted = 0;
+    for unit in snapshot.rolled.iter().filter(|unit| unit.tier == Tier::Hot) {
+        let mut left: BTreeMap<i64, i64> = BTreeMap::new();
+        for frame in &snapshot.frames[unit.frames.clone()] {
+            let (rows, _) = frame.read(&|_, _| true).map_err(|e| e.to_string())?;
+            rows.event_times().values().iter().for_each(|time| *left.entry(time.div_euclid(MINUTE)).or_default() += 1);
+        }
+        let (cells, _) =
+            unit.cells().map_err(|e| e.to_string())?.ok_or("QU-4: a segment that is counted has no cells")?;
+        cells.cube().cells().for_each(|cell| *left.entry(cell.minute).or_default() -= cell.count as i64);
+        assert!(left.values().all(|rows| *rows == 0), "QU-4: {}: {left:?}", unit.name);
+        counted += 1;
+    }
+    Ok(counted)
 }
 
 fn told_of_damage(snapshot: &Snapshot) -> Result<(), String> {

@@ -160,7 +160,7 @@ impl ColdFile {
             rows: own.rows,
             time_min: own.time_min,
             time_max: own.time_max,
-            services: own.services.clone(),
+            services: own.services.as_deref().map(Arc::from),
             bytes: group.columns().iter().map(|c| c.byte_range().1).sum(),
         });
         let stats = stats.collect();

@@ -17,6 +17,7 @@ use super::{
     BOOLS, BYTES, ColumnDir, DICTIONARY, DOUBLE_LISTS, DOUBLES, FIXED, FIXED_DICTIONARY, INT_LISTS, INTS, NULLS,
 };
 use crate::error::Damage;
+use crate::unit::Numbered;
 
 /// The column out of its buffers. `fetch` gives the raw bytes of one.
 pub(in crate::frame) fn decode<'a>(
@@ -115,6 +116,31 @@ pub(in crate::frame) fn decode<'a>(
         _ => return Err(Damage::Bounds("layout of a column")),
     };
     Ok(array)
+}
+
+/// The ids of a column by number, each once in the dictionary; `None` where they do not stand so.
+pub(in crate::frame) fn numbers<'a>(
+    dir: &ColumnDir,
+    rows: usize,
+    fetch: impl Fn(&Buffer) -> Result<Cow<'a, [u8]>, Damage>,
+) -> Result<Option<Numbered>, Damage> {
+    let (FIXED_DICTIONARY, Some(form), Some(main), Some(third)) = (dir.layout, dir.form, &dir.main, &dir.third) else {
+        return Ok(None);
+    };
+    let validity = match &dir.validity {
+        None => None,
+        Some(buffer) => Some(validity(&fetch(buffer)?, rows, dir.nulls as usize)?),
+    };
+    let broken = |e: arrow::error::ArrowError| Damage::Rows(e.to_string());
+    let dense = ints::decode::<u32>(form, rows - dir.nulls as usize, &fetch(main)?)?;
+    let numbers = UInt32Array::try_new(scatter(dense, validity.as_ref()).into(), validity).map_err(broken)?;
+    // A number that no id has is an error here.
+    Numbered::try_new(numbers, values(dir, fetch(third)?)?).map(Some).map_err(broken)
+}
+
+/// Whether [`numbers`] has an answer.
+pub(in crate::frame) fn has_numbers(dir: &ColumnDir) -> bool {
+    dir.layout == FIXED_DICTIONARY
 }
 
 /// The values of a dictionary, each of which some row has, out of the buffer that holds them alone.

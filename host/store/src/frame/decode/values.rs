@@ -7,8 +7,10 @@ use prism_model::{ColumnId, TableKind};
 
 use super::super::buffer::{self, Buffer};
 use super::super::column::{self, ColumnDir};
+use super::super::crypt::Blocks;
 use super::FrameMeta;
 use crate::error::Damage;
+use crate::unit::Numbered;
 
 impl FrameMeta {
     /// The stretch of the payload (offset, length) that holds each value of a column of the items once, and nothing else; `None` where
@@ -40,14 +42,20 @@ impl FrameMeta {
     /// must be decoded to tell.
     pub(crate) fn rows_of_int(&self, id: &ColumnId, number: i64, stored: &[u8]) -> Result<Option<Vec<u32>>, Damage> {
         let Some(dir) = self.item(id)? else { return Ok(None) };
-        let Some(begin) = dir.buffers().next().map(|buffer| buffer.offset) else { return Ok(None) };
-        let blocks = self.blocks()?;
-        let fetch = |buffer: &Buffer| -> Result<Cow<'_, [u8]>, Damage> {
-            let from = (buffer.offset - begin) as usize;
-            let bytes = stored.get(from..from + buffer.stored as usize).ok_or(Damage::Short("payload"))?;
-            buffer::open(buffer, bytes, false, &blocks)
-        };
-        column::rows_of_int(&dir, self.rows(TableKind::Items), number, fetch)
+        let (rows, blocks) = (self.rows(TableKind::Items), self.blocks()?);
+        column::rows_of_int(&dir, rows, number, |buffer| opened(&dir, buffer, stored, &blocks))
+    }
+
+    /// Whether the ids of a column of the items stand by number.
+    pub(crate) fn has_numbers(&self, id: &ColumnId) -> Result<bool, Damage> {
+        Ok(self.item(id)?.is_some_and(|dir| column::has_numbers(&dir)))
+    }
+
+    /// These numbers, and each id once, out of the bytes of [`FrameMeta::column_stretch`].
+    pub(crate) fn numbers_of(&self, id: &ColumnId, stored: &[u8]) -> Result<Option<Numbered>, Damage> {
+        let Some(dir) = self.item(id)? else { return Ok(None) };
+        let (rows, blocks) = (self.rows(TableKind::Items), self.blocks()?);
+        column::numbers(&dir, rows, |buffer| opened(&dir, buffer, stored, &blocks))
     }
 
     /// Where the buffers of a column of the items are; `None` where it has none, or shares them with all others.
@@ -59,4 +67,21 @@ impl FrameMeta {
         let place = items.columns.iter().position(|column| column.id == *id);
         place.map(|place| self.dir(items, place)).transpose()
     }
+}
+
+/// A buffer of a column out of the column's stretch.
+fn opened<'s>(
+    dir: &ColumnDir,
+    buffer: &Buffer,
+    stored: &'s [u8],
+    blocks: &Blocks<'_>,
+) -> Result<Cow<'s, [u8]>, Damage> {
+    // Empty ones have no place.
+    if buffer.stored == 0 {
+        return Ok(Cow::Borrowed(&[]));
+    }
+    let begin = dir.buffers().filter(|buffer| buffer.stored > 0).map(|buffer| buffer.offset).next().unwrap_or(0);
+    let from = (buffer.offset - begin) as usize;
+    let bytes = stored.get(from..from + buffer.stored as usize).ok_or(Damage::Short("payload"))?;
+    buffer::open(buffer, bytes, false, blocks)
 }
