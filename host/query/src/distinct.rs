@@ -1,4 +1,4 @@
-//! Distinct values of all rows of a frame, where its dictionaries tell them: no row is read for them.
+//! Values of all rows of a frame that are only told apart, where its columns tell them: no row is made for them.
 
 use arrow::array::{Array as _, AsArray as _};
 use arrow::datatypes::DataType;
@@ -40,7 +40,7 @@ pub(crate) fn by_values(scan: &Scan, frame: &Frame, sink: &mut Sink) -> Result<b
     Ok(true)
 }
 
-/// Whether dictionaries may answer for all rows of a frame.
+/// Whether columns may answer for all rows of a frame.
 pub(crate) fn may_tell(plan: &Plan, frame: &Frame) -> bool {
     all_asked(plan, frame).is_some()
 }

@@ -237,8 +237,8 @@ impl Frame {
         self.0.tells_values(column)
     }
 
-    /// Each value (texts or ids) that some item has in a column, once, where they are known for less than it costs to read the column,
-    /// and what that cost; `None` where they are not. Blocks on the disk.
+    /// The values (texts or ids) that items have in a column, each at least once, where they are known for less than it costs to make
+    /// rows of the column, and what that cost; `None` where they are not. Blocks on the disk.
     ///
     /// # Errors
     /// As [`Frame::read`].

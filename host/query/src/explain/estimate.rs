@@ -179,7 +179,7 @@ const DEAR: usize = 1;
 /// The steps in which a frame is read.
 struct Steps {
     of: Vec<ReadCost>,
-    /// The first step, which is taken whatever it finds; nothing where dictionaries may tell what it asks for.
+    /// The first step, which is taken whatever it finds; nothing where columns may tell what it asks for.
     certain: ReadCost,
     cells: u64,
 }

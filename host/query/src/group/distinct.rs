@@ -19,7 +19,7 @@ pub(crate) enum Distinct {
     /// All hashes.
     Few(HashSet<u64, foldhash::fast::FixedState>),
     /// Registers.
-    Many(Box<[u8]>),
+    Many(Box<[u8; REGISTERS]>),
 }
 
 impl Default for Distinct {
@@ -33,15 +33,19 @@ impl Distinct {
     #[inline]
     pub(crate) fn add(&mut self, hash: u64) {
         match self {
-            Distinct::Few(hashes) => {
-                hashes.insert(hash);
-                if hashes.len() > EXACT_MAX {
-                    let mut registers = vec![0; REGISTERS].into_boxed_slice();
-                    hashes.iter().for_each(|h| raise(&mut registers, *h));
-                    *self = Distinct::Many(registers);
-                }
-            }
             Distinct::Many(registers) => raise(registers, hash),
+            Distinct::Few(_) => self.add_to_few(hash),
+        }
+    }
+
+    #[inline(never)]
+    fn add_to_few(&mut self, hash: u64) {
+        let Distinct::Few(hashes) = self else { return };
+        hashes.insert(hash);
+        if hashes.len() > EXACT_MAX {
+            let mut registers = Box::new([0; REGISTERS]);
+            hashes.iter().for_each(|h| raise(&mut registers, *h));
+            *self = Distinct::Many(registers);
         }
     }
 
@@ -50,7 +54,7 @@ impl Distinct {
         match other {
             Distinct::Few(hashes) => hashes.into_iter().for_each(|h| self.add(h)),
             Distinct::Many(theirs) => match self {
-                Distinct::Many(ours) => ours.iter_mut().zip(theirs).for_each(|(a, b)| *a = (*a).max(b)),
+                Distinct::Many(ours) => ours.iter_mut().zip(*theirs).for_each(|(a, b)| *a = (*a).max(b)),
                 Distinct::Few(_) => {
                     let few = std::mem::replace(self, Distinct::Many(theirs));
                     self.merge(few);
@@ -85,7 +89,7 @@ impl Distinct {
             }
             Distinct::Many(registers) => {
                 put(out, 0);
-                out.extend_from_slice(registers);
+                out.extend_from_slice(&registers[..]);
             }
         }
     }
@@ -94,9 +98,9 @@ impl Distinct {
     pub(crate) fn read(bytes: &mut &[u8]) -> Option<Distinct> {
         let head = take(bytes)?;
         if head == 0 {
-            let (registers, rest) = bytes.split_at_checked(REGISTERS)?;
+            let (registers, rest) = bytes.split_first_chunk::<REGISTERS>()?;
             *bytes = rest;
-            return Some(Distinct::Many(registers.into()));
+            return Some(Distinct::Many(Box::new(*registers)));
         }
         let mut hashes = HashSet::default();
         for _ in 0..head - 1 {
@@ -108,14 +112,16 @@ impl Distinct {
     }
 }
 
-fn raise(registers: &mut [u8], hash: u64) {
-    let register = (hash >> REST_BITS) as usize;
+#[inline]
+fn raise(registers: &mut [u8; REGISTERS], hash: u64) {
+    let register = &mut registers[(hash >> REST_BITS) as usize];
     // The place of the first 1 among the remaining bits, from 1.
     let rank = ((hash << PRECISION).leading_zeros().min(REST_BITS) + 1) as u8;
-    registers[register] = registers[register].max(rank);
+    // Whether it is larger is chance for the first many values: it is not asked.
+    *register = rank.max(*register);
 }
 
-fn estimate(registers: &[u8]) -> f64 {
+fn estimate(registers: &[u8; REGISTERS]) -> f64 {
     let mut counts = [0u32; 66];
     registers.iter().for_each(|r| counts[usize::from(*r).min(65)] += 1);
     let m = registers.len() as f64;

@@ -1,11 +1,22 @@
 //! Hashes by which distinct values are counted: the same for equal values, however they are kept.
 
+use std::hash::{BuildHasher as _, Hasher as _};
+
 use arrow::array::{Array, AsArray};
 use arrow::buffer::BooleanBuffer;
 
 use crate::encode;
 use crate::eval::Vals;
 use crate::eval::vals::{Scalar, Text};
+
+/// The hash by which values are counted: the same for a value wherever it is kept, in this process.
+#[inline]
+pub(super) fn hash_of(kind: u8, bytes: &[u8]) -> u64 {
+    // Of the few bytes that most values have it takes half the time of xxh3.
+    let mut hasher = foldhash::quality::FixedState::with_seed(u64::from(kind)).build_hasher();
+    hasher.write(bytes);
+    hasher.finish()
+}
 
 /// A hash of each value; of missing ones it means nothing. `hash` is given the kind of a value and its bytes
 /// ([`encode::encode`]). Values of a dictionary are hashed once, and only those that a row has.

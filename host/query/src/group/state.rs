@@ -8,7 +8,7 @@ use arrow::buffer::BooleanBuffer;
 use prism_model::Value;
 use prism_model::sketch::{Sketch, rank};
 use prism_model::varint::{put, take};
-use xxhash_rust::xxh3::{xxh3_64_with_seed, xxh3_128_with_seed};
+use xxhash_rust::xxh3::xxh3_128_with_seed;
 
 use super::concurrency::Concurrency;
 use super::counter::Counter;
@@ -16,7 +16,7 @@ use super::distinct::Distinct;
 use super::distribution::Distribution;
 use super::exemplars::Exemplars;
 use super::guest::Guest;
-use super::hashes::{each_value, hashes};
+use super::hashes::{each_value, hash_of, hashes};
 use super::kept::Kept;
 use super::shape::{Values, heatmap, histograms};
 use super::to::To;
@@ -183,13 +183,12 @@ impl State {
             State::Moments(moments) => to.numbers(arg, |group, value| moments[group].add(value)),
             State::Distinct(distinct) => {
                 let Some(arg) = arg else { return };
-                let hash = |kind: u8, bytes: &[u8]| xxh3_64_with_seed(bytes, u64::from(kind));
                 if let (None, [all]) = (to.groups, &mut distinct[..])
-                    && each_value(arg, to.seen, |kind, bytes| all.add(hash(kind, bytes)))
+                    && each_value(arg, to.seen, |kind, bytes| all.add(hash_of(kind, bytes)))
                 {
                     return;
                 }
-                let hashes = hashes(arg, hash);
+                let hashes = hashes(arg, hash_of);
                 to.each(|group, row| distinct[group].add(hashes[row]));
             }
             State::DistinctExact(distinct) => {

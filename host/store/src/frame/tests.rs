@@ -171,7 +171,8 @@ proptest! {
             if let Some(stretch) = meta.values_stretch(&column.id).unwrap() {
                 let values = meta.values_of(&column.id, part(stretch)).unwrap().unwrap();
                 prop_assert_eq!(distinct(&values), distinct(&column.array), "{}", column.id);
-                prop_assert_eq!(values.len(), distinct(&values).len());
+                let plain = matches!(column.array.data_type(), DataType::Utf8);
+                prop_assert!(plain || values.len() == distinct(&values).len(), "{}", column.id);
             }
             let (Some(stretch), DataType::Int64) = (meta.column_stretch(&column.id).unwrap(), column.array.data_type()) else {
                 continue;

@@ -6,7 +6,7 @@
 mod write;
 mod read;
 
-pub(super) use read::{decode, has_numbers, numbers, rows_of_int, values, values_buffer};
+pub(super) use read::{decode, has_numbers, has_texts, numbers, rows_of_int, texts, values, values_buffer};
 pub(super) use write::{Encoder, encode};
 pub(crate) use write::{double_range, token_key};
 

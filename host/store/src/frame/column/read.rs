@@ -143,6 +143,25 @@ pub(in crate::frame) fn has_numbers(dir: &ColumnDir) -> bool {
     dir.layout == FIXED_DICTIONARY
 }
 
+/// The texts of a column that stand one behind the other, without the rows that have none.
+pub(in crate::frame) fn texts<'a>(
+    dir: &ColumnDir,
+    rows: usize,
+    fetch: impl Fn(&Buffer) -> Result<Cow<'a, [u8]>, Damage>,
+) -> Result<ArrayRef, Damage> {
+    let (Some(form), Some(main), Some(second)) = (dir.form, &dir.main, &dir.second) else {
+        return Err(Damage::Bounds("column"));
+    };
+    let count = rows - dir.nulls as usize;
+    let lengths = ints::decode::<u32>(form, count, &fetch(main)?).map_err(|_| Damage::Bounds("lengths"))?;
+    bytes_array(&DataType::Utf8, offsets(&lengths, None, count)?, fetch(second)?, None)
+}
+
+/// Whether [`texts`] has an answer.
+pub(in crate::frame) fn has_texts(id: &ColumnId, dir: &ColumnDir) -> bool {
+    dir.layout == BYTES && id.data_type() == DataType::Utf8
+}
+
 /// The values of a dictionary, each of which some row has, out of the buffer that holds them alone.
 pub(in crate::frame) fn values(dir: &ColumnDir, stored: Cow<'_, [u8]>) -> Result<ArrayRef, Damage> {
     let count = dir.values as usize;

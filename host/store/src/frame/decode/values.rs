@@ -1,4 +1,4 @@
-//! What a column tells without its rows being made: its distinct values, and which rows have one.
+//! What a column tells without its rows being made: its values, and which rows have one.
 
 use std::borrow::Cow;
 
@@ -13,16 +13,23 @@ use crate::error::Damage;
 use crate::unit::Numbered;
 
 impl FrameMeta {
-    /// The stretch of the payload (offset, length) that holds each value of a column of the items once, and nothing else; `None` where
-    /// they do not stand by themselves.
+    /// The stretch of the payload (offset, length) that tells all values of a column of the items; `None` where they do not stand by
+    /// themselves.
     pub(crate) fn values_stretch(&self, id: &ColumnId) -> Result<Option<(u64, u64)>, Damage> {
         let Some(dir) = self.item(id)? else { return Ok(None) };
+        if column::has_texts(id, &dir) {
+            return Ok(stretch(&dir));
+        }
         Ok(column::values_buffer(&dir).map(|buffer| (buffer.offset, buffer.stored.into())))
     }
 
-    /// The values out of the bytes of [`FrameMeta::values_stretch`].
+    /// The values out of the bytes of [`FrameMeta::values_stretch`]: of a dictionary once, else as often as rows have them.
     pub(crate) fn values_of(&self, id: &ColumnId, stored: &[u8]) -> Result<Option<ArrayRef>, Damage> {
         let Some(dir) = self.item(id)? else { return Ok(None) };
+        if column::has_texts(id, &dir) {
+            let (rows, blocks) = (self.rows(TableKind::Items), self.blocks()?);
+            return column::texts(&dir, rows, |buffer| opened(&dir, buffer, stored, &blocks)).map(Some);
+        }
         let Some(buffer) = column::values_buffer(&dir) else { return Ok(None) };
         let bytes = buffer::open(&buffer, stored, false, &self.blocks()?)?;
         column::values(&dir, bytes).map(Some)
@@ -30,12 +37,7 @@ impl FrameMeta {
 
     /// The stretch of the payload (offset, length) of a column of the items.
     pub(crate) fn column_stretch(&self, id: &ColumnId) -> Result<Option<(u64, u64)>, Damage> {
-        let Some(dir) = self.item(id)? else { return Ok(None) };
-        let mut buffers = dir.buffers().filter(|buffer| buffer.stored > 0);
-        let Some(first) = buffers.next() else { return Ok(None) };
-        let end = |buffer: Buffer| buffer.offset + u64::from(buffer.stored);
-        let end = buffers.last().map_or(end(first), end);
-        Ok(Some((first.offset, end - first.offset)))
+        Ok(self.item(id)?.and_then(|dir| stretch(&dir)))
     }
 
     /// The items that have a number in a column, ascending, out of the bytes of [`FrameMeta::column_stretch`]; `None` where the column
@@ -69,6 +71,15 @@ impl FrameMeta {
     }
 }
 
+/// Where the buffers of a column lie; `None` where it has none.
+fn stretch(dir: &ColumnDir) -> Option<(u64, u64)> {
+    let mut buffers = dir.buffers().filter(|buffer| buffer.stored > 0);
+    let first = buffers.next()?;
+    let end = |buffer: Buffer| buffer.offset + u64::from(buffer.stored);
+    let end = buffers.last().map_or(end(first), end);
+    Some((first.offset, end - first.offset))
+}
+
 /// A buffer of a column out of the column's stretch.
 fn opened<'s>(
     dir: &ColumnDir,
@@ -80,7 +91,7 @@ fn opened<'s>(
     if buffer.stored == 0 {
         return Ok(Cow::Borrowed(&[]));
     }
-    let begin = dir.buffers().filter(|buffer| buffer.stored > 0).map(|buffer| buffer.offset).next().unwrap_or(0);
+    let begin = stretch(dir).map_or(0, |(begin, _)| begin);
     let from = (buffer.offset - begin) as usize;
     let bytes = stored.get(from..from + buffer.stored as usize).ok_or(Damage::Short("payload"))?;
     buffer::open(buffer, bytes, false, blocks)
