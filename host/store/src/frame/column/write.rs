@@ -40,11 +40,14 @@ pub(in crate::frame) struct Encoder<'a> {
 }
 
 impl Encoder<'_> {
-    /// Puts values as they are as one buffer.
-    fn push_values(&mut self, id: &ColumnId, raw: &[u8]) -> Result<(), StoreError> {
+    /// Puts values as they are as one buffer; `texts`: how many they are, where they are texts.
+    fn push_values(&mut self, id: &ColumnId, raw: &[u8], texts: Option<usize>) -> Result<(), StoreError> {
         match again::pieces(self.again, self.table, id, raw.len()).filter(|_| !self.sink.is_whole()) {
             Some((pieces, packed)) => self.sink.push_pieces(raw.len(), &pieces, packed, self.directory),
-            None => self.sink.push(raw, self.directory),
+            None => match texts {
+                Some(count) => self.sink.push_texts(raw, count, self.directory),
+                None => self.sink.push(raw, self.directory),
+            },
         }
     }
 
@@ -199,7 +202,7 @@ fn put_fixed(id: &ColumnId, array: &FixedSizeBinaryArray, to: &mut Encoder<'_>) 
             }
         }
     }
-    to.push_values(id, &values)
+    to.push_values(id, &values, None)
 }
 
 /// The ids that are there by number, and each once in the order in which they come.
@@ -269,16 +272,20 @@ fn put_bytes(
         Some(v) => to.numbers.extend(v.valid_indices().map(length)),
     }
     let total = to.numbers.iter().sum::<i64>() as usize;
+    let texts = (id.data_type() == DataType::Utf8).then_some(to.numbers.len());
     to.push_numbers()?;
     if total == last - first {
-        return to.push_values(id, &data[first..last]);
+        return to.push_values(id, &data[first..last], texts);
     }
     // Some null hides bytes: leave them out.
     to.scratch.clear();
     for i in validity.into_iter().flat_map(NullBuffer::valid_indices) {
         to.scratch.extend_from_slice(&data[offsets[i] as usize..offsets[i + 1] as usize]);
     }
-    to.sink.push(to.scratch, to.directory)
+    match texts {
+        Some(count) => to.sink.push_texts(to.scratch, count, to.directory),
+        None => to.sink.push(to.scratch, to.directory),
+    }
 }
 
 /// Lengths of the lists that are there, then their values one after the other. Numbers within lists have no statistics.
