@@ -221,6 +221,7 @@ impl Scan {
             Seat::Held(held, _working) => Some((held, _working)),
             Seat::Others => return Ok(RecordBatch::new_empty(self.schema())),
         };
+        let _open = prism_store::KeepsOpen::here();
         let reservation = MemoryConsumer::new("groups").register(context.memory_pool());
         let mut sink = Sink::new(&self.plan);
         let mut since_check = 0;

@@ -13,6 +13,7 @@ use crate::disk::File;
 use crate::error::{Damage, StoreError};
 use crate::frame::decode::{Blooms, FrameMeta, TokenFilter, TraceFilter};
 use crate::frame::stats::ColumnMeta;
+use crate::open_file;
 use crate::unit::{Exact, Frame, FrameStats, Numbered, ReadCost, Tier, Unit};
 
 /// Bytes of remembered filters of trace ids: about as many frames as headers are remembered of.
@@ -108,7 +109,7 @@ impl Framed {
     /// The filters, from disk; `None` where they cannot be read, which must not lose rows.
     fn filters(&self) -> Option<Blooms> {
         let header = &self.meta.header;
-        let file = self.source.open().ok()?;
+        let file = open_file::open(&self.source).ok()?;
         let mut bytes = vec![0; header.bloom_len as usize];
         let n = file.read_at(&mut bytes, self.at + header.bloom_at()).ok()?;
         let filters = self.meta.blooms(bytes.get(..n)?).ok()?;
@@ -119,7 +120,7 @@ impl Framed {
 
     /// Stretches (offset, length) of the payload with their bytes.
     fn payload(&self, stretches: Vec<(u64, u64)>) -> Result<Vec<(u64, Vec<u8>)>, StoreError> {
-        let file = self.source.open()?;
+        let file = open_file::open(&self.source)?;
         let from = self.at + self.meta.header.payload_at();
         let read = |(offset, len): (u64, u64)| {
             let mut bytes = spare(len as usize);

@@ -17,6 +17,7 @@ mod frame;
 mod hot;
 mod cache;
 mod framed;
+mod open_file;
 mod unit;
 pub mod rollup;
 pub mod warm;
@@ -41,6 +42,7 @@ pub use hot::takeover::{Looked, Observer, Patience};
 pub use hot::writer::{Receipt, Store, Surroundings};
 pub use metrics::Metrics;
 pub use objects::Objects;
+pub use open_file::KeepsOpen;
 pub use options::StoreOptions;
 pub use place::Token;
 pub use read::{
