@@ -226,16 +226,22 @@ fn st1_a_reader_that_saw_a_frame_before_it_was_undone_forgets_it() {
     });
 }
 
+/// An open segment of two frames, of 3 and of 8 rows: its store, its name, and where the last frame begins and ends.
+async fn two_frames(disk: &SimDisk) -> (Arc<Store>, String, [usize; 2]) {
+    let store = open(disk, 1);
+    store.append(&tenant(), numbered(0, &[NOW; 3])).await.unwrap();
+    store.append(&tenant(), numbered(10, &[NOW; 8])).await.unwrap();
+    let frames = all(&reader(disk)).frames;
+    let bytes = |n: usize| frames[n].stats().bytes as usize;
+    let name = disk.names().into_iter().find(|n| n.ends_with(".seg")).unwrap();
+    (store, name, [256 + bytes(0), 256 + bytes(0) + bytes(1)])
+}
+
 #[test]
 fn a_last_frame_without_its_payload_was_never_acknowledged() {
     runtime().block_on(async {
         let disk = SimDisk::new(Path::new(ROOT), 1);
-        let store = open(&disk, 1);
-        store.append(&tenant(), numbered(0, &[NOW; 3])).await.unwrap();
-        store.append(&tenant(), numbered(10, &[NOW; 8])).await.unwrap();
-        let frames = all(&reader(&disk)).frames;
-        let end = 256 + frames.iter().map(|f| f.stats().bytes).sum::<u64>() as usize;
-        let name = disk.names().into_iter().find(|n| n.ends_with(".seg")).unwrap();
+        let (_store, name, [_, end]) = two_frames(&disk).await;
         // The header and all statistics are there, some of the rows are not, and nothing behind it says that it was acknowledged.
         disk.edit(&name, |b| b[end - 40..end + 160].fill(0));
         let snapshot = all(&reader(&disk));
@@ -248,20 +254,14 @@ fn a_last_frame_without_its_payload_was_never_acknowledged() {
 fn a_last_frame_that_lost_its_payload_after_it_was_acknowledged_is_told() {
     runtime().block_on(async {
         let disk = SimDisk::new(Path::new(ROOT), 1);
-        let store = open(&disk, 1);
-        store.append(&tenant(), numbered(0, &[NOW; 3])).await.unwrap();
-        store.append(&tenant(), numbered(10, &[NOW; 8])).await.unwrap();
-        let frames = all(&reader(&disk)).frames;
-        let end = 256 + frames.iter().map(|f| f.stats().bytes).sum::<u64>() as usize;
-        let name = disk.names().into_iter().find(|n| n.ends_with(".seg")).unwrap();
+        let (_store, name, [last, end]) = two_frames(&disk).await;
         disk.edit(&name, |b| b[end - 40..end].fill(0));
         let snapshot = all(&reader(&disk));
         assert!(snapshot.frames[0].read(&|_, _| true).is_ok());
         let error = snapshot.frames[1].read(&|_, _| true).unwrap_err();
         assert!(matches!(error, prism_store::StoreError::Damaged(_)), "{error}");
         // The header of it too: then it is not found, and it is known that something was there.
-        let at = 256 + frames[0].stats().bytes as usize;
-        disk.edit(&name, |b| b[at..at + 160].fill(7));
+        disk.edit(&name, |b| b[last..last + 160].fill(7));
         let snapshot = all(&reader(&disk));
         assert_eq!((snapshot.frames.len(), snapshot.unreadable.len()), (1, 1));
     });
