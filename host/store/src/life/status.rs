@@ -84,9 +84,7 @@ impl Tiers {
         let pinned = storage.tables.table(tenant, signal).pin(range)?;
         let listed = list::segments(&*storage.disk, &storage.root, tenant, signal, &|_, _| true);
         let listed = listed.map_err(|e| StoreError::io("listed segments", e))?;
-        let shards = storage.blocks.shards(tenant, signal)?;
-        let of = |shard| Ok((shard, seal::Listed::of(storage.blocks.look(tenant, signal, shard, 0)?)));
-        let blocks = shards.into_iter().map(of).collect::<Result<Vec<_>, StoreError>>()?;
+        let blocks = seal::Listed::by_shard(&storage.blocks, tenant, signal)?;
         let through = |shard| pinned.covered.get(shard).copied().unwrap_or(0);
         let sealed: HashSet<_> = blocks.iter().flat_map(|(shard, of)| of.sealed(through(shard))).collect();
         let all = listed.len();

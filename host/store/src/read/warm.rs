@@ -23,9 +23,7 @@ pub(super) struct Warm(Vec<(u32, Listed)>);
 /// # Errors
 /// `Retry` where names cannot be listed.
 pub(super) fn list(blocks: &Blocks, tenant: &TenantId, signal: Signal) -> Result<Warm, StoreError> {
-    let shards = blocks.shards(tenant, signal)?;
-    let look = |shard| Ok((shard, Listed::of(blocks.look(tenant, signal, shard, 0)?)));
-    shards.into_iter().map(look).collect::<Result<_, _>>().map(Warm)
+    Listed::by_shard(blocks, tenant, signal).map(Warm)
 }
 
 impl Warm {

@@ -123,6 +123,19 @@ pub(crate) struct Listed {
 }
 
 impl Listed {
+    /// All blocks of a tenant's signal, by shard.
+    ///
+    /// # Errors
+    /// `Retry` where names cannot be listed.
+    pub(crate) fn by_shard(
+        blocks: &Blocks,
+        tenant: &TenantId,
+        signal: Signal,
+    ) -> Result<Vec<(u32, Listed)>, StoreError> {
+        let look = |shard| Ok((shard, Listed::of(blocks.look(tenant, signal, shard, 0)?)));
+        blocks.shards(tenant, signal)?.into_iter().map(look).collect()
+    }
+
     /// Sorts what was found.
     pub(crate) fn of(found: Vec<Found>) -> Listed {
         let mut listed = Listed { blocks: Vec::new(), unread: Vec::new() };
